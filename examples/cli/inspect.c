@@ -1,0 +1,96 @@
+/* duallora inspect
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+#include "duallora/duallora.h"
+
+static const char usage[] = "inspect [--summary] FILE";
+static const char about[] =
+    "Checks a safetensors file and lists its metadata and tensors; then says what it is, if it is a checkpoint of\n"
+    "duallora or a backbone that it can load.\n";
+
+typedef struct listing {
+  bool summary; /* no list */
+  size_t num_tensors;
+  size_t num_bytes;
+  bool is_ours; /* a metadata entry speaks of this library */
+} listing;
+
+/* A dlora_inspect visitor. Long values are cut: a checkpoint keeps its options in one. */
+static int32_t visit(const dlora_tensor_info *info, void *user) {
+  listing *list = user;
+  if (interrupt_requested()) return 1;
+  if (info->value != NULL) {
+    if (strstr(info->name, "duallora") != NULL || strstr(info->value, "duallora") != NULL) list->is_ours = true;
+    if (!list->summary)
+      printf("metadata  %-24s %.160s%s\n", info->name, info->value, strlen(info->value) > 160 ? "..." : "");
+    return 0;
+  }
+  list->num_tensors++;
+  list->num_bytes += info->num_bytes;
+  if (list->summary) return 0;
+  printf("%-8s  %-48s [", info->dtype, info->name);
+  for (size_t i = 0; i < info->num_dims; i++) printf("%s%zu", i > 0 ? ", " : "", info->shape[i]);
+  printf("]  %zu bytes\n", info->num_bytes);
+  return 0;
+}
+
+static const char *naming(int32_t naming) {
+  return naming == DLORA_NAMING_TIMM     ? "timm"
+         : naming == DLORA_NAMING_HF_VIT ? "Hugging Face ViT"
+                                         : "Hugging Face DINOv2";
+}
+
+/* A backbone is what dlora_model_load accepts; nothing is said of files that it does not. */
+static void describe_backbone(const char *path) {
+  dlora_model *model = NULL;
+  dlora_model_info info;
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  if (dlora_model_load(&model, path, NULL) == DLORA_OK && dlora_model_get_info(model, &info) == DLORA_OK) {
+    printf(
+        "\nA backbone with %s names: %zu blocks of width %zu, %zu heads, MLP %zu, patches of %zu pixels, images of\n"
+        "%zu x %zu pixels (%zu tokens), %zu parameters\n",
+        naming(info.naming), info.depth, info.embed_dim, info.num_heads, info.mlp_dim, info.patch_size, info.image_size,
+        info.image_size, info.num_tokens, info.num_parameters);
+    printf("mean %g, %g, %g  std %g, %g, %g  layer norm epsilon %g  fingerprint %s\n", (double)info.mean[0],
+           (double)info.mean[1], (double)info.mean[2], (double)info.std[0], (double)info.std[1], (double)info.std[2],
+           (double)info.layer_norm_eps, info.fingerprint);
+  }
+  dlora_model_destroy(model);
+}
+
+int inspect_command(int argc, char **argv) {
+  int code = EXIT_DONE;
+  problem why = {""};
+  listing list = {false, 0, 0, false};
+  const option entries[] = {
+      {OPTION_FLAG, "summary", NULL, "only what the file is, not what is in it", 0, 0, NULL, false, &list.summary,
+       NULL},
+  };
+  const char *operands[3] = {NULL};
+  size_t count = 0;
+  if (argc > 5) {
+    fprintf(stderr, "duallora inspect: one file, please. Try 'duallora inspect --help'.\n");
+    return EXIT_USAGE;
+  }
+  if (!command_begin(usage, about, entries, 1, argc, argv, operands, &count, &code)) return code;
+  if (count != 1) {
+    fprintf(stderr, "duallora inspect: one file is expected, and %zu are given. Try 'duallora inspect --help'.\n",
+            count);
+    return EXIT_USAGE;
+  }
+  if (dlora_inspect(operands[0], visit, &list) != DLORA_OK) {
+    problem_set_library(&why, operands[0]);
+    return problem_report(&why, argv[1]);
+  }
+  printf("%s%zu tensors, %zu bytes\n", list.summary ? "" : "\n", list.num_tensors, list.num_bytes);
+  if (list.is_ours)
+    printf("\nWritten by libduallora; 'duallora evaluate' and 'predict' use it together with its backbone.\n");
+  else
+    describe_backbone(operands[0]);
+  return EXIT_DONE;
+}

@@ -1,0 +1,52 @@
+/* Sentences for the user, and the wish to stop.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "problem.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "duallora/duallora.h"
+
+static volatile sig_atomic_t stop_requested = 0;
+
+bool problem_set(problem *why, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(why->text, sizeof why->text, format, arguments);
+  va_end(arguments);
+  return false;
+}
+
+bool problem_set_library(problem *why, const char *doing) {
+  return problem_set(why, "%s: %s", doing, dlora_last_error());
+}
+
+int problem_report(const problem *why, const char *command) {
+  if (interrupt_requested()) {
+    fprintf(stderr, "duallora %s: interrupted\n", command);
+    return EXIT_INTERRUPTED;
+  }
+  fprintf(stderr, "duallora %s: %s\n", command, why->text);
+  return EXIT_FAILED;
+}
+
+static void on_signal(int number) {
+  (void)number;
+  stop_requested = 1;
+}
+
+void interrupt_install(void) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = on_signal;
+  action.sa_flags = (int)SA_RESETHAND;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+
+bool interrupt_requested(void) {
+  return stop_requested != 0;
+}

@@ -1,0 +1,224 @@
+/* Results as JSON and as a table.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "report.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "class_table.h"
+#include "utf8.h"
+
+dlora_evaluation report_no_evaluation(void) {
+  dlora_evaluation none = DLORA_EVALUATION_INIT;
+  none.accuracy = none.task_accuracy = none.accuracy_given_task = none.ece = none.task_ece = NAN;
+  none.frozen_accuracy = none.average_accuracy = none.forgetting = none.backward_transfer = NAN;
+  return none;
+}
+
+bool report_add_number(cJSON *object, const char *name, double value) {
+  return (isfinite(value) ? cJSON_AddNumberToObject(object, name, value) : cJSON_AddNullToObject(object, name)) != NULL;
+}
+
+bool report_add_text(cJSON *object, const char *name, const char *text) {
+  char *clean = utf8_clean(text);
+  bool done = clean != NULL && cJSON_AddStringToObject(object, name, clean) != NULL;
+  free(clean);
+  return done;
+}
+
+/* Takes the item over, also on failure. */
+static bool append(cJSON *array, cJSON *item) {
+  if (item != NULL && cJSON_AddItemToArray(array, item)) return true;
+  cJSON_Delete(item);
+  return false;
+}
+
+static bool add_matrix(cJSON *root, const double *matrix, size_t count) {
+  cJSON *rows = cJSON_AddArrayToObject(root, "accuracy_matrix");
+  bool done = rows != NULL;
+  for (size_t i = 0; done && i < count; i++) {
+    cJSON *row = cJSON_CreateArray();
+    done = append(rows, row);
+    for (size_t j = 0; done && j < count; j++) {
+      double value = 100.0 * matrix[i * count + j];
+      done = append(row, isfinite(value) ? cJSON_CreateNumber(value) : cJSON_CreateNull());
+    }
+  }
+  return done;
+}
+
+static bool add_classes(cJSON *root, const dlora_learner *learner, const int64_t *ids, size_t count) {
+  cJSON *names = cJSON_AddArrayToObject(root, "classes");
+  cJSON *numbers = cJSON_AddArrayToObject(root, "class_ids");
+  bool done = names != NULL && numbers != NULL;
+  char buffer[24];
+  for (size_t i = 0; done && i < count; i++)
+    done = append(names, cJSON_CreateString(class_name(learner, ids[i], buffer))) &&
+           append(numbers, cJSON_CreateNumber((double)ids[i]));
+  return done;
+}
+
+/* The class names of each task, from the (task, class) pairs that statistics are kept for. */
+static bool add_tasks(cJSON *root, const dlora_learner *learner) {
+  const dlora_predictor *predictor = dlora_learner_get_predictor(learner);
+  size_t num_tasks = dlora_learner_num_tasks(learner);
+  size_t count = dlora_predictor_num_components(predictor);
+  int64_t *pairs = malloc((2 * count + 1) * sizeof *pairs);
+  cJSON *tasks = cJSON_AddArrayToObject(root, "task_classes");
+  bool done = pairs != NULL && tasks != NULL &&
+              dlora_predictor_get_components(predictor, pairs, pairs + count, NULL, NULL) == DLORA_OK;
+  for (size_t t = 0; done && t < num_tasks; t++) {
+    cJSON *names = cJSON_CreateArray();
+    char buffer[24];
+    done = append(tasks, names);
+    for (size_t i = 0; done && i < count; i++)
+      if (pairs[i] == (int64_t)t)
+        done = append(names, cJSON_CreateString(class_name(learner, pairs[count + i], buffer)));
+  }
+  free(pairs);
+  return done;
+}
+
+/* matrix [num_tasks, num_tasks], to be freed; NULL and a sentence on failure. */
+static double *get_matrix(const dlora_learner *learner, problem *why) {
+  size_t count = dlora_learner_num_tasks(learner);
+  double *matrix = malloc((count * count + 1) * sizeof *matrix);
+  if (matrix == NULL) {
+    problem_set(why, "no memory for the accuracies of %zu tasks", count);
+  } else if (dlora_learner_get_accuracy_matrix(learner, matrix) != DLORA_OK) {
+    problem_set_library(why, "accuracy matrix");
+    free(matrix);
+    matrix = NULL;
+  }
+  return matrix;
+}
+
+cJSON *report_json(const dlora_learner *learner, const dlora_evaluation *evaluation, double seconds, problem *why) {
+  size_t num_tasks = dlora_learner_num_tasks(learner);
+  size_t num_classes = dlora_learner_num_classes(learner);
+  const struct {
+    const char *name;
+    double share;
+  } shares[] = {
+      {"last_accuracy", evaluation->accuracy},
+      {"average_accuracy", evaluation->average_accuracy},
+      {"forgetting", evaluation->forgetting},
+      {"backward_transfer", evaluation->backward_transfer},
+      {"task_accuracy", evaluation->task_accuracy},
+      {"accuracy_given_task", evaluation->accuracy_given_task},
+      {"frozen_last_accuracy", evaluation->frozen_accuracy},
+      {"ece", evaluation->ece},
+      {"task_ece", evaluation->task_ece},
+  };
+  double *matrix = get_matrix(learner, why);
+  if (matrix == NULL) return NULL;
+  int64_t *ids = malloc((num_classes + 1) * sizeof *ids);
+  cJSON *root = cJSON_CreateObject();
+  bool done = ids != NULL && root != NULL && dlora_learner_get_classes(learner, ids) == DLORA_OK;
+  for (size_t i = 0; done && i < sizeof shares / sizeof shares[0]; i++)
+    done = report_add_number(root, shares[i].name, 100.0 * shares[i].share);
+  done = done && report_add_number(root, "num_images", (double)evaluation->num_images) &&
+         report_add_number(root, "num_skipped", (double)evaluation->num_skipped) &&
+         report_add_number(root, "num_tasks", (double)num_tasks) && add_matrix(root, matrix, num_tasks) &&
+         add_classes(root, learner, ids, num_classes) && add_tasks(root, learner) &&
+         report_add_number(root, "seconds", seconds) && report_add_text(root, "version", dlora_version());
+  free(ids);
+  free(matrix);
+  if (done) return root;
+  problem_set(why, "no memory for the report");
+  cJSON_Delete(root);
+  return NULL;
+}
+
+static void print_share(const char *name, double share) {
+  if (isfinite(share)) printf("%-24s%7.2f %%\n", name, 100.0 * share);
+}
+
+bool report_print(const dlora_learner *learner, const dlora_evaluation *evaluation, problem *why) {
+  size_t count = dlora_learner_num_tasks(learner);
+  double *matrix = get_matrix(learner, why);
+  if (matrix == NULL) return false;
+  printf("Accuracy in %% on each task's test images (columns) after learning each task (rows)\n%-9s", "after");
+  for (size_t j = 0; j < count; j++) printf(" task %-3zu", j);
+  putchar('\n');
+  for (size_t i = 0; i < count; i++) {
+    printf("task %-4zu", i);
+    for (size_t j = 0; j < count; j++) {
+      double value = 100.0 * matrix[i * count + j];
+      if (isfinite(value))
+        printf(" %7.2f ", value);
+      else
+        printf(" %7s ", j <= i ? "-" : "");
+    }
+    putchar('\n');
+  }
+  free(matrix);
+  putchar('\n');
+  print_share("last accuracy", evaluation->accuracy);
+  print_share("frozen backbone", evaluation->frozen_accuracy);
+  print_share("average accuracy", evaluation->average_accuracy);
+  print_share("forgetting", evaluation->forgetting);
+  print_share("task right", evaluation->task_accuracy);
+  print_share("class right given task", evaluation->accuracy_given_task);
+  print_share("calibration error", evaluation->ece);
+  return true;
+}
+
+/* Only a regular file can be replaced as a whole; a pipe or a terminal is written to. */
+static bool is_replaceable(const char *path) {
+  struct stat status;
+  return stat(path, &status) != 0 || S_ISREG(status.st_mode);
+}
+
+bool report_check_writable(const char *path, problem *why) {
+  if (strcmp(path, "-") == 0) return true;
+  const char *slash = strrchr(path, '/');
+  char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+  struct stat status;
+  bool done = true;
+  if (folder == NULL) {
+    done = problem_set(why, "no memory for a file name");
+  } else if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
+    done = problem_set(why, "cannot write %s: it is a folder", path);
+  } else if (stat(folder, &status) != 0 || (is_replaceable(path) && access(folder, W_OK | X_OK) != 0)) {
+    done = problem_set(why, "cannot write %s: the folder %s: %s", path, folder, strerror(errno));
+  }
+  free(folder);
+  return done;
+}
+
+bool report_write(const cJSON *json, const char *path, problem *why) {
+  char temporary[4096];
+  char *text = cJSON_Print(json);
+  if (text == NULL) return problem_set(why, "no memory for the report");
+  if (strcmp(path, "-") == 0) {
+    puts(text);
+    cJSON_free(text);
+    return true;
+  }
+  bool replace = is_replaceable(path);
+  int length = snprintf(temporary, sizeof temporary, replace ? "%s.%ld.tmp" : "%s", path, (long)getpid());
+  FILE *file = NULL;
+  if (length < 0 || (size_t)length >= sizeof temporary)
+    errno = ENAMETOOLONG;
+  else
+    file = fopen(temporary, "w");
+  bool done = file != NULL && fprintf(file, "%s\n", text) >= 0;
+  int number = errno;
+  if (file != NULL && fclose(file) != 0 && done) {
+    number = errno;
+    done = false;
+  }
+  if (done && replace && rename(temporary, path) != 0) {
+    number = errno;
+    done = false;
+  }
+  if (!done && file != NULL && replace) unlink(temporary);
+  cJSON_free(text);
+  return done || problem_set(why, "cannot write %s: %s", path, strerror(number));
+}

@@ -1,0 +1,169 @@
+/* Options of the command line that become options of the library.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "settings.h"
+
+#include <string.h>
+
+#define COUNT_MAX 1e9
+
+void backbone_settings_init(backbone_settings *settings) {
+  settings->path = NULL;
+  settings->options = (dlora_model_options)DLORA_MODEL_OPTIONS_INIT;
+}
+
+size_t backbone_settings_options(backbone_settings *settings, option *table) {
+  dlora_model_options *to = &settings->options;
+  const option entries[] = {
+      {OPTION_HEADING, NULL, NULL, "Backbone:", 0, 0, NULL, false, NULL, NULL},
+      {OPTION_TEXT, "backbone", "FILE", "pre-trained ViT as safetensors with timm or Hugging Face names", 0, 0, NULL,
+       true, &settings->path, NULL},
+      {OPTION_SIZE, "image-size", "S",
+       "pixels a side that images are resized to; a multiple of the patch size (default: what the checkpoint or the "
+       "backbone says)",
+       1, 8192, NULL, false, &to->image_size, NULL},
+      {OPTION_SIZE, "num-heads", "H", "attention heads, where the backbone's metadata does not tell", 1, 1024, NULL,
+       false, &to->num_heads, NULL},
+      {OPTION_TRIPLE, "mean", "R,G,B", "of pixels in [0, 1], where the metadata is silent (default: 0.5 each)", -1e3,
+       1e3, NULL, false, to->mean, NULL},
+      {OPTION_TRIPLE, "std", "R,G,B", "standard deviation of pixels; needed together with --mean", 1e-6, 1e3, NULL,
+       false, to->std, NULL},
+  };
+  memcpy(table, entries, sizeof entries);
+  return sizeof entries / sizeof entries[0];
+}
+
+void learner_settings_init(learner_settings *settings) {
+  memset(settings, 0, sizeof *settings);
+  settings->values = (dlora_learner_options)DLORA_LEARNER_OPTIONS_INIT;
+}
+
+/* One row per member of dlora_learner_options that a user may set. */
+typedef struct row {
+  option_kind kind;
+  const char *name;
+  const char *argument;
+  const char *help;
+  double minimum;
+  double maximum;
+  const char *choices;
+  size_t offset;
+  bool predicting; /* matters after learning too */
+} row;
+
+#define AT(member) offsetof(dlora_learner_options, member)
+static const row rows[] = {
+    {OPTION_SIZE, "threads", "T", "0: all processors (default)", 0, 1024, NULL, AT(threads), true},
+    {OPTION_SIZE, "micro-batch", "N", "images a thread runs at once; fewer need less memory (0: chosen)", 0, 4096, NULL,
+     AT(micro_batch), true},
+    {OPTION_CHOICE, "relevance", "HOW",
+     "how residual adapters are chosen: gate (default), final, energy, given or none", 0, 0,
+     "gate|final|energy|given|none", AT(relevance), true},
+    {OPTION_CHOICE, "within", "HOW", "class given the task from: head (default) or statistics", 0, 0, "head|statistics",
+     AT(within), true},
+    {OPTION_REAL, "unknown-quantile", "Q", "share of known images that are not called unknown (default 0.95)", 1e-6,
+     0.999999, NULL, AT(unknown_quantile), true},
+    {OPTION_SEED, "seed", "R", "of the class order and everything else random (default 0)", 0, 9007199254740992.0, NULL,
+     AT(seed), false},
+    {OPTION_SIZE, "epochs", "E", "passes over each task's images (default 4)", 0, 1e6, NULL, AT(epochs), false},
+    {OPTION_SIZE, "batch-size", "N", "images of one training step (default 32)", 1, 1e6, NULL, AT(batch_size), false},
+    {OPTION_REAL, "learning-rate", "X", "default 0.001", 0, 1e3, NULL, AT(learning_rate), false},
+    {OPTION_CHOICE, "schedule", "S", "of the learning rate: cosine (default) or constant", 0, 0, "cosine|constant",
+     AT(schedule), false},
+    {OPTION_CHOICE, "optimizer", "O", "adam (default) or sgd", 0, 0, "adam|sgd", AT(optimizer), false},
+    {OPTION_REAL, "momentum", "X", "of sgd (default 0.9)", 0, 1, NULL, AT(momentum), false},
+    {OPTION_REAL, "weight-decay", "X", "default 0", 0, 1e3, NULL, AT(weight_decay), false},
+    {OPTION_OFF, "no-flip", NULL, "no random horizontal flips", 0, 0, NULL, AT(flip), false},
+    {OPTION_INT, "crop-padding", "N", "random shifts by up to N pixels (default 0)", 0, 4096, NULL, AT(crop_padding),
+     false},
+    {OPTION_SIZE, "rank", "R", "of the orthogonal adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
+     AT(rank_orthogonal), false},
+    {OPTION_SIZE, "residual-rank", "R", "of the residual adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
+     AT(rank_residual), false},
+    {OPTION_CHOICE, "residual-basis", "B", "own (default), old or free", 0, 0, "own|old|free", AT(residual_basis),
+     false},
+    {OPTION_CHOICE, "objective", "O", "cross-entropy over all classes so far (all, default) or over the task's (task)",
+     0, 0, "all|task", AT(objective), false},
+    {OPTION_SET, "sites", "LIST", "adapted projections: query,key,value,output,fc1,fc2 (default key,value)", 0, 0,
+     "query|key|value|output|fc1|fc2", AT(sites), false},
+    {OPTION_INT, "first-block", "B", "first adapted block; -1: the upper half (default), 0: all", -1, 1e6, NULL,
+     AT(first_block), false},
+    {OPTION_INT, "num-blocks", "N", "adapted blocks from there; 0: up to the last (default)", 0, 1e6, NULL,
+     AT(num_blocks), false},
+    {OPTION_CHOICE, "layers", "L", "features that statistics are kept on: several (default) or final", 0, 0,
+     "several|final", AT(layers), false},
+    {OPTION_CHOICE, "readout", "R", "gaussian (default) or random-projection", 0, 0, "gaussian|random-projection",
+     AT(readout), false},
+    {OPTION_SIZE, "random-features", "N", "width of the random projection (default 2000)", 1, 1e6, NULL,
+     AT(random_features), false},
+    {OPTION_REAL, "energy", "X", "share of input energy that a task keeps for itself (default 0.95)", 1e-6, 1, NULL,
+     AT(energy_threshold), false},
+    {OPTION_SIZE, "max-observed", "N", "images whose tokens enter the memory; 0: all (default)", 0, COUNT_MAX, NULL,
+     AT(max_observed_images), false},
+    {OPTION_CHOICE, "observed-tokens", "W", "all (default) or class", 0, 0, "all|class", AT(observed_tokens), false},
+    {OPTION_ON, "train-orthogonal-a", NULL, "train A' too, its update projected", 0, 0, NULL, AT(train_orthogonal_a),
+     false},
+    {OPTION_OFF, "no-train-head", NULL, "keep the new classes' rows as the statistics give them", 0, 0, NULL,
+     AT(train_head), false},
+    {OPTION_OFF, "no-drift-compensation", NULL, "leave old statistics where they are", 0, 0, NULL,
+     AT(drift_compensation), false},
+    {OPTION_ON, "use-prior", NULL, "class frequencies count", 0, 0, NULL, AT(use_prior), false},
+    {OPTION_REAL, "shrinkage", "X", "of the covariance (default 0.1)", 0, 1e6, NULL, AT(shrinkage), false},
+    {OPTION_REAL, "temperature", "X", "of the posterior until it is fitted (default 2)", 1e-6, 1e6, NULL,
+     AT(temperature), false},
+    {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate (default 0.05)", 0, 0.9, NULL,
+     AT(held_out), false},
+    {OPTION_OFF, "no-frozen-baseline", NULL, "do not measure the untouched backbone beside it", 0, 0, NULL,
+     AT(frozen_baseline), false},
+};
+#define NUM_ROWS (sizeof rows / sizeof rows[0])
+
+size_t learner_settings_options(learner_settings *settings, bool learning, option *table) {
+  size_t count = 0;
+  table[count++] = (option){OPTION_HEADING, NULL, NULL, "Method:", 0, 0, NULL, false, NULL, NULL};
+  if (learning) {
+    table[count++] = (option){OPTION_CHOICE,
+                              "preset",
+                              "P",
+                              "default, or paper: as the paper reads; other options change it",
+                              0,
+                              0,
+                              "default|paper",
+                              false,
+                              &settings->preset,
+                              &settings->preset_given};
+    table[count++] = (option){
+        OPTION_FLAG, "instant",          NULL, "train nothing: one pass learns the statistics (ranks 0)", 0, 0, NULL,
+        false,       &settings->instant, NULL};
+  }
+  for (size_t i = 0; i < NUM_ROWS; i++) {
+    const row *from = &rows[i];
+    if (!learning && !from->predicting) continue;
+    table[count++] = (option){from->kind,         from->name,    from->argument,
+                              from->help,         from->minimum, from->maximum,
+                              from->choices,      false,         (char *)&settings->values + from->offset,
+                              &settings->given[i]};
+  }
+  return count;
+}
+
+static size_t kind_size(option_kind kind) {
+  return kind == OPTION_SIZE ? sizeof(size_t) : kind == OPTION_SEED ? sizeof(uint64_t) : sizeof(int32_t);
+}
+
+bool learner_settings_apply(const learner_settings *settings, dlora_learner_options *options, problem *why) {
+  _Static_assert(sizeof(float) == sizeof(int32_t), "kind_size counts on it");
+  _Static_assert(NUM_ROWS <= SETTINGS_MAX, "SETTINGS_MAX is too small");
+  if (settings->preset_given) {
+    int32_t frozen_baseline = options->frozen_baseline;
+    dlora_status status = settings->preset == 1 ? dlora_learner_options_paper(options, sizeof *options)
+                                                : dlora_learner_options_init(options, sizeof *options);
+    if (status != DLORA_OK) return problem_set_library(why, "--preset");
+    options->frozen_baseline = frozen_baseline;
+  }
+  if (settings->instant) options->rank_orthogonal = options->rank_residual = 0;
+  for (size_t i = 0; i < NUM_ROWS; i++)
+    if (settings->given[i])
+      memcpy((char *)options + rows[i].offset, (const char *)&settings->values + rows[i].offset,
+             kind_size(rows[i].kind));
+  return true;
+}

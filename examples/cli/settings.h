@@ -1,0 +1,35 @@
+/* Options of the command line that become options of the library.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef DUALLORA_CLI_SETTINGS_H
+#define DUALLORA_CLI_SETTINGS_H
+
+#include "duallora/duallora.h"
+#include "options.h"
+
+/** More than the tables below ever have. */
+#define SETTINGS_MAX 48
+
+typedef struct backbone_settings {
+  const char *path;
+  dlora_model_options options;
+} backbone_settings;
+
+typedef struct learner_settings {
+  dlora_learner_options values; /* of those that were given */
+  bool given[SETTINGS_MAX];
+  bool instant;
+  bool preset_given;
+  int32_t preset;
+} learner_settings;
+
+void backbone_settings_init(backbone_settings *settings);
+/** Appends the entries for --backbone and the like to table. Returns their number. */
+size_t backbone_settings_options(backbone_settings *settings, option *table);
+
+void learner_settings_init(learner_settings *settings);
+/** Appends the entries that matter to learning, or only those that matter to predictions. Returns their number. */
+size_t learner_settings_options(learner_settings *settings, bool learning, option *table);
+/** Changes in *options what the command line gave, and nothing else. */
+bool learner_settings_apply(const learner_settings *settings, dlora_learner_options *options, problem *why);
+
+#endif

@@ -1,0 +1,45 @@
+/* UTF-8, which is all that JSON may hold.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+size_t utf8_sequence(const char *text) {
+  const unsigned char *at = (const unsigned char *)text;
+  if (at[0] < 0x80) return 1;
+  if (at[0] < 0xc2 || at[0] > 0xf4) return 0;
+  size_t length = at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
+  /* The second byte alone tells overlong forms, surrogates and what is above U+10FFFF. */
+  unsigned low = at[0] == 0xe0 ? 0xa0 : at[0] == 0xf0 ? 0x90 : 0x80;
+  unsigned high = at[0] == 0xed ? 0x9f : at[0] == 0xf4 ? 0x8f : 0xbf;
+  if (at[1] < low || at[1] > high) return 0;
+  for (size_t i = 2; i < length; i++)
+    if ((at[i] & 0xc0) != 0x80) return 0;
+  return length;
+}
+
+bool utf8_is_valid(const char *text) {
+  while (*text != '\0') {
+    size_t length = utf8_sequence(text);
+    if (length == 0) return false;
+    text += length;
+  }
+  return true;
+}
+
+char *utf8_clean(const char *text) {
+  static const char replacement[] = "\xef\xbf\xbd";
+  char *clean = malloc(3 * strlen(text) + 1);
+  if (clean == NULL) return NULL;
+  char *to = clean;
+  while (*text != '\0') {
+    size_t length = utf8_sequence(text);
+    size_t size = length > 0 ? length : sizeof replacement - 1;
+    memcpy(to, length > 0 ? text : replacement, size);
+    to += size;
+    text += length > 0 ? length : 1;
+  }
+  *to = '\0';
+  return clean;
+}

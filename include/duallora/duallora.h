@@ -1,0 +1,695 @@
+/* libduallora: a Vision Transformer that keeps learning where it runs.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A pre-trained Vision Transformer (ViT) learns task after task without forgetting and without keeping an old image,
+ * by the method DualLoRA (arXiv 2411.00623). docs/METHOD.md has the mathematics; equation numbers below refer to it.
+ *
+ *     dlora_model *model = NULL;
+ *     dlora_learner *learner = NULL;
+ *     if (dlora_model_load(&model, "vit.safetensors", NULL)) { puts(dlora_last_error()); return 1; }
+ *     dlora_learner_create(&learner, model, NULL);
+ *     dlora_images images = {pixels, NULL, count, height, width, 3};
+ *     dlora_learner_learn_task(learner, &images, labels, NULL);         // again for every new task
+ *     dlora_prediction p;
+ *     dlora_learner_predict(learner, &one_image, &p, NULL);
+ *     dlora_learner_save(learner, "device.safetensors");
+ *     dlora_learner_destroy(learner);
+ *     dlora_model_destroy(model);
+ *
+ * Contents
+ *     1  status and errors          5  dlora_projector: the memory of used directions
+ *     2  common types               6  dlora_predictor: class, task and confidence from features
+ *     3  dlora_model: the ViT       7  dlora_pass: forward and backward of model + bank
+ *     4  dlora_bank: the adapters   8  dlora_learner: all of it in a few calls
+ *
+ * Rules (docs/CONVENTIONS.md has the reasons)
+ *   Errors     Every fallible function returns a dlora_status; 0 is success. dlora_last_error() then has a sentence for
+ *              the calling thread that names the culprit. A call that fails leaves its handle as it was, and sets *out
+ *              to NULL if it was to create one.
+ *   Ownership  _create, _load and _clone give ownership; _destroy takes it back and accepts NULL. Arrays you pass are
+ *              read during the call only. A pointer from a _get function is borrowed: it lives until the next non-const
+ *              call on the handle, or its destruction.
+ *   Threads    A const handle may be used by many threads at once, a non-const one by one thread at a time. Nothing
+ *              process-wide is ever changed.
+ *   Arrays     Contiguous, row-major, float unless said otherwise. [n, dim] means n rows of dim values.
+ *   Options    Structs with their size as first member. Start from the _INIT macro (or _init function) and change what
+ *              you need; NULL means all defaults. Members are only ever appended.
+ */
+#ifndef DUALLORA_H
+#define DUALLORA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define DLORA_API
+#elif defined(__GNUC__)
+#define DLORA_API __attribute__((visibility("default")))
+#else
+#define DLORA_API
+#endif
+
+#define DLORA_VERSION_MAJOR 0
+#define DLORA_VERSION_MINOR 1
+#define DLORA_VERSION_PATCH 0
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- 1  Status and errors ---------------------------------------------------------------------------------------- */
+
+/** The one list of statuses: X(name, code, when, what to do). Codes are never reused. */
+#define DLORA_STATUS_LIST(X) \
+  X(OK, 0, "The call did what it says.", "Go on.") \
+  X(ERR_ARGUMENT, 1, "An argument is NULL, zero, too large or inconsistent.", "Correct the call; the sentence names it.") \
+  X(ERR_NO_MEMORY, 2, "The allocator returned NULL.", "Free memory or lower micro_batch; the handle is intact.") \
+  X(ERR_STRUCT_SIZE, 3, "An options struct has an impossible size or set members this library does not know.", \
+    "Initialise it with its _INIT macro, or use a newer library.") \
+  X(ERR_STATE, 4, "The call came in the wrong order.", "Make the call that the sentence asks for first.") \
+  X(ERR_IO, 5, "A file could not be opened, read, written or renamed.", "See the path and system error in the sentence.") \
+  X(ERR_FORMAT, 6, "A file is damaged or is not what it should be.", "Replace the file; the sentence names the tensor.") \
+  X(ERR_MISMATCH, 7, "Two things do not belong together: checkpoint and backbone, or two dimensions.", \
+    "Use the pair that belongs together.") \
+  X(ERR_NOT_FINITE, 8, "An input, a loss or a result is NaN or infinite.", \
+    "Check the data, lower the learning rate; the handle is as before the call.") \
+  X(ERR_CANCELLED, 9, "A callback asked to stop.", "Nothing: the learner is as it was before the task.") \
+  X(ERR_UNSUPPORTED, 10, "The file or option is valid but this library cannot use it.", "See the sentence.") \
+  X(ERR_NUMERIC, 11, "A factorisation did not converge.", "Check the features for degenerate values.")
+
+#define DLORA_STATUS_ENUM_(name, code, when, action) DLORA_##name = (code),
+enum { DLORA_STATUS_LIST(DLORA_STATUS_ENUM_) DLORA_STATUS_COUNT_ };
+typedef int32_t dlora_status;
+
+/** Name of a status, as "DLORA_ERR_IO"; "DLORA_ERR_?" for an unknown code. Static storage. */
+DLORA_API const char *dlora_status_name(dlora_status status);
+/** A sentence on the last failure in the calling thread; "" if there was none. Lives until the thread's next failure. */
+DLORA_API const char *dlora_last_error(void);
+/** The library's version, as "0.1.0". Static storage. */
+DLORA_API const char *dlora_version(void);
+/** The processor kernels and the BLAS in use on this machine, as "kernels avx512; OpenBLAS ...". Lives until the thread's next
+ *  call. */
+DLORA_API const char *dlora_build_info(void);
+
+/* ---- 2  Common types --------------------------------------------------------------------------------------------- */
+
+typedef struct dlora_model dlora_model;
+typedef struct dlora_bank dlora_bank;
+typedef struct dlora_projector dlora_projector;
+typedef struct dlora_predictor dlora_predictor;
+typedef struct dlora_pass dlora_pass;
+typedef struct dlora_learner dlora_learner;
+
+/** Memory for one handle. allocate(size, user) returns memory aligned as malloc's or NULL; release(pointer, user) takes it
+ *  back. Both must be callable from any thread that uses the handle. The struct is copied, the user pointer kept. JSON
+ *  headers of files are parsed with the C library's malloc. */
+typedef struct dlora_allocator {
+  void *(*allocate)(size_t size, void *user);
+  void (*release)(void *pointer, void *user);
+  void *user;
+} dlora_allocator;
+
+/** A batch of images of one size. Exactly one of u8 and f32 is set.
+ *  u8:  [count, height, width, channels], channels 3 (RGB), 1 (gray, expanded to RGB) or 0 (same as 3); resized to the
+ *       model's image size (bicubic with antialias) and normalised with its mean and standard deviation.
+ *  f32: [count, 3, height, width], already normalised; height and width must be the model's image size.
+ *  This struct never grows. */
+typedef struct dlora_images {
+  const uint8_t *u8;
+  const float *f32;
+  size_t count;
+  size_t height;
+  size_t width;
+  size_t channels;
+} dlora_images;
+
+/** Reads image `index` of a source: fills *image with ONE image (count 1) whose pixels stay valid until the next call.
+ *  Returns 0, or non-zero to stop: the call then fails with DLORA_ERR_IO naming the index. Called from the thread that
+ *  made the library call, never concurrently. */
+typedef int32_t (*dlora_read_image_fn)(size_t index, dlora_images *image, void *user);
+
+/** Labelled images that the library reads when it needs them, so that they need not fit in memory. */
+typedef struct dlora_image_source {
+  size_t struct_size;
+  dlora_read_image_fn read;
+  void *user;
+  size_t count;          /**< number of images, >= 1 */
+  const int64_t *labels; /**< [count] class ids, any values */
+  const int64_t *tasks;  /**< [count] true task of each image, for evaluation where classes recur; or NULL */
+} dlora_image_source;
+#define DLORA_IMAGE_SOURCE_INIT {sizeof(dlora_image_source), NULL, NULL, 0, NULL, NULL}
+
+enum { DLORA_PHASE_OBSERVE = 0, DLORA_PHASE_TRAIN = 1, DLORA_PHASE_STATISTICS = 2, DLORA_PHASE_EVALUATE = 3 };
+/** What a progress callback is told. */
+typedef struct dlora_progress {
+  size_t struct_size;
+  size_t task;              /**< index of the task being learnt, or number of tasks when evaluating */
+  size_t done;              /**< images (observe, statistics, evaluate) or steps (train) done */
+  size_t total;             /**< of this many */
+  double loss;              /**< running mean of the training loss; NaN outside training */
+  double images_per_second; /**< in this phase; 0 before it is known */
+  int32_t phase;            /**< DLORA_PHASE_... */
+  int32_t reserved;         /**< 0 */
+} dlora_progress;
+/** Returns 0 to go on; anything else cancels the call. */
+typedef int32_t (*dlora_progress_fn)(const dlora_progress *progress, void *user);
+
+enum { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
+/** Receives one line, without a newline, that lives during the call only. */
+typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
+
+/* ---- 3  dlora_model: the frozen Vision Transformer ---------------------------------------------------------------- */
+
+/** How to load a model. 0 or NULL means: as the file says. */
+typedef struct dlora_model_options {
+  size_t struct_size;
+  const dlora_allocator *allocator; /**< NULL: malloc and free */
+  size_t num_heads;                 /**< attention heads; needed where the file's metadata does not tell */
+  size_t image_size;                /**< pixels a side, a multiple of patch_size; position embeddings are resampled */
+  size_t threads;                   /**< for dlora_model_embed; 0: all processors */
+  float layer_norm_eps;             /**< 0: metadata, else 1e-6 */
+  float mean[3];                    /**< of pixels in [0, 1]; used where std is not 0 */
+  float std[3];                     /**< all 0: metadata, else mean and std 0.5 */
+  float reserved;                   /**< 0 */
+} dlora_model_options;
+#define DLORA_MODEL_OPTIONS_INIT \
+  {sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, 0.0f}
+
+enum { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
+/** What a loaded model is. */
+typedef struct dlora_model_info {
+  size_t struct_size;
+  size_t embed_dim;
+  size_t depth;          /**< transformer blocks */
+  size_t num_heads;
+  size_t mlp_dim;        /**< hidden width of the MLP */
+  size_t patch_size;     /**< pixels a side */
+  size_t image_size;     /**< pixels a side */
+  size_t num_tokens;     /**< patches + 1 class token */
+  size_t num_parameters; /**< of the backbone, heads excluded */
+  float mean[3];
+  float std[3];
+  float layer_norm_eps;
+  int32_t naming;        /**< DLORA_NAMING_... */
+  char fingerprint[40];  /**< identifies weights and geometry: hexadecimal, NUL-terminated */
+} dlora_model_info;
+
+/** Sets every member to its default. size: sizeof(dlora_model_options) as the caller knows it. */
+DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, size_t size);
+/** Loads a ViT from a safetensors file with timm, Hugging Face ViT or Hugging Face DINOv2 tensor names (F32, F16, BF16).
+ *  Patch size, depth and widths are found from the shapes. The file is memory-mapped and must not be changed while the
+ *  model lives. Errors: IO, FORMAT (the tensor is named), UNSUPPORTED (register tokens, unknown naming), ARGUMENT. */
+DLORA_API dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options);
+/** The same from a file image in memory, which must outlive the model. bytes need not be aligned. */
+DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,
+                                               const dlora_model_options *options);
+DLORA_API void dlora_model_destroy(dlora_model *model);
+/** Fills *info; info->struct_size must be set. */
+DLORA_API dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *info);
+/** Class-token features after the final norm. features: [images->count, embed_dim]. Errors: ARGUMENT, NOT_FINITE. */
+DLORA_API dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features);
+
+/* ---- 4  dlora_bank: low-rank adapters of linear layers ------------------------------------------------------------ */
+
+enum {
+  DLORA_SITE_QUERY = 1,
+  DLORA_SITE_KEY = 2,
+  DLORA_SITE_VALUE = 4,
+  DLORA_SITE_OUTPUT = 8, /**< attention output projection */
+  DLORA_SITE_FC1 = 16,
+  DLORA_SITE_FC2 = 32
+};
+/** One adapted linear layer. block and projection say where it sits in a ViT (for dlora_pass); elsewhere they are free. */
+typedef struct dlora_site {
+  size_t input_dim;
+  size_t output_dim;
+  int32_t block;      /**< 0 ... depth - 1 */
+  int32_t projection; /**< one of DLORA_SITE_... */
+} dlora_site;
+
+enum { DLORA_OPTIMIZER_ADAM = 0, DLORA_OPTIMIZER_SGD = 1 };
+typedef struct dlora_bank_options {
+  size_t struct_size;
+  const dlora_allocator *allocator;
+  int32_t optimizer; /**< DLORA_OPTIMIZER_... */
+  float beta1;       /**< Adam */
+  float beta2;       /**< Adam */
+  float epsilon;     /**< Adam */
+  float momentum;    /**< SGD */
+  float weight_decay; /**< decoupled: parameters shrink by learning_rate * weight_decay a step */
+} dlora_bank_options;
+#define DLORA_BANK_OPTIONS_INIT \
+  {sizeof(dlora_bank_options), NULL, DLORA_OPTIMIZER_ADAM, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f}
+
+/** Which terms of equation (1) a forward pass adds; or-ed. */
+enum {
+  DLORA_TERM_MERGED = 1,     /**< M: what the orthogonal branch learnt in finished tasks */
+  DLORA_TERM_ORTHOGONAL = 2, /**< the current task's orthogonal pair (A', B') */
+  DLORA_TERM_RESIDUAL = 4    /**< the current task's residual pair (A_t, B_t) */
+};
+/** One low-rank pair: the update is B A. */
+typedef struct dlora_adapter {
+  const float *a; /**< [rank, input_dim] */
+  const float *b; /**< [output_dim, rank] */
+  size_t rank;    /**< 0: nothing was learnt here */
+} dlora_adapter;
+
+DLORA_API dlora_status dlora_bank_options_init(dlora_bank_options *options, size_t size);
+/** A bank for num_sites linear layers; the array is copied. */
+DLORA_API dlora_status dlora_bank_create(dlora_bank **out, const dlora_site *sites, size_t num_sites,
+                                         const dlora_bank_options *options);
+DLORA_API void dlora_bank_destroy(dlora_bank *bank);
+DLORA_API size_t dlora_bank_num_sites(const dlora_bank *bank);
+DLORA_API size_t dlora_bank_num_tasks(const dlora_bank *bank);
+/** The site as given at creation. */
+DLORA_API dlora_status dlora_bank_get_site(const dlora_bank *bank, size_t site, dlora_site *out);
+/** Opens a task with rank 0 everywhere. Error: STATE if one is open. */
+DLORA_API dlora_status dlora_bank_begin_task(dlora_bank *bank);
+/** Gives the open task its orthogonal pair at a site: a [rank, input_dim] is A', B' becomes 0 and is trained. With a
+ *  memory (of input_dim, not kept after end_task, must live until then), A' is trained too and each update of it is
+ *  multiplied by P = I - Phi Phi^T; with NULL A' is fixed. rank <= input_dim; 0 takes the pair away. Resets the
+ *  optimizer. Paper: orthogonal adapter, METHOD.md 4. */
+DLORA_API dlora_status dlora_bank_set_orthogonal(dlora_bank *bank, size_t site, const float *a, size_t rank,
+                                                 const dlora_projector *memory);
+/** The same for the residual pair (A_t, B_t); train_a not 0: A_t is trained too. METHOD.md 5. */
+DLORA_API dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float *a, size_t rank, int32_t train_a);
+/** The trained parameters of the open task and their gradients, each one contiguous array [count]: for every site in
+ *  order: B' [output_dim, rank], A' if trained, B_t, A_t if trained. Borrowed until a set_, end_ or cancel_ call. The
+ *  pointers may be NULL if not wanted. */
+DLORA_API dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, float **gradients, size_t *count);
+/** y += the chosen terms of equation (1) (not W h + b, which is the caller's). x: [rows, input_dim], y: [rows, output_dim].
+ *  terms: DLORA_TERM_... or-ed. relevance: [rows / rows_per_item, num_tasks], the w_s(x) of each item whose rows follow one
+ *  another, or NULL for no residual adapter of a finished task. rows must be a multiple of rows_per_item. */
+DLORA_API dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, int32_t terms,
+                                          const float *relevance, size_t rows_per_item, float *y);
+/** Adds the gradients of the open task's factors at one site, and dx += the gradient of the input through the terms
+ *  (dx may be NULL). x: [rows, input_dim] as in forward, dy: [rows, output_dim], dx: [rows, input_dim]. */
+DLORA_API dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, const float *dy, size_t rows,
+                                           int32_t terms, float *dx);
+/** One optimizer step with the gradients, which are then set to 0. Error: NOT_FINITE, and nothing has changed. */
+DLORA_API dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate);
+/** Closes the task: M += B'A'; the residual pair is kept as adapter num_tasks. Error: STATE, NO_MEMORY. */
+DLORA_API dlora_status dlora_bank_end_task(dlora_bank *bank);
+/** Drops the open task, as if begin_task had not been called. */
+DLORA_API dlora_status dlora_bank_cancel_task(dlora_bank *bank);
+/** M of a site: [output_dim, input_dim], or NULL while it is zero. Borrowed. */
+DLORA_API dlora_status dlora_bank_get_merged(const dlora_bank *bank, size_t site, const float **merged);
+/** The residual adapter of a finished task. Its pointers are borrowed. */
+DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, size_t task, dlora_adapter *out);
+/** Writes finished tasks as safetensors, atomically. An open task is not written. */
+DLORA_API dlora_status dlora_bank_save(const dlora_bank *bank, const char *path);
+DLORA_API dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options);
+
+/* ---- 5  dlora_projector: the memory of directions that earlier tasks use ------------------------------------------- */
+
+typedef struct dlora_projector_options {
+  size_t struct_size;
+  const dlora_allocator *allocator;
+} dlora_projector_options;
+#define DLORA_PROJECTOR_OPTIONS_INIT {sizeof(dlora_projector_options), NULL}
+
+DLORA_API dlora_status dlora_projector_options_init(dlora_projector_options *options, size_t size);
+/** An empty memory for inputs of width dim: Phi has no column, P = I. */
+DLORA_API dlora_status dlora_projector_create(dlora_projector **out, size_t dim, const dlora_projector_options *options);
+DLORA_API dlora_status dlora_projector_clone(dlora_projector **out, const dlora_projector *projector);
+DLORA_API void dlora_projector_destroy(dlora_projector *projector);
+DLORA_API size_t dlora_projector_dim(const dlora_projector *projector);
+/** m: number of directions in use, 0 ... dim. */
+DLORA_API size_t dlora_projector_size(const dlora_projector *projector);
+DLORA_API size_t dlora_projector_num_tasks(const dlora_projector *projector);
+/** Rows observed since the last commit or discard. */
+DLORA_API uint64_t dlora_projector_num_observed(const dlora_projector *projector);
+/** Adds x [rows, dim] to the second moment S of the current task, in float64. Errors: ARGUMENT, NOT_FINITE. */
+DLORA_API dlora_status dlora_projector_observe(dlora_projector *projector, const float *x, size_t rows);
+/** Adds what `other` has observed: sums add, so parts of a task may be observed apart. Error: MISMATCH of dim. */
+DLORA_API dlora_status dlora_projector_merge_observed(dlora_projector *projector, const dlora_projector *other);
+/** Forgets what was observed since the last commit. */
+DLORA_API dlora_status dlora_projector_discard(dlora_projector *projector);
+/** The k directions free of Phi in which the observed input has the most energy: leading eigenvectors of P S P (InfLoRA's
+ *  choice of A'). directions: [k, dim], orthonormal rows, the first *found are filled; *found < k when no room or no
+ *  energy is left. Error: STATE if nothing was observed. METHOD.md 4. */
+DLORA_API dlora_status dlora_projector_free_directions(const dlora_projector *projector, size_t k, float *directions,
+                                                       size_t *found);
+/** The first k of the directions that commit_task with this threshold would add (the task's own bases, METHOD.md 5 `own`). */
+DLORA_API dlora_status dlora_projector_own_directions(const dlora_projector *projector, float energy_threshold, size_t k,
+                                                      float *directions, size_t *found);
+/** The k directions of most observed energy inside span(Phi) (METHOD.md 5 `old`). */
+DLORA_API dlora_status dlora_projector_used_directions(const dlora_projector *projector, size_t k, float *directions,
+                                                       size_t *found);
+/** Ends a task: the leading eigenvectors of P S P are added as its group until the share of trace(S) inside Phi reaches
+ *  energy_threshold in (0, 1] (equation 2). *added (may be NULL): their number, possibly 0. */
+DLORA_API dlora_status dlora_projector_commit_task(dlora_projector *projector, float energy_threshold, size_t *added);
+/** The bases of one task: [*count, dim], orthonormal rows. Borrowed. */
+DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projector, size_t task, const float **bases,
+                                                 size_t *count);
+/** x <- x P, row by row, in place: removes what lies in directions in use. x: [rows, dim]. */
+DLORA_API dlora_status dlora_projector_project(const dlora_projector *projector, float *x, size_t rows);
+/** Adds x [rows, dim] to the mean relative energy of task `task`, by which dlora_projector_relevance divides. */
+DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, size_t task, const float *x, size_t rows);
+/** Relevance by energy (METHOD.md 6): |Psi_s^T x|^2 / |x|^2 over its mean on task s's own rows, clipped to [0, 1].
+ *  x: [rows, dim], relevance: [rows, num_tasks]. A task never calibrated is divided by 1. */
+DLORA_API dlora_status dlora_projector_relevance(const dlora_projector *projector, const float *x, size_t rows,
+                                                 float *relevance);
+DLORA_API dlora_status dlora_projector_save(const dlora_projector *projector, const char *path);
+DLORA_API dlora_status dlora_projector_load(dlora_projector **out, const char *path, const dlora_projector_options *options);
+
+/* ---- 6  dlora_predictor: class, task and confidence from features --------------------------------------------------- */
+
+enum { DLORA_READOUT_GAUSSIAN = 0, DLORA_READOUT_RANDOM_PROJECTION = 1 };
+typedef struct dlora_predictor_options {
+  size_t struct_size;
+  const dlora_allocator *allocator;
+  uint64_t seed;          /**< of the random projection */
+  size_t random_features; /**< width of the random projection */
+  int32_t readout;        /**< DLORA_READOUT_... */
+  int32_t use_prior;      /**< not 0: add the log of each component's share of the images to its score */
+  float shrinkage;        /**< C + shrinkage * trace(C) / dim * I */
+  float temperature;      /**< T > 0, until one is fitted on held-out features */
+  float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix */
+  float reserved;         /**< 0 */
+} dlora_predictor_options;
+#define DLORA_PREDICTOR_OPTIONS_INIT \
+  {sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, 0.1f, 2.0f, 0.01f, 0.0f}
+
+/** A decision for one image. This struct never grows. */
+typedef struct dlora_prediction {
+  int64_t class_id;        /**< most probable class */
+  int64_t task;            /**< most probable task, from 0 */
+  float class_probability; /**< in [0, 1], calibrated by the temperature */
+  float task_probability;  /**< in [0, 1] */
+  float unknown_score;     /**< higher: less like anything learnt (METHOD.md 7) */
+  int32_t unknown;         /**< 1: unknown_score is above the threshold in force; 0 otherwise or without a threshold */
+} dlora_prediction;
+
+DLORA_API dlora_status dlora_predictor_options_init(dlora_predictor_options *options, size_t size);
+/** A predictor for features of width dim from any network. */
+DLORA_API dlora_status dlora_predictor_create(dlora_predictor **out, size_t dim, const dlora_predictor_options *options);
+DLORA_API dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor *predictor);
+DLORA_API void dlora_predictor_destroy(dlora_predictor *predictor);
+DLORA_API size_t dlora_predictor_dim(const dlora_predictor *predictor);
+DLORA_API size_t dlora_predictor_num_tasks(const dlora_predictor *predictor);
+/** Number of different classes over all finished tasks. */
+DLORA_API size_t dlora_predictor_num_classes(const dlora_predictor *predictor);
+/** Number of (task, class) components over all finished tasks. */
+DLORA_API size_t dlora_predictor_num_components(const dlora_predictor *predictor);
+/** classes: [num_classes], in order of first appearance; this is the column order of class probabilities. */
+DLORA_API dlora_status dlora_predictor_get_classes(const dlora_predictor *predictor, int64_t *classes);
+/** Per component, in order of task and then of appearance: tasks, classes, counts [num_components], means
+ *  [num_components, dim]. Any may be NULL. */
+DLORA_API dlora_status dlora_predictor_get_components(const dlora_predictor *predictor, int64_t *tasks, int64_t *classes,
+                                                      uint64_t *counts, double *means);
+/** The pooled within-class scatter, symmetric [dim, dim]. */
+DLORA_API dlora_status dlora_predictor_get_scatter(const dlora_predictor *predictor, double *scatter);
+/** Adds features [n, dim] with labels [n] to the open task's statistics (a task opens by its first observation). In any
+ *  order and number of batches the result is the same to rounding. Errors: ARGUMENT, NOT_FINITE. */
+DLORA_API dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *features, const int64_t *labels,
+                                               size_t n);
+/** Sets features of the open task aside: commit_task fits the temperature and the unknown threshold on them, then adds
+ *  them to the statistics. */
+DLORA_API dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features,
+                                                        const int64_t *labels, size_t n);
+/** Forgets the open task. */
+DLORA_API dlora_status dlora_predictor_discard(dlora_predictor *predictor);
+/** Moves the statistics of finished tasks along with features that changed while a task was learnt (drift compensation,
+ *  METHOD.md 7): a ridge map is fitted from before to after, both [n, columns] features of the same images, and applied to
+ *  the columns first_column ... first_column + columns - 1 of the old means and scatter. */
+DLORA_API dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const float *before, const float *after,
+                                                        size_t n, size_t first_column, size_t columns);
+/** Closes the open task. Error: STATE if nothing was observed. */
+DLORA_API dlora_status dlora_predictor_commit_task(dlora_predictor *predictor);
+/** Adds the finished tasks of another predictor of the same dim and options, as further tasks. Error: MISMATCH. */
+DLORA_API dlora_status dlora_predictor_append(dlora_predictor *predictor, const dlora_predictor *other);
+/** Adds what another predictor of the same dim has seen of the SAME tasks: counts, means and scatter are combined as if one
+ *  predictor had observed both parts (data-parallel use). Open tasks are combined too. Error: MISMATCH. */
+DLORA_API dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predictor *other);
+/** Posteriors of features [n, dim]: component_log_probs [n, num_components], class_log_probs [n, num_classes] (summed over
+ *  tasks), task_probs [n, num_tasks] (summed over classes), unknown_scores [n]. Any may be NULL. softmax of equation (3) over
+ *  T. Error: STATE before the first task. */
+DLORA_API dlora_status dlora_predictor_posterior(const dlora_predictor *predictor, const float *features, size_t n,
+                                                 float *component_log_probs, float *class_log_probs, float *task_probs,
+                                                 float *unknown_scores);
+/** Decisions for features [n, dim]. predictions: [n]. */
+DLORA_API dlora_status dlora_predictor_predict(const dlora_predictor *predictor, const float *features, size_t n,
+                                               dlora_prediction *predictions);
+/** Equation (3) as a linear layer on a range of columns: weight [num_components, columns], bias [num_components]; with
+ *  include_open not 0, the open task's components follow. Uses the Gaussian statistics of these columns alone. */
+DLORA_API dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column, size_t columns,
+                                                      int32_t include_open, float *weight, float *bias);
+/** T of the posterior; set fixes it until the next task with held-out features. */
+DLORA_API float dlora_predictor_temperature(const dlora_predictor *predictor);
+DLORA_API dlora_status dlora_predictor_set_temperature(dlora_predictor *predictor, float temperature);
+/** The unknown_score below which the share `quantile` in (0, 1) of held-out features lay. Error: STATE without any. */
+DLORA_API dlora_status dlora_predictor_unknown_threshold(const dlora_predictor *predictor, float quantile, float *threshold);
+DLORA_API dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path);
+DLORA_API dlora_status dlora_predictor_load(dlora_predictor **out, const char *path, const dlora_predictor_options *options);
+
+/* ---- 7  dlora_pass: forward and backward of a model with a bank ------------------------------------------------------ */
+
+enum { DLORA_INPUT_ATTENTION = 0, DLORA_INPUT_OUTPUT = 1, DLORA_INPUT_FC1 = 2, DLORA_INPUT_FC2 = 3 };
+typedef struct dlora_pass_options {
+  size_t struct_size;
+  const dlora_allocator *allocator;
+  size_t max_batch; /**< images of one forward call at most: the workspace is planned for them */
+  size_t threads;   /**< 0: all processors */
+  int32_t training; /**< not 0: keep what dlora_pass_backward needs */
+  int32_t reserved; /**< 0 */
+} dlora_pass_options;
+#define DLORA_PASS_OPTIONS_INIT {sizeof(dlora_pass_options), NULL, 16, 0, 0, 0}
+
+DLORA_API dlora_status dlora_pass_options_init(dlora_pass_options *options, size_t size);
+/** A workspace to run `model` with the adapters of `bank` (NULL: none). Both must outlive the pass. Every site of the bank
+ *  must name a block and projection of the model, with its widths. Nothing is allocated by later calls, except when a task
+ *  of the bank has ended in between. */
+DLORA_API dlora_status dlora_pass_create(dlora_pass **out, const dlora_model *model, const dlora_bank *bank,
+                                         const dlora_pass_options *options);
+DLORA_API void dlora_pass_destroy(dlora_pass *pass);
+/** Bytes of the planned workspace. */
+DLORA_API size_t dlora_pass_workspace_size(const dlora_pass *pass);
+/** Class-token features after the final norm: features [count, embed_dim] (may be NULL in training). terms and relevance
+ *  [count, num_tasks] as in dlora_bank_forward. Blocks below the first site never see an adapter. */
+DLORA_API dlora_status dlora_pass_forward(dlora_pass *pass, const dlora_images *images, int32_t terms, const float *relevance,
+                                          float *features);
+/** Back from d loss / d features [count, embed_dim] of the last forward call (made with training on and relevance NULL),
+ *  adding to the gradients of `bank`, which must be the pass's own. No gradient is formed below the first site. */
+DLORA_API dlora_status dlora_pass_backward(dlora_pass *pass, dlora_bank *bank, const float *feature_gradients);
+/** Copies the input that a group of sites read in the last forward call of a training pass: values [*rows, *dim], image after
+ *  image (NULL: only the size is wanted). In the last block only the class token reaches the inputs other than the attention
+ *  input. block: the lowest adapted one or one above it; input: DLORA_INPUT_.... */
+DLORA_API dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block, int32_t input, float *values, size_t *rows,
+                                            size_t *dim);
+/** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image, [count, 2 *
+ *  embed_dim]. It never changes with learning. METHOD.md 6 (gate) and 7 (several layers). */
+DLORA_API dlora_status dlora_pass_get_early_features(const dlora_pass *pass, float *features);
+
+/* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------------- */
+
+enum { DLORA_BASIS_OWN = 0, DLORA_BASIS_OLD = 1, DLORA_BASIS_FREE = 2 };
+enum {
+  DLORA_RELEVANCE_GATE = 0,   /**< task posterior of Gaussians where the first adapted block begins: one pass */
+  DLORA_RELEVANCE_FINAL = 1,  /**< task posterior of a first pass without residual adapters: adapted blocks run twice */
+  DLORA_RELEVANCE_ENERGY = 2, /**< per block, by energy in the task's bases */
+  DLORA_RELEVANCE_GIVEN = 3,  /**< the caller names the task */
+  DLORA_RELEVANCE_NONE = 4    /**< residual adapters off */
+};
+enum { DLORA_OBJECTIVE_ALL = 0, DLORA_OBJECTIVE_TASK = 1 };
+enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1 };
+enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1 };
+enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
+enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
+
+/** Everything that an ablation may want to change. [structure] members are fixed when the learner is created and kept in its
+ *  checkpoint; the others may differ from task to task (dlora_learner_configure). */
+typedef struct dlora_learner_options {
+  size_t struct_size;
+  const dlora_allocator *allocator;
+  dlora_progress_fn progress;
+  void *progress_user;
+  dlora_log_fn log;
+  void *log_user;
+  uint64_t seed;               /**< of everything random; [structure] for the random projection */
+  size_t threads;              /**< 0: all processors */
+  size_t micro_batch;          /**< images a thread runs at once; 0: chosen from the geometry */
+  size_t rank_orthogonal;      /**< 0: no orthogonal branch. Both ranks 0: instant mode, nothing is trained */
+  size_t rank_residual;        /**< 0: no residual branch */
+  size_t epochs;               /**< 0: adapters stay 0, statistics are learnt */
+  size_t batch_size;
+  size_t max_observed_images;  /**< images whose tokens enter the memory; 0: all of the task */
+  size_t random_features;      /**< [structure] width of the random projection readout */
+  int32_t sites;               /**< [structure] DLORA_SITE_... or-ed */
+  int32_t first_block;         /**< [structure] first adapted block; -1: depth / 2; 0: all blocks (the paper) */
+  int32_t num_blocks;          /**< [structure] adapted blocks from there; 0: up to the last */
+  int32_t layers;              /**< [structure] DLORA_LAYERS_...: features the statistics are kept on */
+  int32_t readout;             /**< [structure] DLORA_READOUT_... */
+  int32_t frozen_baseline;     /**< [structure] not 0: keep statistics of the untouched backbone too, to compare with */
+  int32_t residual_basis;      /**< DLORA_BASIS_... */
+  int32_t relevance;           /**< DLORA_RELEVANCE_... */
+  int32_t objective;           /**< DLORA_OBJECTIVE_...: cross-entropy over all classes so far, or over the task's */
+  int32_t within;              /**< DLORA_WITHIN_...: where p(class | task) comes from when residual adapters are used */
+  int32_t train_head;          /**< not 0: the new classes' rows are trained with the adapters */
+  int32_t drift_compensation;  /**< not 0: old statistics follow the features */
+  int32_t train_orthogonal_a;  /**< not 0: A' is trained, its update projected */
+  int32_t observed_tokens;     /**< DLORA_TOKENS_... */
+  int32_t optimizer;           /**< DLORA_OPTIMIZER_... */
+  int32_t schedule;            /**< DLORA_SCHEDULE_... */
+  int32_t flip;                /**< not 0: random horizontal flips */
+  int32_t crop_padding;        /**< > 0: random shifts by up to this many pixels of the model's image size */
+  int32_t use_prior;           /**< [structure] not 0: class frequencies count in the posterior */
+  float energy_threshold;      /**< of equation (2), in (0, 1] */
+  float learning_rate;
+  float beta1;
+  float beta2;
+  float epsilon;
+  float momentum;
+  float weight_decay;
+  float shrinkage;             /**< [structure] of the readout's covariance */
+  float temperature;           /**< until fitted on held-out features */
+  float held_out;              /**< share of each task's images kept from training and statistics to fit T; 0: none */
+  float ridge;                 /**< [structure] of the random projection */
+  float unknown_quantile;      /**< share of known images that dlora_prediction.unknown accepts */
+  float reserved;              /**< 0 */
+} dlora_learner_options;
+
+/** The defaults, chosen by measurement (docs/METHOD.md). */
+#define DLORA_LEARNER_OPTIONS_INIT \
+  {sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 32, 0, 2000, \
+   DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
+   DLORA_RELEVANCE_GATE, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_HEAD, 1, 1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, \
+   DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.1f, 2.0f, 0.05f, 0.01f, 0.95f, 0.0f}
+
+/** What learning one task came to. */
+typedef struct dlora_task_report {
+  size_t struct_size;
+  size_t task;              /**< its index */
+  size_t num_classes;       /**< of the task */
+  size_t num_images;
+  size_t num_steps;
+  double first_loss;        /**< mean over the first steps, at most 10; NaN without steps */
+  double last_loss;         /**< mean over the last steps, at most 10 */
+  double seconds_observe;   /**< passes before training */
+  double seconds_train;
+  double seconds_statistics; /**< passes after training and closed forms */
+  size_t memory_min;        /**< directions in use, smallest over adapted inputs */
+  size_t memory_max;
+  size_t rank_orthogonal_min; /**< rank the orthogonal branch found room for, smallest over sites */
+  size_t rank_orthogonal_max;
+} dlora_task_report;
+#define DLORA_TASK_REPORT_INIT {sizeof(dlora_task_report), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0}
+
+/** What an evaluation found. Accuracies in [0, 1]; NaN where undefined. */
+typedef struct dlora_evaluation {
+  size_t struct_size;
+  size_t num_images;          /**< evaluated */
+  size_t num_skipped;         /**< images of classes not learnt yet */
+  double accuracy;            /**< class right, over all evaluated images */
+  double task_accuracy;       /**< task right */
+  double accuracy_given_task; /**< class right among the true task's classes */
+  double ece;                 /**< expected calibration error of the class probability, 15 bins */
+  double task_ece;            /**< of the task probability */
+  double frozen_accuracy;     /**< the same readout on the untouched backbone; NaN unless frozen_baseline */
+  double average_accuracy;    /**< mean of accuracy over all evaluated stages (average incremental accuracy) */
+  double forgetting;          /**< mean over earlier tasks of best minus present accuracy */
+  double backward_transfer;   /**< mean over earlier tasks of present accuracy minus that when learnt */
+} dlora_evaluation;
+#define DLORA_EVALUATION_INIT {sizeof(dlora_evaluation), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}
+
+/** Sets the defaults. */
+DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size);
+/** Sets the paper's reading: all blocks, `own` bases, relevance by energy, objective `task`, heads within the task, final
+ *  features, no drift compensation. */
+DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
+/** A learner with no task. The model is borrowed, may be shared, and must outlive it. */
+DLORA_API dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
+                                            const dlora_learner_options *options);
+DLORA_API void dlora_learner_destroy(dlora_learner *learner);
+/** Changes the options of later tasks and predictions. Error: MISMATCH if a [structure] member differs, STATE inside a task. */
+DLORA_API dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options);
+/** The options in force; options->struct_size must be set. */
+DLORA_API dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learner_options *options);
+
+/** Learns one task from images in memory. labels: [images->count]. report may be NULL. On an error, or when a callback
+ *  cancels, the learner is as it was before. Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY. */
+DLORA_API dlora_status dlora_learner_learn_task(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                                dlora_task_report *report);
+/** The same from a source, which is read once before, once per epoch during, and once after training. */
+DLORA_API dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_image_source *source,
+                                                  dlora_task_report *report);
+
+/* The same in your own loop: begin, observe every image, step as often as you like, observe every image again, end. Without
+ * a step the second round of observations is left out. */
+
+/** Opens a task. planned_steps: for the cosine schedule; 0: constant learning rate. Error: STATE if one is open. */
+DLORA_API dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps);
+/** Shows images of the task with their labels [count]; before the first step and again after the last one. A refused batch
+ *  (ARGUMENT, NOT_FINITE) changes nothing; any other failure cancels the task. */
+DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels);
+/** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch. Errors:
+ *  STATE, ARGUMENT; NOT_FINITE if an input is, and then the batch is refused and the task goes on, or if the loss becomes so,
+ *  and then the task is cancelled: the learner is as it was before it. */
+DLORA_API dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                          float *loss);
+/** Closes the task: directions committed, adapters merged or kept, statistics taken over. report may be NULL. */
+DLORA_API dlora_status dlora_learner_end_task(dlora_learner *learner, dlora_task_report *report);
+/** Drops the open task; the learner is as it was before it. */
+DLORA_API dlora_status dlora_learner_cancel_task(dlora_learner *learner);
+
+DLORA_API size_t dlora_learner_num_tasks(const dlora_learner *learner);
+DLORA_API size_t dlora_learner_num_classes(const dlora_learner *learner);
+/** classes: [num_classes] in order of first appearance, the column order of class_log_probs. */
+DLORA_API dlora_status dlora_learner_get_classes(const dlora_learner *learner, int64_t *classes);
+/** A name for a class id, kept in the checkpoint; copied. */
+DLORA_API dlora_status dlora_learner_set_class_name(dlora_learner *learner, int64_t class_id, const char *name);
+/** The name, or NULL if none was set. Borrowed. */
+DLORA_API const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id);
+
+/** Class, task and confidence of each image (METHOD.md 8). predictions: [count]; class_log_probs: [count, num_classes] or
+ *  NULL. Errors: STATE before the first task or where relevance is `given`. */
+DLORA_API dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
+                                             dlora_prediction *predictions, float *class_log_probs);
+/** The same with the task of each image given: tasks [count] (task-incremental use). */
+DLORA_API dlora_status dlora_learner_predict_given(const dlora_learner *learner, const dlora_images *images,
+                                                   const int64_t *tasks, dlora_prediction *predictions,
+                                                   float *class_log_probs);
+/** Adapted class-token features [count, embed_dim]. tasks: [count] the residual adapters to use, -1 for none; NULL: none. */
+DLORA_API dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
+                                           float *features);
+/** Evaluates on test images of any classes (those not learnt yet are skipped) and records the accuracy on each task as row
+ *  num_tasks - 1 of the accuracy matrix. An image belongs to the task in source->tasks, or else to the last task that has its
+ *  class. */
+DLORA_API dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_source *source,
+                                              dlora_evaluation *evaluation);
+/** matrix: [num_tasks, num_tasks], row i the accuracies after task i; NaN where nothing was evaluated. */
+DLORA_API dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *learner, double *matrix);
+
+/** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. Error: STATE
+ *  inside a task, IO. */
+DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const char *path);
+/** Reads it back on the same backbone. options (NULL: as saved) may change what is not [structure]; threads, callbacks and
+ *  allocator are never saved. Errors: MISMATCH (both fingerprints are named), FORMAT, IO. */
+DLORA_API dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, const char *path,
+                                          const dlora_learner_options *options);
+
+/** The parts, borrowed: for inspection, export, or use without the learner. */
+DLORA_API const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner);
+/** Statistics without residual adapters (`plain`). */
+DLORA_API const dlora_predictor *dlora_learner_get_predictor(const dlora_learner *learner);
+/** Memory of one adapted input; NULL if (block, input) is not adapted. */
+DLORA_API const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input);
+
+/** One tensor of a safetensors file, as dlora_inspect lists it. Pointers live during the callback only. */
+typedef struct dlora_tensor_info {
+  size_t struct_size;
+  const char *name;    /**< for metadata entries: the key */
+  const char *dtype;   /**< as "F32"; NULL for a metadata entry */
+  const char *value;   /**< of a metadata entry; NULL for a tensor */
+  const size_t *shape; /**< [num_dims] */
+  size_t num_dims;
+  size_t num_bytes;
+} dlora_tensor_info;
+/** Calls visit for every metadata entry and tensor of a safetensors file, after checking all of it. A non-zero return stops
+ *  with DLORA_ERR_CANCELLED. */
+DLORA_API dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor_info *info, void *user), void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

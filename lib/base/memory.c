@@ -1,0 +1,82 @@
+#include "base/memory.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+
+/* A cache line, and the width of an AVX-512 register. */
+enum { ALIGNMENT = 64 };
+
+static void *allocate_by_malloc(size_t size, void *user) {
+  (void)user;
+  return malloc(size);
+}
+
+static void release_by_free(void *pointer, void *user) {
+  (void)user;
+  free(pointer);
+}
+
+static const dlora_allocator default_allocator = {allocate_by_malloc, release_by_free, NULL};
+
+dlora_status dli_allocator_read(dlora_allocator *out, const dlora_allocator *given) {
+  if (!given) {
+    *out = default_allocator;
+    return DLORA_OK;
+  }
+  if (!given->allocate || !given->release) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "allocator: %s is NULL; set both allocate and release, or pass no allocator",
+                     given->allocate ? "release" : "allocate");
+  }
+  *out = *given;
+  return DLORA_OK;
+}
+
+bool dli_multiply(size_t *out, size_t a, size_t b) {
+  if (b && a > SIZE_MAX / b) return false;
+  *out = a * b;
+  return true;
+}
+
+/* start                      aligned
+ * | unused | start (pointer) | the caller's bytes, rounded up to 64 ... | */
+void *dli_alloc(const dlora_allocator *allocator, size_t count, size_t size) {
+  const size_t extra = sizeof(void *) + 2 * ALIGNMENT;
+  size_t wanted = 0;
+  if (!dli_multiply(&wanted, count, size) || wanted > SIZE_MAX - extra) {
+    dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: %zu elements of %zu bytes do not fit the address space", count,
+              size);
+    return NULL;
+  }
+  if (!allocator) allocator = &default_allocator;
+  const size_t rounded = wanted ? (wanted + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
+  void *start = allocator->allocate(rounded + sizeof(void *) + ALIGNMENT - 1, allocator->user);
+  if (!start) {
+    dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: the allocator refused %zu bytes", wanted);
+    return NULL;
+  }
+  const size_t skipped = (size_t)((uintptr_t)start % ALIGNMENT);
+  size_t offset = (ALIGNMENT - skipped) % ALIGNMENT;
+  if (offset < sizeof(void *)) offset += ALIGNMENT;
+  unsigned char *aligned = (unsigned char *)start + offset;
+  memcpy(aligned - sizeof start, &start, sizeof start);
+  memset(aligned, 0, rounded);
+  return aligned;
+}
+
+void dli_free(const dlora_allocator *allocator, const void *pointer) {
+  if (!pointer) return;
+  if (!allocator) allocator = &default_allocator;
+  void *start;
+  memcpy(&start, (const unsigned char *)pointer - sizeof start, sizeof start);
+  allocator->release(start, allocator->user);
+}
+
+char *dli_strdup(const dlora_allocator *allocator, const char *text) {
+  const size_t size = strlen(text) + 1;
+  char *copy = dli_alloc(allocator, size, 1);
+  if (copy) memcpy(copy, text, size);
+  return copy;
+}

@@ -1,0 +1,23 @@
+/* Philox4x32-10, a counter-based generator (Salmon et al., SC 2011): one (seed, stream) pair, one sequence. */
+#ifndef DLI_BASE_RANDOM_H
+#define DLI_BASE_RANDOM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct dli_random {
+  uint64_t seed;
+  uint64_t stream;
+  uint64_t counter;
+  uint32_t block[4];
+  uint32_t used; /* words of block already given out */
+};
+
+void dli_random_seed(struct dli_random *random, uint64_t seed, uint64_t stream);
+uint32_t dli_random_u32(struct dli_random *random);
+float dli_random_uniform(struct dli_random *random);              /* [0, 1) */
+double dli_random_normal(struct dli_random *random);              /* mean 0, variance 1 */
+size_t dli_random_below(struct dli_random *random, size_t bound); /* 0 ... bound - 1, unbiased */
+void dli_random_permutation(struct dli_random *random, size_t *order, size_t count);
+
+#endif

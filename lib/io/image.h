@@ -1,0 +1,27 @@
+/* From the caller's pixels to the model's input. */
+#ifndef DLI_IO_IMAGE_H
+#define DLI_IO_IMAGE_H
+
+#include "duallora/duallora.h"
+
+/* Bicubic resampling (a = -0.5) with antialias, pixel centres at half integers, edges renormalised: what PIL,
+ * torchvision and torch's interpolate(mode="bicubic", antialias=True, align_corners=False) compute. in: [in_height,
+ * in_width, channels], out: [out_height, out_width, channels]. Error: NO_MEMORY. */
+dlora_status dli_resample(const dlora_allocator *allocator, const float *in, size_t in_height, size_t in_width,
+                          size_t channels, size_t out_height, size_t out_width, float *out);
+
+/* A plan to turn images of one size into model inputs; reused while the size stays the same. */
+struct dli_image_plan;
+dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allocator *allocator, size_t image_size,
+                                   const float mean[3], const float std[3]);
+void dli_image_plan_destroy(struct dli_image_plan *plan);
+/* Checks the batch (exactly one of u8 and f32, sizes, channels, finite values) and readies the plan for its image size;
+ * memory is taken only when a size is new. `caller` names the function in errors. */
+dlora_status dli_image_plan_prepare(struct dli_image_plan *plan, const dlora_images *images, const char *caller);
+/* Image `index` of the prepared batch as normalised CHW floats: out [3, image_size, image_size]; mirrored left to right
+ * if flip, then moved by (dx, dy) pixels of the model's image size with black (pixel value 0 before normalisation)
+ * coming in. f32 batches are flipped and moved too. Not to be called from two threads at once. */
+void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images, size_t index, int flip, int dx, int dy,
+                        float *out);
+
+#endif

@@ -1,0 +1,142 @@
+#include "io/resample.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "io/image.h"
+
+/* Keys' cubic with a = -0.5, which reproduces quadratics; zero from distance 2 on. */
+static double cubic(double distance) {
+  const double a = -0.5;
+  const double x = fabs(distance);
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+  if (x < 2.0) return ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
+  return 0.0;
+}
+
+dlora_status dli_axis_create(struct dli_axis *axis, const dlora_allocator *allocator, size_t in, size_t out) {
+  dlora_status status = DLORA_OK;
+  const double scale = (double)in / (double)out;
+  /* Antialias: where the image shrinks, the kernel widens with it. */
+  const double stretch = scale > 1.0 ? scale : 1.0;
+  const double support = 2.0 * stretch;
+  const size_t widest = 2 * (size_t)ceil(support) + 1;
+  *axis = (struct dli_axis){.in = in, .out = out, .taps = widest < in ? widest : in};
+  size_t num_weights = 0;
+  if (!dli_multiply(&num_weights, out, axis->taps)) {
+    return dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: resampling %zu pixels to %zu", in, out);
+  }
+  DLI_TRY_DONE(DLI_NEW(allocator, axis->first, out));
+  DLI_TRY_DONE(DLI_NEW(allocator, axis->count, out));
+  DLI_TRY_DONE(DLI_NEW(allocator, axis->weights, num_weights));
+  for (size_t i = 0; i < out; i++) {
+    const double centre = ((double)i + 0.5) * scale;
+    const double lowest = floor(centre - support + 0.5);
+    const double beyond = floor(centre + support + 0.5);
+    const size_t begin = lowest > 0.0 ? (size_t)lowest : 0;
+    const size_t end = beyond < (double)in ? (size_t)beyond : in;
+    const size_t count = end - begin < axis->taps ? end - begin : axis->taps;
+    double sum = 0.0;
+    for (size_t k = 0; k < count; k++) sum += cubic(((double)(begin + k) + 0.5 - centre) / stretch);
+    for (size_t k = 0; k < count; k++) {
+      axis->weights[i * axis->taps + k] = (float)(cubic(((double)(begin + k) + 0.5 - centre) / stretch) / sum);
+    }
+    axis->first[i] = begin;
+    axis->count[i] = count;
+  }
+done:
+  if (status != DLORA_OK) dli_axis_free(axis, allocator);
+  return status;
+}
+
+void dli_axis_free(struct dli_axis *axis, const dlora_allocator *allocator) {
+  dli_free(allocator, axis->first);
+  dli_free(allocator, axis->count);
+  dli_free(allocator, axis->weights);
+  *axis = (struct dli_axis){0};
+}
+
+void dli_axis_resample_rows(const struct dli_axis *axis, size_t width, const float *in, float *out) {
+  for (size_t i = 0; i < axis->out; i++) {
+    const float *weights = axis->weights + i * axis->taps;
+    float *to = out + i * width;
+    memset(to, 0, width * sizeof *to);
+    for (size_t k = 0; k < axis->count[i]; k++) {
+      const float *from = in + (axis->first[i] + k) * width;
+      const float weight = weights[k];
+      for (size_t j = 0; j < width; j++) to[j] += weight * from[j];
+    }
+  }
+}
+
+/* from [count, 3] */
+static void weigh_rgb(const float *weights, size_t count, const float *from, float *to) {
+  float red = 0.0f;
+  float green = 0.0f;
+  float blue = 0.0f;
+  for (size_t k = 0; k < count; k++) {
+    red += weights[k] * from[3 * k];
+    green += weights[k] * from[3 * k + 1];
+    blue += weights[k] * from[3 * k + 2];
+  }
+  to[0] = red;
+  to[1] = green;
+  to[2] = blue;
+}
+
+/* from [count, channels] */
+static void weigh(const float *weights, size_t count, size_t channels, const float *from, float *to) {
+  memset(to, 0, channels * sizeof *to);
+  for (size_t k = 0; k < count; k++) {
+    for (size_t c = 0; c < channels; c++) to[c] += weights[k] * from[k * channels + c];
+  }
+}
+
+void dli_axis_resample_columns(const struct dli_axis *axis, size_t rows, size_t channels, const float *in, float *out) {
+  for (size_t r = 0; r < rows; r++) {
+    const float *row = in + r * axis->in * channels;
+    for (size_t i = 0; i < axis->out; i++) {
+      const float *weights = axis->weights + i * axis->taps;
+      const float *from = row + axis->first[i] * channels;
+      float *to = out + (r * axis->out + i) * channels;
+      if (channels == 3) {
+        weigh_rgb(weights, axis->count[i], from, to);
+      } else {
+        weigh(weights, axis->count[i], channels, from, to);
+      }
+    }
+  }
+}
+
+dlora_status dli_resample(const dlora_allocator *allocator, const float *in, size_t in_height, size_t in_width,
+                          size_t channels, size_t out_height, size_t out_width, float *out) {
+  dlora_status status = DLORA_OK;
+  struct dli_axis horizontal = {0};
+  struct dli_axis vertical = {0};
+  float *middle = NULL; /* [in_height, out_width, channels] */
+  size_t row_size = 0;
+  if (!in_height || !in_width || !channels || !out_height || !out_width) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "resampling [%zu, %zu, %zu] to %zu x %zu: no size may be 0", in_height,
+                     in_width, channels, out_height, out_width);
+  }
+  if (!dli_multiply(&row_size, out_width, channels) || row_size > SIZE_MAX / sizeof *middle) {
+    return dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: rows of %zu pixels with %zu channels", out_width, channels);
+  }
+  DLI_TRY_DONE(dli_axis_create(&horizontal, allocator, in_width, out_width));
+  DLI_TRY_DONE(dli_axis_create(&vertical, allocator, in_height, out_height));
+  middle = dli_alloc(allocator, in_height, row_size * sizeof *middle);
+  if (!middle) {
+    status = DLORA_ERR_NO_MEMORY;
+    goto done;
+  }
+  dli_axis_resample_columns(&horizontal, in_height, channels, in, middle);
+  dli_axis_resample_rows(&vertical, row_size, middle, out);
+done:
+  dli_free(allocator, middle);
+  dli_axis_free(&vertical, allocator);
+  dli_axis_free(&horizontal, allocator);
+  return status;
+}

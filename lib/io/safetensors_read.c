@@ -1,0 +1,494 @@
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "io/dtype.h"
+#include "io/json_text.h"
+#include "io/safetensors.h"
+
+/* The largest header that the format's own reader takes. */
+enum { LARGEST_HEADER = 100 * 1000 * 1000, LENGTH_SIZE = 8 };
+
+struct entry {
+  const char *key;
+  const char *value;
+};
+
+/* bytes                                                     data                                     bytes + size
+ * | header length (8) | JSON header, padded with spaces ... | tensor | tensor | ... without holes ...  | */
+struct dli_tensors {
+  dlora_allocator allocator;
+  char *label;
+  const unsigned char *bytes;
+  size_t size;
+  void *mapping; /* NULL: bytes belong to the caller */
+  const unsigned char *data;
+  size_t data_size;
+  char *text; /* names, keys and values one after the other */
+  char *text_end;
+  struct dli_tensor *tensors; /* by offset */
+  size_t count;
+  const struct dli_tensor **by_name;
+  struct entry *entries; /* metadata by key */
+  size_t num_entries;
+};
+
+/* ---- parsing ---- */
+
+static dlora_status read_size(const cJSON *number, size_t *out) {
+  const double value = cJSON_IsNumber(number) ? number->valuedouble : -1.0;
+  /* cJSON keeps numbers as double, which is exact below 2^53. */
+  if (!(value >= 0.0 && value < 0x1p53) || value != floor(value) || value > (double)SIZE_MAX) return DLORA_ERR_FORMAT;
+  *out = (size_t)value;
+  return DLORA_OK;
+}
+
+static const char *keep_text(struct dli_tensors *tensors, const char *text) {
+  const size_t size = strlen(text) + 1;
+  char *kept = tensors->text_end;
+  memcpy(kept, text, size);
+  tensors->text_end += size;
+  return kept;
+}
+
+static dlora_status parse_shape(const struct dli_tensors *tensors, struct dli_tensor *tensor, const cJSON *shape) {
+  bool empty = false;
+  if (!cJSON_IsArray(shape)) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': shape is not a list", tensors->label, tensor->name);
+  }
+  for (const cJSON *dim = shape->child; dim; dim = dim->next) {
+    if (tensor->num_dims == DLI_MAX_DIMS) {
+      return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor '%s' has more than %d dimensions", tensors->label,
+                       tensor->name, DLI_MAX_DIMS);
+    }
+    size_t *size = &tensor->shape[tensor->num_dims];
+    if (read_size(dim, size) != DLORA_OK) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': dimension %zu of its shape is not a size", tensors->label,
+                       tensor->name, tensor->num_dims);
+    }
+    if (*size == 0) empty = true;
+    tensor->num_dims++;
+  }
+  tensor->count = empty ? 0 : 1;
+  for (size_t i = 0; i < tensor->num_dims; i++) {
+    if (!dli_multiply(&tensor->count, tensor->count, tensor->shape[i])) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': its shape overflows at dimension %zu (%zu)", tensors->label,
+                       tensor->name, i, tensor->shape[i]);
+    }
+  }
+  return DLORA_OK;
+}
+
+static dlora_status parse_offsets(const struct dli_tensors *tensors, struct dli_tensor *tensor, const cJSON *offsets,
+                                  size_t bits) {
+  const cJSON *first = cJSON_IsArray(offsets) ? offsets->child : NULL;
+  const cJSON *second = first ? first->next : NULL;
+  size_t begin = 0;
+  size_t end = 0;
+  if (!second || second->next || read_size(first, &begin) != DLORA_OK || read_size(second, &end) != DLORA_OK ||
+      begin > end) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': data_offsets are not two sizes in ascending order",
+                     tensors->label, tensor->name);
+  }
+  if (end > tensors->data_size) {
+    return dli_raise(DLORA_ERR_FORMAT,
+                     "%s: tensor '%s' ends at byte %zu of the data, but the file holds only %zu (truncated?)",
+                     tensors->label, tensor->name, end, tensors->data_size);
+  }
+  size_t total_bits = 0;
+  if (!dli_multiply(&total_bits, tensor->count, bits) || total_bits % 8 || total_bits / 8 != end - begin) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': %zu elements of %s do not fill its %zu bytes", tensors->label,
+                     tensor->name, tensor->count, tensor->dtype_name, end - begin);
+  }
+  tensor->num_bytes = end - begin;
+  tensor->data = tensors->data + begin;
+  return DLORA_OK;
+}
+
+/* "name": {"dtype": "F32", "shape": [...], "data_offsets": [begin, end]} */
+static dlora_status parse_tensor(struct dli_tensors *tensors, struct dli_tensor *tensor, const cJSON *item) {
+  tensor->name = keep_text(tensors, item->string);
+  if (!cJSON_IsObject(item)) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': its description is not an object", tensors->label,
+                     tensor->name);
+  }
+  const cJSON *dtype = NULL;
+  const cJSON *shape = NULL;
+  const cJSON *offsets = NULL;
+  for (const cJSON *member = item->child; member; member = member->next) {
+    const cJSON **slot = NULL;
+    if (strcmp(member->string, "dtype") == 0) slot = &dtype;
+    if (strcmp(member->string, "shape") == 0) slot = &shape;
+    if (strcmp(member->string, "data_offsets") == 0) slot = &offsets;
+    if (!slot) continue;
+    if (*slot) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': %s is given twice", tensors->label, tensor->name,
+                       member->string);
+    }
+    *slot = member;
+  }
+  if (!dtype || !shape || !offsets) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': %s is missing", tensors->label, tensor->name,
+                     !dtype ? "dtype" : (!shape ? "shape" : "data_offsets"));
+  }
+  const struct dli_dtype_info *info = cJSON_IsString(dtype) ? dli_dtype_find(dtype->valuestring) : NULL;
+  if (!info) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': dtype '%s' does not exist", tensors->label, tensor->name,
+                     cJSON_IsString(dtype) ? dtype->valuestring : "(not a string)");
+  }
+  tensor->dtype = info->dtype;
+  tensor->dtype_name = info->name;
+  DLI_TRY(parse_shape(tensors, tensor, shape));
+  return parse_offsets(tensors, tensor, offsets, info->bits);
+}
+
+static bool is_metadata(const cJSON *item) {
+  return strcmp(item->string, "__metadata__") == 0;
+}
+
+/* Counts what there is, so that each array is taken once. */
+static dlora_status count_members(struct dli_tensors *tensors, const cJSON *root) {
+  const cJSON *metadata = NULL;
+  size_t num_tensors = 0;
+  size_t num_entries = 0;
+  size_t text_size = 0;
+  for (const cJSON *item = root->child; item; item = item->next) {
+    if (!is_metadata(item)) {
+      num_tensors++;
+      text_size += strlen(item->string) + 1;
+      continue;
+    }
+    if (metadata) return dli_raise(DLORA_ERR_FORMAT, "%s: __metadata__ is given twice", tensors->label);
+    if (!cJSON_IsObject(item)) return dli_raise(DLORA_ERR_FORMAT, "%s: __metadata__ is not an object", tensors->label);
+    metadata = item;
+    for (const cJSON *entry = item->child; entry; entry = entry->next) {
+      if (!cJSON_IsString(entry)) {
+        return dli_raise(DLORA_ERR_FORMAT, "%s: __metadata__: the value of '%s' is not a string", tensors->label,
+                         entry->string);
+      }
+      num_entries++;
+      text_size += strlen(entry->string) + strlen(entry->valuestring) + 2;
+    }
+  }
+  DLI_TRY(DLI_NEW(&tensors->allocator, tensors->text, text_size));
+  DLI_TRY(DLI_NEW(&tensors->allocator, tensors->tensors, num_tensors));
+  DLI_TRY(DLI_NEW(&tensors->allocator, tensors->by_name, num_tensors));
+  DLI_TRY(DLI_NEW(&tensors->allocator, tensors->entries, num_entries));
+  tensors->text_end = tensors->text;
+  return DLORA_OK;
+}
+
+static int compare_offsets(const void *left, const void *right) {
+  const struct dli_tensor *a = left;
+  const struct dli_tensor *b = right;
+  const unsigned char *first = a->data;
+  const unsigned char *second = b->data;
+  if (first != second) return first < second ? -1 : 1;
+  /* Empty tensors come before the one that begins at the same place. */
+  if (a->num_bytes != b->num_bytes) return a->num_bytes < b->num_bytes ? -1 : 1;
+  return strcmp(a->name, b->name);
+}
+
+static int compare_names(const void *left, const void *right) {
+  const struct dli_tensor *a = *(const struct dli_tensor *const *)left;
+  const struct dli_tensor *b = *(const struct dli_tensor *const *)right;
+  return strcmp(a->name, b->name);
+}
+
+static int compare_keys(const void *left, const void *right) {
+  const struct entry *a = left;
+  const struct entry *b = right;
+  return strcmp(a->key, b->key);
+}
+
+/* Every byte of the data belongs to exactly one tensor. */
+static dlora_status check_layout(const struct dli_tensors *tensors) {
+  size_t end = 0;
+  for (size_t i = 0; i < tensors->count; i++) {
+    const struct dli_tensor *tensor = &tensors->tensors[i];
+    const size_t begin = (size_t)((const unsigned char *)tensor->data - tensors->data);
+    if (begin < end) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s' overlaps tensor '%s'", tensors->label, tensor->name,
+                       tensors->tensors[i - 1].name);
+    }
+    if (begin > end) {
+      return dli_raise(DLORA_ERR_FORMAT,
+                       "%s: tensor '%s' begins at byte %zu of the data, expected %zu (a hole before it)",
+                       tensors->label, tensor->name, begin, end);
+    }
+    end = begin + tensor->num_bytes;
+  }
+  if (end != tensors->data_size) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: %zu bytes of data, but its tensors end at %zu", tensors->label,
+                     tensors->data_size, end);
+  }
+  return DLORA_OK;
+}
+
+static dlora_status sort_and_check(struct dli_tensors *tensors) {
+  for (size_t i = 0; i < tensors->count; i++) tensors->by_name[i] = &tensors->tensors[i];
+  qsort(tensors->by_name, tensors->count, sizeof *tensors->by_name, compare_names);
+  for (size_t i = 1; i < tensors->count; i++) {
+    if (strcmp(tensors->by_name[i - 1]->name, tensors->by_name[i]->name) == 0) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s' is given twice", tensors->label, tensors->by_name[i]->name);
+    }
+  }
+  qsort(tensors->entries, tensors->num_entries, sizeof *tensors->entries, compare_keys);
+  for (size_t i = 1; i < tensors->num_entries; i++) {
+    if (strcmp(tensors->entries[i - 1].key, tensors->entries[i].key) == 0) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: __metadata__: '%s' is given twice", tensors->label,
+                       tensors->entries[i].key);
+    }
+  }
+  qsort(tensors->tensors, tensors->count, sizeof *tensors->tensors, compare_offsets);
+  /* The tensors moved. */
+  for (size_t i = 0; i < tensors->count; i++) tensors->by_name[i] = &tensors->tensors[i];
+  qsort(tensors->by_name, tensors->count, sizeof *tensors->by_name, compare_names);
+  return check_layout(tensors);
+}
+
+static dlora_status parse_root(struct dli_tensors *tensors, const cJSON *root) {
+  if (!cJSON_IsObject(root)) return dli_raise(DLORA_ERR_FORMAT, "%s: the header is not a JSON object", tensors->label);
+  DLI_TRY(count_members(tensors, root));
+  for (const cJSON *item = root->child; item; item = item->next) {
+    if (!is_metadata(item)) {
+      DLI_TRY(parse_tensor(tensors, &tensors->tensors[tensors->count], item));
+      tensors->count++;
+      continue;
+    }
+    for (const cJSON *entry = item->child; entry; entry = entry->next) {
+      struct entry *kept = &tensors->entries[tensors->num_entries++];
+      kept->key = keep_text(tensors, entry->string);
+      kept->value = keep_text(tensors, entry->valuestring);
+    }
+  }
+  return sort_and_check(tensors);
+}
+
+/* Checks everything of bytes [size] and fills the index. */
+static dlora_status parse(struct dli_tensors *tensors) {
+  dlora_status status = DLORA_OK;
+  cJSON *root = NULL;
+  if (tensors->size < LENGTH_SIZE) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: has %zu bytes, too few for a safetensors file", tensors->label,
+                     tensors->size);
+  }
+  uint64_t length = 0;
+  for (size_t i = 0; i < LENGTH_SIZE; i++) length |= (uint64_t)tensors->bytes[i] << 8 * i;
+  const size_t rest = tensors->size - LENGTH_SIZE;
+  if (length > LARGEST_HEADER || length > rest) {
+    return dli_raise(
+        DLORA_ERR_FORMAT,
+        "%s: its header would have %llu bytes, but %zu follow and at most %d are allowed (truncated, or not a "
+        "safetensors file)",
+        tensors->label, (unsigned long long)length, rest, LARGEST_HEADER);
+  }
+  const char *header = (const char *)tensors->bytes + LENGTH_SIZE;
+  const size_t header_size = (size_t)length;
+  tensors->data = tensors->bytes + LENGTH_SIZE + header_size;
+  tensors->data_size = rest - header_size;
+  if (header_size == 0 || header[0] != '{' || !dli_is_json_text(header, header_size)) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: its header is not JSON text (not a safetensors file)", tensors->label);
+  }
+  const char *end = header;
+  root = cJSON_ParseWithLengthOpts(header, header_size, &end, 0);
+  if (!root) {
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: the JSON of its header is damaged or nested too deeply near byte %zu",
+                       tensors->label, (size_t)(end - header));
+    goto done;
+  }
+  for (; end < header + header_size; end++) {
+    if (*end == ' ' || *end == '\t' || *end == '\n' || *end == '\r') continue;
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: text follows the JSON of its header at byte %zu", tensors->label,
+                       (size_t)(end - header));
+    goto done;
+  }
+  status = parse_root(tensors, root);
+done:
+  cJSON_Delete(root);
+  return status;
+}
+
+/* ---- opening ---- */
+
+static dlora_status create(struct dli_tensors **out, const char *label, const dlora_allocator *allocator) {
+  dlora_allocator used;
+  struct dli_tensors *tensors = NULL;
+  DLI_TRY(dli_allocator_read(&used, allocator));
+  DLI_TRY(DLI_NEW(&used, tensors, 1));
+  tensors->allocator = used;
+  tensors->label = dli_strdup(&used, label);
+  if (!tensors->label) {
+    dli_tensors_close(tensors);
+    return DLORA_ERR_NO_MEMORY;
+  }
+  *out = tensors;
+  return DLORA_OK;
+}
+
+static dlora_status map_file(struct dli_tensors *tensors, const char *path) {
+  dlora_status status = DLORA_OK;
+  struct stat info;
+  /* Not to wait for a writer where path is a pipe. */
+  const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return dli_raise(DLORA_ERR_IO, "%s: could not be opened: %s", path, strerror(errno));
+  if (fstat(descriptor, &info) != 0) {
+    status = dli_raise(DLORA_ERR_IO, "%s: could not be looked up: %s", path, strerror(errno));
+    goto done;
+  }
+  if (!S_ISREG(info.st_mode)) {
+    status = dli_raise(DLORA_ERR_IO, "%s: is %s, expected a regular file", path,
+                       S_ISDIR(info.st_mode) ? "a directory" : "a device, pipe or socket");
+    goto done;
+  }
+  if (info.st_size == 0) {
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: is empty, expected a safetensors file", path);
+    goto done;
+  }
+  if ((uintmax_t)info.st_size > SIZE_MAX / 2) {
+    status = dli_raise(DLORA_ERR_UNSUPPORTED, "%s: is too large for this machine's address space", path);
+    goto done;
+  }
+  tensors->size = (size_t)info.st_size;
+  void *mapping = mmap(NULL, tensors->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  if (mapping == MAP_FAILED) {
+    status = dli_raise(DLORA_ERR_IO, "%s: could not be mapped into memory: %s", path, strerror(errno));
+    goto done;
+  }
+  tensors->mapping = mapping;
+  tensors->bytes = mapping;
+done:
+  (void)close(descriptor);
+  return status;
+}
+
+dlora_status dli_tensors_open(struct dli_tensors **out, const char *path, const dlora_allocator *allocator) {
+  *out = NULL;
+  dlora_status status = DLORA_OK;
+  struct dli_tensors *tensors = NULL;
+  DLI_TRY(create(&tensors, path, allocator));
+  DLI_TRY_DONE(map_file(tensors, path));
+  DLI_TRY_DONE(parse(tensors));
+  *out = tensors;
+  tensors = NULL;
+done:
+  dli_tensors_close(tensors);
+  return status;
+}
+
+dlora_status dli_tensors_open_memory(struct dli_tensors **out, const void *bytes, size_t size, const char *label,
+                                     const dlora_allocator *allocator) {
+  *out = NULL;
+  dlora_status status = DLORA_OK;
+  struct dli_tensors *tensors = NULL;
+  DLI_TRY(create(&tensors, label, allocator));
+  tensors->bytes = bytes;
+  tensors->size = size;
+  DLI_TRY_DONE(parse(tensors));
+  *out = tensors;
+  tensors = NULL;
+done:
+  dli_tensors_close(tensors);
+  return status;
+}
+
+void dli_tensors_close(struct dli_tensors *tensors) {
+  if (!tensors) return;
+  const dlora_allocator allocator = tensors->allocator;
+  if (tensors->mapping) (void)munmap(tensors->mapping, tensors->size);
+  dli_free(&allocator, tensors->entries);
+  dli_free(&allocator, tensors->by_name);
+  dli_free(&allocator, tensors->tensors);
+  dli_free(&allocator, tensors->text);
+  dli_free(&allocator, tensors->label);
+  dli_free(&allocator, tensors);
+}
+
+/* ---- looking up ---- */
+
+const char *dli_tensors_label(const struct dli_tensors *tensors) {
+  return tensors->label;
+}
+
+size_t dli_tensors_count(const struct dli_tensors *tensors) {
+  return tensors->count;
+}
+
+const struct dli_tensor *dli_tensors_at(const struct dli_tensors *tensors, size_t index) {
+  return index < tensors->count ? &tensors->tensors[index] : NULL;
+}
+
+const struct dli_tensor *dli_tensors_find(const struct dli_tensors *tensors, const char *name) {
+  const struct dli_tensor wanted = {.name = name};
+  const struct dli_tensor *key = &wanted;
+  const struct dli_tensor *const *found =
+      bsearch(&key, tensors->by_name, tensors->count, sizeof *tensors->by_name, compare_names);
+  return found ? *found : NULL;
+}
+
+const char *dli_tensors_metadata(const struct dli_tensors *tensors, const char *key) {
+  const struct entry wanted = {key, NULL};
+  const struct entry *found =
+      bsearch(&wanted, tensors->entries, tensors->num_entries, sizeof *tensors->entries, compare_keys);
+  return found ? found->value : NULL;
+}
+
+size_t dli_tensors_metadata_count(const struct dli_tensors *tensors) {
+  return tensors->num_entries;
+}
+
+void dli_tensors_metadata_at(const struct dli_tensors *tensors, size_t index, const char **key, const char **value) {
+  const bool valid = index < tensors->num_entries;
+  *key = valid ? tensors->entries[index].key : NULL;
+  *value = valid ? tensors->entries[index].value : NULL;
+}
+
+/* As "F32 [3, 4]"; * for any size. 8 dimensions of 20 digits fit. */
+static void describe(char out[256], const char *dtype, size_t num_dims, const size_t *shape) {
+  size_t used = (size_t)snprintf(out, 256, "%s [", dtype);
+  for (size_t i = 0; i < num_dims && i < DLI_MAX_DIMS; i++) {
+    const char *comma = i ? ", " : "";
+    const int length = shape[i] == SIZE_MAX ? snprintf(out + used, 256 - used, "%s*", comma)
+                                            : snprintf(out + used, 256 - used, "%s%zu", comma, shape[i]);
+    used += (size_t)length;
+  }
+  snprintf(out + used, 256 - used, "]");
+}
+
+dlora_status dli_tensors_require(const struct dli_tensors *tensors, const char *name, enum dli_dtype dtype,
+                                 size_t num_dims, const size_t *shape, const struct dli_tensor **out) {
+  const struct dli_dtype_info *info = dli_dtype_get(dtype);
+  const struct dli_tensor *tensor = dli_tensors_find(tensors, name);
+  char expected[256];
+  *out = NULL;
+  describe(expected, info ? info->name : "any", num_dims, shape);
+  if (!tensor) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s' is missing, expected %s", tensors->label, name, expected);
+  }
+  bool fits = tensor->dtype == dtype && tensor->num_dims == num_dims;
+  for (size_t i = 0; fits && i < num_dims; i++) fits = shape[i] == SIZE_MAX || shape[i] == tensor->shape[i];
+  if (!fits) {
+    char found[256];
+    describe(found, tensor->dtype_name, tensor->num_dims, tensor->shape);
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s' is %s, expected %s", tensors->label, name, found, expected);
+  }
+  *out = tensor;
+  return DLORA_OK;
+}
+
+dlora_status dli_tensors_copy(const struct dli_tensors *tensors, const char *name, enum dli_dtype dtype,
+                              size_t num_dims, const size_t *shape, void *out) {
+  const struct dli_tensor *tensor = NULL;
+  DLI_TRY(dli_tensors_require(tensors, name, dtype, num_dims, shape, &tensor));
+  if (tensor->num_bytes) memcpy(out, tensor->data, tensor->num_bytes);
+  return DLORA_OK;
+}

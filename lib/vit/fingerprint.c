@@ -1,0 +1,66 @@
+/* A 128-bit fingerprint of a backbone. It tells backbones apart; it does not authenticate them. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vit/vit.h"
+
+struct hash {
+  uint64_t a, b;
+};
+
+/* splitmix64's finaliser, a bijection that changes half of the bits for any change of one */
+static uint64_t mix(uint64_t x) {
+  x ^= x >> 30;
+  x *= UINT64_C(0xbf58476d1ce4e5b9);
+  x ^= x >> 27;
+  x *= UINT64_C(0x94d049bb133111eb);
+  return x ^ (x >> 31);
+}
+
+static void add_word(struct hash *h, uint64_t word) {
+  h->a = mix(h->a ^ word);
+  h->b = (h->b ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+  h->b ^= h->b >> 29;
+}
+
+/* Bit patterns, so that equal weights from F16 and F32 files agree. */
+static void add_floats(struct hash *h, const float *values, size_t count) {
+  add_word(h, count);
+  for (size_t i = 0; i < count; i += 2) {
+    uint32_t pair[2] = {0, 0};
+    memcpy(pair, values + i, (count - i < 2 ? count - i : 2) * sizeof *pair);
+    add_word(h, (uint64_t)pair[1] << 32 | pair[0]);
+  }
+}
+
+void dli_vit_fingerprint(struct dli_vit *vit) {
+  struct hash h = {UINT64_C(0x6475616c6c6f7261), UINT64_C(0x76697420626f6479)};
+  const size_t dim = vit->dim, mlp = vit->mlp_dim;
+  const uint64_t geometry[] = {dim, vit->depth, vit->heads, mlp, vit->patch_size, vit->image_size};
+  for (size_t i = 0; i < sizeof geometry / sizeof *geometry; i++) add_word(&h, geometry[i]);
+  add_floats(&h, &vit->eps, 1);
+  add_floats(&h, vit->mean, 3);
+  add_floats(&h, vit->std, 3);
+  add_floats(&h, vit->patch.data, vit->patch.rows * vit->patch.cols);
+  add_floats(&h, vit->class_token, dim);
+  add_floats(&h, vit->positions, vit->grid * vit->grid * dim);
+  add_floats(&h, vit->norm_gain, dim);
+  add_floats(&h, vit->norm_bias, dim);
+  for (size_t i = 0; i < vit->depth; i++) {
+    const struct dli_vit_block *b = &vit->blocks[i];
+    add_floats(&h, b->norm1_gain, dim);
+    add_floats(&h, b->norm1_bias, dim);
+    add_floats(&h, b->qkv.data, 3 * dim * dim);
+    add_floats(&h, b->qkv_bias, 3 * dim);
+    add_floats(&h, b->output.data, dim * dim);
+    add_floats(&h, b->output_bias, dim);
+    add_floats(&h, b->norm2_gain, dim);
+    add_floats(&h, b->norm2_bias, dim);
+    add_floats(&h, b->fc1.data, mlp * dim);
+    add_floats(&h, b->fc1_bias, mlp);
+    add_floats(&h, b->fc2.data, dim * mlp);
+    add_floats(&h, b->fc2_bias, dim);
+  }
+  snprintf(vit->fingerprint, sizeof vit->fingerprint, "%016" PRIx64 "%016" PRIx64, h.a, h.b);
+}

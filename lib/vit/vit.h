@@ -1,0 +1,135 @@
+/* The Vision Transformer (Dosovitskiy et al. 2021): weights, workspace, forward, backward. Knows no task and no
+ * adapter: what is added at a projection comes in through hooks. */
+#ifndef DLI_VIT_VIT_H
+#define DLI_VIT_VIT_H
+
+#include "duallora/duallora.h"
+#include "io/safetensors.h"
+#include "linalg/weight.h"
+#include "nn/kernels.h"
+
+/* ---- weights ---- */
+
+struct dli_vit_block {
+  const float *norm1_gain, *norm1_bias; /* [dim] */
+  struct dli_weight qkv;                /* [3 * dim, dim] */
+  const float *qkv_bias;                /* [3 * dim] */
+  struct dli_weight output;             /* [dim, dim], layer scale folded in */
+  const float *output_bias;             /* [dim] */
+  const float *norm2_gain, *norm2_bias; /* [dim] */
+  struct dli_weight fc1;                /* [mlp_dim, dim] */
+  const float *fc1_bias;                /* [mlp_dim] */
+  struct dli_weight fc2;                /* [dim, mlp_dim], layer scale folded in */
+  const float *fc2_bias;                /* [dim] */
+};
+
+struct dli_vit {
+  size_t dim, depth, heads, mlp_dim, patch_size, image_size, grid, tokens;
+  float eps;
+  float mean[3], std[3];
+  int32_t naming;
+  char fingerprint[40];
+  size_t num_parameters;
+  struct dli_weight patch;            /* [dim, 3 * patch_size^2] */
+  const float *class_token;           /* [dim], its position added */
+  const float *positions;             /* [grid^2, dim], the patch bias added */
+  const float *norm_gain, *norm_bias; /* [dim] */
+  struct dli_vit_block *blocks;       /* [depth] */
+  float **owned;                      /* converted or folded arrays to free; the others lie in the file's mapping */
+  size_t num_owned, max_owned;
+};
+
+/* Builds *out from an open file that outlives it. Errors name the tensor. */
+dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors, const dlora_model_options *options,
+                          const dlora_allocator *allocator);
+void dli_vit_release(struct dli_vit *vit, const dlora_allocator *allocator);
+/* Fills vit->fingerprint from everything that decides its features. */
+void dli_vit_fingerprint(struct dli_vit *vit);
+
+/* ---- hooks: what a caller adds at projections ---- */
+
+struct dli_vit_hooks {
+  void *user;
+  /* out [rows, output_dim] += f(in [rows, input_dim]); each image owns rows_per_image rows that follow one another.
+   * projection: DLORA_SITE_... */
+  void (*forward)(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
+                  size_t rows_per_image, float *out, size_t ldout);
+  /* d_in += its backward pass (d_in may be NULL). */
+  void (*backward)(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
+                   const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in);
+};
+
+/* ---- workspace: all memory of one thread's passes, taken at once ---- */
+
+/* What one block keeps. In inference all blocks share one set and x_in, x_mid and the next x_in are the same array. */
+struct dli_block_buffers {
+  float *x_in;          /* [R, dim] residual stream entering */
+  float *mean1, *rstd1; /* [R] */
+  float *h1;            /* [R, dim] attention input */
+  float *qkv;           /* [R, 3 * dim] */
+  float *probabilities; /* [images, heads, queries, tokens] kept, or [queries, tokens] */
+  float *o;             /* [Q, dim] input of the output projection; Q = R, or one row an image in the last block */
+  float *x_mid;         /* [Q, dim] */
+  float *mean2, *rstd2; /* [Q] */
+  float *h2;            /* [Q, dim] fc1 input */
+  float *f;             /* [Q, mlp_dim] before GELU */
+  float *g;             /* [Q, mlp_dim] fc2 input */
+};
+
+/*  one allocation:
+ *  | input image | patches | shared block set | trunk copy | last rows, norms | kept blocks first ... depth-1 |
+ * gradients |
+ *  |<------------- always ----------------------------------------------------->|<------- when training
+ * --------------->|
+ */
+struct dli_vit_workspace {
+  size_t max_images;
+  size_t first; /* blocks below it are the trunk: no hook is called there, nothing is kept */
+  int training;
+  size_t images; /* of the last forward call */
+  void *memory;
+  size_t num_bytes;
+  float *input;                 /* [3, image_size, image_size] */
+  float *patches;               /* [max_images * grid^2, 3 * patch_size^2] */
+  float *x;                     /* [R, dim] */
+  float *trunk;                 /* [R, dim] what enters block `first` */
+  float *last;                  /* [max_images, dim] before the final norm */
+  float *last_mean, *last_rstd; /* [max_images] */
+  struct dli_block_buffers shared;
+  struct dli_block_buffers *kept; /* [depth], entries from `first` on are set; training only */
+  float *d_x;                     /* [R, dim] */
+  float *d_tail;                  /* [max_images, dim] */
+  float *d_h;                     /* [R, dim] */
+  float *d_qkv;                   /* [R, 3 * dim] */
+  float *d_f;                     /* [R, mlp_dim] */
+  float *d_scores;                /* [tokens, tokens] */
+};
+
+dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
+                                      size_t first, int training, const dlora_allocator *allocator);
+void dli_vit_workspace_release(struct dli_vit_workspace *workspace, const dlora_allocator *allocator);
+
+/* ---- passes ---- */
+
+/* Patch embedding of workspace->input as image `image` of the batch. */
+void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *workspace, size_t image);
+/* Trunk: the blocks below workspace->first, from the embedded images to workspace->trunk. */
+void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
+                           struct dli_vit_workspace *workspace, size_t images);
+/* The blocks from workspace->first on and the final norm, from workspace->trunk, which stays: features [images, dim].
+ * `blocks` [depth] are the model's or a copy with other weights; hooks may be NULL. */
+void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
+                           const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
+                           const struct dli_vit_hooks *hooks, float *features);
+/* Back from d_features [images, dim] of the last forward_upper down to the lowest projection of block `first` that has
+ * a hook: lowest is its DLORA_INPUT_... ; nothing is computed below it. */
+void dli_vit_backward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
+                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
+                            const struct dli_vit_hooks *hooks, int32_t lowest, const float *d_features);
+
+/* Rows of an image in block `block` after attention: all tokens, or the class token alone in the last block. */
+static inline size_t dli_vit_queries(const struct dli_vit *vit, size_t block) {
+  return block + 1 == vit->depth ? 1 : vit->tokens;
+}
+
+#endif

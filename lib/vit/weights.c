@@ -1,0 +1,459 @@
+/* Finds a ViT's tensors under the names of timm and Hugging Face and turns them into the one form that the passes use.
+ */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/finite.h"
+#include "base/memory.h"
+#include "base/status.h"
+#include "io/image.h"
+#include "vit/vit.h"
+
+/* Tensor names of one family; %zu is the block. NULL: does not exist there. */
+struct naming {
+  const char
+      *anchor; /* ends in the patch projection's weight; what precedes it in the file is the prefix of all names */
+  const char *patch_bias, *class_token, *positions, *norm;
+  const char *norm1, *norm2, *qkv, *query, *key, *value, *output, *fc1, *fc2, *scale1, *scale2;
+};
+
+static const struct naming namings[] = {
+    [DLORA_NAMING_TIMM] = {"patch_embed.proj.weight", "patch_embed.proj.bias", "cls_token", "pos_embed", "norm",
+                           "blocks.%zu.norm1", "blocks.%zu.norm2", "blocks.%zu.attn.qkv", NULL, NULL, NULL,
+                           "blocks.%zu.attn.proj", "blocks.%zu.mlp.fc1", "blocks.%zu.mlp.fc2", "blocks.%zu.ls1.gamma",
+                           "blocks.%zu.ls2.gamma"},
+    [DLORA_NAMING_HF_VIT] = {"embeddings.patch_embeddings.projection.weight",
+                             "embeddings.patch_embeddings.projection.bias", "embeddings.cls_token",
+                             "embeddings.position_embeddings", "layernorm", "encoder.layer.%zu.layernorm_before",
+                             "encoder.layer.%zu.layernorm_after", NULL, "encoder.layer.%zu.attention.attention.query",
+                             "encoder.layer.%zu.attention.attention.key", "encoder.layer.%zu.attention.attention.value",
+                             "encoder.layer.%zu.attention.output.dense", "encoder.layer.%zu.intermediate.dense",
+                             "encoder.layer.%zu.output.dense", NULL, NULL},
+    [DLORA_NAMING_HF_DINOV2] = {"embeddings.patch_embeddings.projection.weight",
+                                "embeddings.patch_embeddings.projection.bias", "embeddings.cls_token",
+                                "embeddings.position_embeddings", "layernorm", "encoder.layer.%zu.norm1",
+                                "encoder.layer.%zu.norm2", NULL, "encoder.layer.%zu.attention.attention.query",
+                                "encoder.layer.%zu.attention.attention.key",
+                                "encoder.layer.%zu.attention.attention.value",
+                                "encoder.layer.%zu.attention.output.dense", "encoder.layer.%zu.mlp.fc1",
+                                "encoder.layer.%zu.mlp.fc2", "encoder.layer.%zu.layer_scale1.lambda1",
+                                "encoder.layer.%zu.layer_scale2.lambda1"},
+};
+
+/* Tensors of families that would load and then compute something else. */
+static const char *const unsupported[] = {
+    "register_tokens",
+    "reg_token",
+    "dist_token",
+    "distillation_token",
+    "norm_pre.weight",
+    "fc_norm.weight",
+    "blocks.0.attn.q_norm.weight",
+    "blocks.0.mlp.w12.weight",
+    "encoder.layer.0.mlp.weights_in.weight",
+};
+
+struct loader {
+  struct dli_vit *vit;
+  const struct dli_tensors *tensors;
+  const dlora_allocator *allocator;
+  const struct naming *naming;
+  char prefix[96];
+};
+
+enum { NAME_SIZE = 256 };
+
+static bool ends_with(const char *text, const char *end) {
+  const size_t a = strlen(text), b = strlen(end);
+  return a >= b && strcmp(text + a - b, end) == 0;
+}
+
+/* "<prefix><pattern with block><suffix>" */
+static void name_of(const struct loader *l, char *out, const char *pattern, size_t block, const char *suffix) {
+  char middle[NAME_SIZE / 2];
+  const char *mark = strstr(pattern, "%zu");
+  if (mark) {
+    snprintf(middle, sizeof middle, "%.*s%zu%s", (int)(mark - pattern), pattern, block, mark + 3);
+  } else {
+    snprintf(middle, sizeof middle, "%s", pattern);
+  }
+  snprintf(out, NAME_SIZE, "%s%s%s", l->prefix, middle, suffix);
+}
+
+static bool exists(const struct loader *l, const char *pattern, size_t block, const char *suffix) {
+  char name[NAME_SIZE];
+  name_of(l, name, pattern, block, suffix);
+  return dli_tensors_find(l->tensors, name) != NULL;
+}
+
+static dlora_status find_naming(struct loader *l) {
+  const char *anchor = NULL;
+  for (size_t i = 0; i < dli_tensors_count(l->tensors) && !anchor; i++) {
+    const char *name = dli_tensors_at(l->tensors, i)->name;
+    for (int32_t n = 0; n < 2 && !anchor; n++) {
+      if (!ends_with(name, namings[n].anchor)) continue;
+      anchor = name;
+      l->naming = &namings[n];
+      l->vit->naming = n;
+      const size_t length = strlen(name) - strlen(namings[n].anchor);
+      if (length >= sizeof l->prefix) {
+        return dli_raise(DLORA_ERR_UNSUPPORTED,
+                         "%s: tensor names have a prefix of %zu bytes, at most %zu are supported",
+                         dli_tensors_label(l->tensors), length, sizeof l->prefix - 1);
+      }
+      memcpy(l->prefix, name, length);
+      l->prefix[length] = '\0';
+    }
+  }
+  if (!anchor) {
+    return dli_raise(DLORA_ERR_UNSUPPORTED,
+                     "%s: no Vision Transformer: neither patch_embed.proj.weight (timm) nor "
+                     "embeddings.patch_embeddings.projection.weight (Hugging Face) is among its tensors",
+                     dli_tensors_label(l->tensors));
+  }
+  if (l->vit->naming == DLORA_NAMING_HF_VIT && exists(l, namings[DLORA_NAMING_HF_DINOV2].norm1, 0, ".weight")) {
+    l->naming = &namings[DLORA_NAMING_HF_DINOV2];
+    l->vit->naming = DLORA_NAMING_HF_DINOV2;
+  }
+  for (size_t i = 0; i < dli_tensors_count(l->tensors); i++) {
+    const char *name = dli_tensors_at(l->tensors, i)->name;
+    for (size_t u = 0; u < sizeof unsupported / sizeof *unsupported; u++) {
+      if (ends_with(name, unsupported[u])) {
+        return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor %s belongs to a kind of ViT that is not supported",
+                         dli_tensors_label(l->tensors), name);
+      }
+    }
+  }
+  return DLORA_OK;
+}
+
+/* ---- one tensor ---- */
+
+static dlora_status keep(struct loader *l, size_t count, float **out) {
+  float *array;
+  DLI_TRY(DLI_NEW(l->allocator, array, count));
+  l->vit->owned[l->vit->num_owned++] = array;
+  *out = array;
+  return DLORA_OK;
+}
+
+static dlora_status require(const struct loader *l, const char *name, size_t num_dims, const size_t *shape,
+                            const struct dli_tensor **out) {
+  const struct dli_tensor *tensor = dli_tensors_find(l->tensors, name);
+  if (!tensor) return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing", dli_tensors_label(l->tensors), name);
+  /* The dtype is checked where the values are converted; here any of the three floats will do. */
+  return dli_tensors_require(l->tensors, name, tensor->dtype, num_dims, shape, out);
+}
+
+/* Converted, or in place where the file has aligned little-endian floats. */
+static dlora_status load(struct loader *l, const char *name, size_t num_dims, const size_t *shape, const float **out) {
+  const struct dli_tensor *tensor;
+  float *array;
+  DLI_TRY(require(l, name, num_dims, shape, &tensor));
+  l->vit->num_parameters += tensor->count;
+  const uint16_t one = 1;
+  const bool little_endian = *(const unsigned char *)&one == 1;
+  if (tensor->dtype == DLI_F32 && little_endian && (uintptr_t)tensor->data % _Alignof(float) == 0) {
+    const float *values = tensor->data;
+    const size_t bad = dli_first_not_finite(values, tensor->count);
+    if (bad < tensor->count) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s: value %zu is not finite", dli_tensors_label(l->tensors), name, bad);
+    }
+    *out = values;
+    return DLORA_OK;
+  }
+  DLI_TRY(keep(l, tensor->count, &array));
+  DLI_TRY(dli_tensor_to_float(l->tensors, tensor, array));
+  *out = array;
+  return DLORA_OK;
+}
+
+static dlora_status load_vector(struct loader *l, const char *pattern, size_t block, const char *suffix, size_t count,
+                                const float **out) {
+  char name[NAME_SIZE];
+  name_of(l, name, pattern, block, suffix);
+  return load(l, name, 1, (size_t[]){count}, out);
+}
+
+/* A bias may be absent (timm: qkv_bias=False); it is then zero. */
+static dlora_status load_linear(struct loader *l, const char *pattern, size_t block, size_t rows, size_t cols,
+                                struct dli_weight *weight, const float **bias) {
+  char name[NAME_SIZE];
+  name_of(l, name, pattern, block, ".weight");
+  *weight = (struct dli_weight){.rows = rows, .cols = cols};
+  DLI_TRY(load(l, name, 2, (size_t[]){rows, cols}, &weight->data));
+  if (exists(l, pattern, block, ".bias")) return load_vector(l, pattern, block, ".bias", rows, bias);
+  float *zero;
+  DLI_TRY(keep(l, rows, &zero));
+  *bias = zero;
+  return DLORA_OK;
+}
+
+/* Query, key and value below each other, as timm has them. */
+static dlora_status load_qkv(struct loader *l, size_t block, size_t dim, struct dli_weight *weight,
+                             const float **bias) {
+  if (l->naming->qkv) return load_linear(l, l->naming->qkv, block, 3 * dim, dim, weight, bias);
+  const char *patterns[] = {l->naming->query, l->naming->key, l->naming->value};
+  float *w, *b;
+  DLI_TRY(keep(l, 3 * dim * dim, &w));
+  DLI_TRY(keep(l, 3 * dim, &b));
+  for (size_t p = 0; p < 3; p++) {
+    const struct dli_tensor *tensor;
+    char name[NAME_SIZE];
+    name_of(l, name, patterns[p], block, ".weight");
+    DLI_TRY(require(l, name, 2, (size_t[]){dim, dim}, &tensor));
+    DLI_TRY(dli_tensor_to_float(l->tensors, tensor, w + p * dim * dim));
+    l->vit->num_parameters += tensor->count;
+    if (!exists(l, patterns[p], block, ".bias")) continue;
+    name_of(l, name, patterns[p], block, ".bias");
+    DLI_TRY(require(l, name, 1, (size_t[]){dim}, &tensor));
+    DLI_TRY(dli_tensor_to_float(l->tensors, tensor, b + p * dim));
+    l->vit->num_parameters += tensor->count;
+  }
+  *weight = (struct dli_weight){.rows = 3 * dim, .cols = dim, .data = w};
+  *bias = b;
+  return DLORA_OK;
+}
+
+/* Multiplies a projection by the layer scale that follows it: diag(s) (W x + b). */
+static dlora_status fold_scale(struct loader *l, const char *pattern, size_t block, struct dli_weight *weight,
+                               const float **bias) {
+  if (!pattern || !exists(l, pattern, block, "")) return DLORA_OK;
+  const float *scale;
+  float *w, *b;
+  DLI_TRY(load_vector(l, pattern, block, "", weight->rows, &scale));
+  DLI_TRY(keep(l, weight->rows * weight->cols, &w));
+  DLI_TRY(keep(l, weight->rows, &b));
+  for (size_t i = 0; i < weight->rows; i++) {
+    for (size_t j = 0; j < weight->cols; j++) w[i * weight->cols + j] = scale[i] * weight->data[i * weight->cols + j];
+    b[i] = scale[i] * (*bias)[i];
+  }
+  weight->data = w;
+  *bias = b;
+  return DLORA_OK;
+}
+
+static dlora_status load_block(struct loader *l, size_t index) {
+  const struct naming *n = l->naming;
+  struct dli_vit_block *b = &l->vit->blocks[index];
+  const size_t dim = l->vit->dim, mlp = l->vit->mlp_dim;
+  DLI_TRY(load_vector(l, n->norm1, index, ".weight", dim, &b->norm1_gain));
+  DLI_TRY(load_vector(l, n->norm1, index, ".bias", dim, &b->norm1_bias));
+  DLI_TRY(load_qkv(l, index, dim, &b->qkv, &b->qkv_bias));
+  DLI_TRY(load_linear(l, n->output, index, dim, dim, &b->output, &b->output_bias));
+  DLI_TRY(fold_scale(l, n->scale1, index, &b->output, &b->output_bias));
+  DLI_TRY(load_vector(l, n->norm2, index, ".weight", dim, &b->norm2_gain));
+  DLI_TRY(load_vector(l, n->norm2, index, ".bias", dim, &b->norm2_bias));
+  DLI_TRY(load_linear(l, n->fc1, index, mlp, dim, &b->fc1, &b->fc1_bias));
+  DLI_TRY(load_linear(l, n->fc2, index, dim, mlp, &b->fc2, &b->fc2_bias));
+  return fold_scale(l, n->scale2, index, &b->fc2, &b->fc2_bias);
+}
+
+/* ---- geometry ---- */
+
+/* A decimal number; strtod would follow the locale's decimal comma. Returns the end, or NULL. */
+static const char *parse_number(const char *text, double *out) {
+  double value = 0.0, scale = 1.0;
+  int digits = 0, exponent = 0, negative = 0;
+  while (*text == ' ' || *text == ',' || *text == '[') text++;
+  const int minus = *text == '-';
+  if (minus) text++;
+  for (; *text >= '0' && *text <= '9'; text++, digits++) value = value * 10.0 + (*text - '0');
+  if (*text == '.') {
+    for (text++; *text >= '0' && *text <= '9'; text++, digits++) value += (*text - '0') * (scale /= 10.0);
+  }
+  if (!digits) return NULL;
+  if (*text == 'e' || *text == 'E') {
+    text++;
+    negative = *text == '-';
+    if (*text == '-' || *text == '+') text++;
+    for (; *text >= '0' && *text <= '9' && exponent < 1000; text++) exponent = exponent * 10 + (*text - '0');
+    value *= pow(10.0, negative ? -exponent : exponent);
+  }
+  *out = minus ? -value : value;
+  return text;
+}
+
+static dlora_status metadata_numbers(const struct loader *l, const char *key, size_t count, double *out, bool *found) {
+  const char *text = dli_tensors_metadata(l->tensors, key), *at = text;
+  *found = text != NULL;
+  for (size_t i = 0; text && i < count; i++) {
+    at = parse_number(at, &out[i]);
+    if (!at || !isfinite(out[i])) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.60s\", expected %zu number%s",
+                       dli_tensors_label(l->tensors), key, text, count, count == 1 ? "" : "s");
+    }
+  }
+  return DLORA_OK;
+}
+
+static dlora_status metadata_size(const struct loader *l, const char *key, size_t *out) {
+  double value = 0.0;
+  bool found;
+  DLI_TRY(metadata_numbers(l, key, 1, &value, &found));
+  if (!found) return DLORA_OK;
+  if (value < 1.0 || value > 1e6 || value != floor(value)) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is %g, expected an integer from 1 to 1000000",
+                     dli_tensors_label(l->tensors), key, value);
+  }
+  *out = (size_t)value;
+  return DLORA_OK;
+}
+
+static dlora_status read_heads(struct loader *l, const dlora_model_options *options) {
+  struct dli_vit *vit = l->vit;
+  DLI_TRY(metadata_size(l, "num_attention_heads", &vit->heads));
+  DLI_TRY(metadata_size(l, "num_heads", &vit->heads));
+  if (options->num_heads) vit->heads = options->num_heads;
+  if (!vit->heads) {
+    return dli_raise(
+        DLORA_ERR_ARGUMENT,
+        "%s: the file's metadata has neither num_heads nor num_attention_heads; set num_heads in the options",
+        dli_tensors_label(l->tensors));
+  }
+  if (vit->dim % vit->heads) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: embed_dim %zu is not a multiple of num_heads %zu",
+                     dli_tensors_label(l->tensors), vit->dim, vit->heads);
+  }
+  return DLORA_OK;
+}
+
+static dlora_status read_normalisation(struct loader *l, const dlora_model_options *options) {
+  struct dli_vit *vit = l->vit;
+  double eps = 1e-6, mean[3] = {0.5, 0.5, 0.5}, std[3] = {0.5, 0.5, 0.5};
+  bool found;
+  DLI_TRY(metadata_numbers(l, "layer_norm_eps", 1, &eps, &found));
+  if (options->layer_norm_eps != 0.0f) eps = (double)options->layer_norm_eps;
+  if (!(eps > 0.0 && eps < 1.0)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: layer_norm_eps is %g, expected it between 0 and 1",
+                     dli_tensors_label(l->tensors), eps);
+  }
+  vit->eps = (float)eps;
+  DLI_TRY(metadata_numbers(l, "mean", 3, mean, &found));
+  DLI_TRY(metadata_numbers(l, "std", 3, std, &found));
+  const bool given = options->std[0] != 0.0f || options->std[1] != 0.0f || options->std[2] != 0.0f;
+  for (size_t c = 0; c < 3; c++) {
+    vit->mean[c] = given ? options->mean[c] : (float)mean[c];
+    vit->std[c] = given ? options->std[c] : (float)std[c];
+    if (!(vit->std[c] > 0.0f) || !isfinite(vit->std[c]) || !isfinite(vit->mean[c])) {
+      return dli_raise(DLORA_ERR_ARGUMENT, "%s: pixel mean %g and standard deviation %g of channel %zu are not usable",
+                       dli_tensors_label(l->tensors), (double)vit->mean[c], (double)vit->std[c], c);
+    }
+  }
+  return DLORA_OK;
+}
+
+static dlora_status read_geometry(struct loader *l, const dlora_model_options *options) {
+  struct dli_vit *vit = l->vit;
+  const char *label = dli_tensors_label(l->tensors);
+  const struct dli_tensor *patch, *fc1;
+  char name[NAME_SIZE];
+  name_of(l, name, l->naming->anchor, 0, "");
+  DLI_TRY(require(l, name, 4, (size_t[]){SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX}, &patch));
+  vit->dim = patch->shape[0];
+  vit->patch_size = patch->shape[2];
+  if (!vit->dim || patch->shape[1] != 3 || !vit->patch_size || patch->shape[3] != vit->patch_size) {
+    return dli_raise(DLORA_ERR_UNSUPPORTED,
+                     "%s: tensor %s has shape [%zu, %zu, %zu, %zu], expected [embed_dim, 3, p, p]", label, name,
+                     patch->shape[0], patch->shape[1], patch->shape[2], patch->shape[3]);
+  }
+  while (exists(l, l->naming->norm1, vit->depth, ".weight")) vit->depth++;
+  if (!vit->depth) {
+    name_of(l, name, l->naming->norm1, 0, ".weight");
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing: a ViT needs at least one block", label, name);
+  }
+  name_of(l, name, l->naming->fc1, 0, ".weight");
+  DLI_TRY(require(l, name, 2, (size_t[]){SIZE_MAX, vit->dim}, &fc1));
+  vit->mlp_dim = fc1->shape[0];
+  if (!vit->mlp_dim) return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is empty", label, name);
+  DLI_TRY(read_heads(l, options));
+  return read_normalisation(l, options);
+}
+
+/* Position embeddings [1, 1 + side^2, dim], resampled to the grid in use. */
+static dlora_status load_positions(struct loader *l, const dlora_model_options *options) {
+  struct dli_vit *vit = l->vit;
+  const char *label = dli_tensors_label(l->tensors);
+  const size_t dim = vit->dim, p = vit->patch_size;
+  const struct dli_tensor *tensor;
+  const float *positions, *class_token, *patch_bias;
+  float *row, *grid;
+  char name[NAME_SIZE];
+  name_of(l, name, l->naming->positions, 0, "");
+  DLI_TRY(require(l, name, 3, (size_t[]){1, SIZE_MAX, dim}, &tensor));
+  size_t side = (size_t)(sqrt((double)tensor->shape[1]) + 0.5);
+  if (side * side + 1 != tensor->shape[1]) {
+    return dli_raise(DLORA_ERR_UNSUPPORTED,
+                     "%s: tensor %s has %zu positions, expected a square grid and one class token", label, name,
+                     tensor->shape[1]);
+  }
+  DLI_TRY(load(l, name, 3, tensor->shape, &positions));
+  vit->image_size = side * p;
+  DLI_TRY(metadata_size(l, "image_size", &vit->image_size));
+  if (options->image_size) vit->image_size = options->image_size;
+  vit->grid = vit->image_size / p;
+  if (!vit->grid || vit->image_size % p || vit->image_size > 16384) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: image_size is %zu, expected a multiple of the patch size %zu up to 16384",
+                     label, vit->image_size, p);
+  }
+  vit->tokens = vit->grid * vit->grid + 1;
+  name_of(l, name, l->naming->class_token, 0, "");
+  DLI_TRY(load(l, name, 3, (size_t[]){1, 1, dim}, &class_token));
+  DLI_TRY(load_vector(l, l->naming->patch_bias, 0, "", dim, &patch_bias));
+  DLI_TRY(keep(l, dim, &row));
+  DLI_TRY(keep(l, vit->grid * vit->grid * dim, &grid));
+  for (size_t j = 0; j < dim; j++) row[j] = class_token[j] + positions[j];
+  if (side == vit->grid) {
+    memcpy(grid, positions + dim, side * side * dim * sizeof *grid);
+  } else {
+    DLI_TRY(dli_resample(l->allocator, positions + dim, side, side, dim, vit->grid, vit->grid, grid));
+  }
+  for (size_t i = 0; i < vit->grid * vit->grid; i++) {
+    for (size_t j = 0; j < dim; j++) grid[i * dim + j] += patch_bias[j];
+  }
+  vit->class_token = row;
+  vit->positions = grid;
+  return DLORA_OK;
+}
+
+static dlora_status load_all(struct loader *l, const dlora_model_options *options) {
+  struct dli_vit *vit = l->vit;
+  char name[NAME_SIZE];
+  DLI_TRY(find_naming(l));
+  DLI_TRY(read_geometry(l, options));
+  /* A block keeps at most 18 arrays (each of 12 tensors, 2 of qkv, 4 of folding), the rest of the model at most 9. */
+  vit->max_owned = 18 * vit->depth + 9;
+  DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
+  DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
+  DLI_TRY(load_positions(l, options));
+  name_of(l, name, l->naming->anchor, 0, "");
+  vit->patch = (struct dli_weight){.rows = vit->dim, .cols = 3 * vit->patch_size * vit->patch_size};
+  DLI_TRY(load(l, name, 4, (size_t[]){vit->dim, 3, vit->patch_size, vit->patch_size}, &vit->patch.data));
+  DLI_TRY(load_vector(l, l->naming->norm, 0, ".weight", vit->dim, &vit->norm_gain));
+  DLI_TRY(load_vector(l, l->naming->norm, 0, ".bias", vit->dim, &vit->norm_bias));
+  for (size_t i = 0; i < vit->depth; i++) DLI_TRY(load_block(l, i));
+  dli_vit_fingerprint(vit);
+  return DLORA_OK;
+}
+
+dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors, const dlora_model_options *options,
+                          const dlora_allocator *allocator) {
+  struct dli_vit vit = {0};
+  struct loader loader = {.vit = &vit, .tensors = tensors, .allocator = allocator};
+  const dlora_status status = load_all(&loader, options);
+  if (status != DLORA_OK) {
+    dli_vit_release(&vit, allocator);
+    return status;
+  }
+  *out = vit;
+  return DLORA_OK;
+}
+
+void dli_vit_release(struct dli_vit *vit, const dlora_allocator *allocator) {
+  for (size_t i = 0; i < vit->num_owned; i++) dli_free(allocator, vit->owned[i]);
+  dli_free(allocator, vit->owned);
+  dli_free(allocator, vit->blocks);
+  *vit = (struct dli_vit){0};
+}

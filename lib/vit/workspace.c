@@ -1,0 +1,101 @@
+#include <stdint.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "vit/vit.h"
+
+/* Two passes over the same list: the first adds sizes up, the second hands out addresses. */
+struct arena {
+  char *base;
+  size_t used;
+  bool overflow;
+};
+
+static void take(struct arena *arena, float **out, size_t rows, size_t cols) {
+  size_t count, bytes;
+  if (!dli_multiply(&count, rows, cols) || !dli_multiply(&bytes, count, sizeof(float)) || bytes > SIZE_MAX / 2 ||
+      arena->used > SIZE_MAX / 2 - bytes - 64) {
+    arena->overflow = true;
+    return;
+  }
+  if (arena->base) *out = (float *)(void *)(arena->base + arena->used);
+  arena->used += (bytes + 63) / 64 * 64;
+}
+
+static void plan_block(struct arena *arena, struct dli_block_buffers *b, const struct dli_vit *vit, size_t images,
+                       size_t queries, int keep) {
+  const size_t rows = images * vit->tokens, tail = images * queries;
+  take(arena, &b->h1, rows, vit->dim);
+  take(arena, &b->qkv, rows, 3 * vit->dim);
+  take(arena, &b->o, tail, vit->dim);
+  take(arena, &b->h2, tail, vit->dim);
+  take(arena, &b->f, tail, vit->mlp_dim);
+  if (keep) {
+    take(arena, &b->x_in, rows, vit->dim);
+    take(arena, &b->mean1, rows, 1);
+    take(arena, &b->rstd1, rows, 1);
+    take(arena, &b->probabilities, images * vit->heads, queries * vit->tokens);
+    take(arena, &b->x_mid, tail, vit->dim);
+    take(arena, &b->mean2, tail, 1);
+    take(arena, &b->rstd2, tail, 1);
+    take(arena, &b->g, tail, vit->mlp_dim);
+  } else {
+    take(arena, &b->probabilities, vit->tokens, vit->tokens);
+    b->g = b->f;
+  }
+}
+
+static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct dli_vit *vit) {
+  const size_t images = w->max_images, rows = images * vit->tokens, pixels = vit->patch_size * vit->patch_size;
+  take(arena, &w->input, 3, vit->image_size * vit->image_size);
+  take(arena, &w->patches, images * vit->grid * vit->grid, 3 * pixels);
+  take(arena, &w->x, rows, vit->dim);
+  take(arena, &w->trunk, rows, vit->dim);
+  take(arena, &w->last, images, vit->dim);
+  take(arena, &w->last_mean, images, 1);
+  take(arena, &w->last_rstd, images, 1);
+  plan_block(arena, &w->shared, vit, images, vit->tokens, 0);
+  if (!w->training) return;
+  for (size_t i = w->first; i < vit->depth; i++)
+    plan_block(arena, &w->kept[i], vit, images, dli_vit_queries(vit, i), 1);
+  take(arena, &w->d_x, rows, vit->dim);
+  take(arena, &w->d_tail, images, vit->dim);
+  take(arena, &w->d_h, rows, vit->dim);
+  take(arena, &w->d_qkv, rows, 3 * vit->dim);
+  take(arena, &w->d_f, rows, vit->mlp_dim);
+  take(arena, &w->d_scores, vit->tokens, vit->tokens);
+}
+
+dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
+                                      size_t first, int training, const dlora_allocator *allocator) {
+  struct dli_vit_workspace w = {.max_images = max_images, .first = first, .training = training};
+  size_t rows;
+  if (!dli_multiply(&rows, max_images, vit->tokens) || rows > INT32_MAX) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "a batch of %zu images of %zu tokens is too large; at most %d rows",
+                     max_images, vit->tokens, INT32_MAX);
+  }
+  if (training) DLI_TRY(DLI_NEW(allocator, w.kept, vit->depth));
+  struct arena arena = {0};
+  plan(&arena, &w, vit);
+  if (arena.overflow) {
+    dli_free(allocator, w.kept);
+    return dli_raise(DLORA_ERR_ARGUMENT, "the workspace for %zu images is larger than the address space", max_images);
+  }
+  w.num_bytes = arena.used;
+  w.memory = dli_alloc(allocator, arena.used, 1);
+  if (!w.memory) {
+    dli_free(allocator, w.kept);
+    return DLORA_ERR_NO_MEMORY;
+  }
+  arena = (struct arena){.base = w.memory};
+  plan(&arena, &w, vit);
+  w.shared.x_in = w.shared.x_mid = w.x;
+  *out = w;
+  return DLORA_OK;
+}
+
+void dli_vit_workspace_release(struct dli_vit_workspace *workspace, const dlora_allocator *allocator) {
+  dli_free(allocator, workspace->kept);
+  dli_free(allocator, workspace->memory);
+  *workspace = (struct dli_vit_workspace){0};
+}

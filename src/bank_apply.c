@@ -1,0 +1,123 @@
+/* Equation (1) without W h + b: what the adapters of a site add, forward and backward. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "linalg/matrix.h"
+#include "src/bank.h"
+
+static const float *a_of(const dlora_bank *bank, const struct dli_pair *pair) {
+  return pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
+}
+
+/* y [rows, O] += scale * (x A^T) B^T */
+static void add_pair(const dlora_site *site, const float *a, const float *b, size_t rank, float scale, const float *x,
+                     size_t rows, size_t ldx, float *y, size_t ldy, float *scratch) {
+  dli_gemm_nt(rows, rank, site->input_dim, 1.0f, x, ldx, a, site->input_dim, 0.0f, scratch, rank);
+  dli_gemm_nt(rows, site->output_dim, rank, scale, scratch, rank, b, rank, 1.0f, y, ldy);
+}
+
+void dli_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, size_t ldx, int32_t terms,
+                      const float *relevance, size_t rows_per_item, float *y, size_t ldy, float *scratch) {
+  const dlora_site *s = &bank->sites[site];
+  if ((terms & DLORA_TERM_MERGED) && bank->merged[site]) {
+    dli_gemm_nt(rows, s->output_dim, s->input_dim, 1.0f, x, ldx, bank->merged[site], s->input_dim, 1.0f, y, ldy);
+  }
+  const int32_t branch_terms[] = {DLORA_TERM_ORTHOGONAL, DLORA_TERM_RESIDUAL};
+  for (size_t branch = 0; bank->pairs && branch < 2; branch++) {
+    const struct dli_pair *pair = &bank->pairs[2 * site + branch];
+    if (!(terms & branch_terms[branch]) || !pair->rank) continue;
+    add_pair(s, a_of(bank, pair), bank->parameters + pair->b_offset, pair->rank, 1.0f, x, rows, ldx, y, ldy, scratch);
+  }
+  if (!relevance) return;
+  const size_t tasks = bank->num_tasks, items = rows / rows_per_item;
+  for (size_t first = 0, next; first < items; first = next) {
+    const float *w = relevance + first * tasks;
+    next = first + 1;
+    while (next < items && memcmp(w, relevance + next * tasks, tasks * sizeof *w) == 0) next++;
+    const size_t at = first * rows_per_item, count = (next - first) * rows_per_item;
+    for (size_t t = 0; t < tasks; t++) {
+      const dlora_adapter *adapter = &bank->residual[t * bank->num_sites + site];
+      if (w[t] == 0.0f || !adapter->rank) continue;
+      add_pair(s, adapter->a, adapter->b, adapter->rank, w[t], x + at * ldx, count, ldx, y + at * ldy, ldy, scratch);
+    }
+  }
+}
+
+void dli_bank_backward(const dlora_bank *bank, size_t site, const float *x, size_t rows, size_t ldx, const float *dy,
+                       size_t lddy, int32_t terms, float *dx, size_t lddx, float *gradients, float *scratch) {
+  const dlora_site *s = &bank->sites[site];
+  if ((terms & DLORA_TERM_MERGED) && bank->merged[site] && dx) {
+    dli_gemm_nn(rows, s->input_dim, s->output_dim, 1.0f, dy, lddy, bank->merged[site], s->input_dim, 1.0f, dx, lddx);
+  }
+  const int32_t branch_terms[] = {DLORA_TERM_ORTHOGONAL, DLORA_TERM_RESIDUAL};
+  for (size_t branch = 0; bank->pairs && branch < 2; branch++) {
+    const struct dli_pair *pair = &bank->pairs[2 * site + branch];
+    const size_t r = pair->rank;
+    if (!(terms & branch_terms[branch]) || !r) continue;
+    const float *a = a_of(bank, pair), *b = bank->parameters + pair->b_offset;
+    float *u = scratch, *du = scratch + rows * r;
+    dli_gemm_nt(rows, r, s->input_dim, 1.0f, x, ldx, a, s->input_dim, 0.0f, u, r); /* u [rows, r] = x A^T */
+    dli_gemm_tn(s->output_dim, r, rows, 1.0f, dy, lddy, u, r, 1.0f, gradients + pair->b_offset, r);
+    if (!dx && pair->fixed_a) continue;
+    dli_gemm_nn(rows, r, s->output_dim, 1.0f, dy, lddy, b, r, 0.0f, du, r); /* du [rows, r] = dy B */
+    if (!pair->fixed_a) {
+      dli_gemm_tn(r, s->input_dim, rows, 1.0f, du, r, x, ldx, 1.0f, gradients + pair->a_offset, s->input_dim);
+    }
+    if (dx) dli_gemm_nn(rows, s->input_dim, r, 1.0f, du, r, a, s->input_dim, 1.0f, dx, lddx);
+  }
+}
+
+/* ---- the public calls: checks and scratch ---- */
+
+static dlora_status check_call(const dlora_bank *bank, size_t site, const float *x, const float *y, size_t rows,
+                               int32_t terms, const char *caller) {
+  if (!bank || !x || !y) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: %s is NULL", caller, !bank ? "bank" : !x ? "x" : "y or dy");
+  }
+  if (site >= bank->num_sites) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: site is %zu, the bank has %zu", caller, site, bank->num_sites);
+  }
+  size_t bytes;
+  const dlora_site *s = &bank->sites[site];
+  if (!rows ||
+      !dli_multiply(&bytes, rows, (s->input_dim > s->output_dim ? s->input_dim : s->output_dim) * sizeof(float))) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: rows is %zu", caller, rows);
+  }
+  const int32_t open_terms = DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL;
+  if (terms & ~(open_terms | DLORA_TERM_MERGED)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: terms is %d, expected DLORA_TERM_... or-ed", caller, terms);
+  }
+  if ((terms & open_terms) && !bank->open) {
+    return dli_raise(DLORA_ERR_STATE, "%s: terms ask for the current task's pairs, but no task is open", caller);
+  }
+  return DLORA_OK;
+}
+
+dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, int32_t terms,
+                                const float *relevance, size_t rows_per_item, float *y) {
+  DLI_TRY(check_call(bank, site, x, y, rows, terms, __func__));
+  if (relevance && (!rows_per_item || rows % rows_per_item)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_forward: %zu rows are no multiple of rows_per_item %zu", rows,
+                     rows_per_item);
+  }
+  float *scratch;
+  DLI_TRY(DLI_NEW(&bank->allocator, scratch, rows * dli_bank_max_rank(bank)));
+  const dlora_site *s = &bank->sites[site];
+  dli_bank_forward(bank, site, x, rows, s->input_dim, terms, relevance, rows_per_item, y, s->output_dim, scratch);
+  dli_free(&bank->allocator, scratch);
+  return DLORA_OK;
+}
+
+dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, const float *dy, size_t rows,
+                                 int32_t terms, float *dx) {
+  DLI_TRY(check_call(bank, site, x, dy, rows, terms, __func__));
+  if (!bank->open) return dli_raise(DLORA_ERR_STATE, "dlora_bank_backward: no task is open");
+  float *scratch;
+  DLI_TRY(DLI_NEW(&bank->allocator, scratch, 2 * rows * dli_bank_max_rank(bank)));
+  const dlora_site *s = &bank->sites[site];
+  dli_bank_backward(bank, site, x, rows, s->input_dim, dy, s->output_dim, terms, dx, s->input_dim, bank->gradients,
+                    scratch);
+  dli_free(&bank->allocator, scratch);
+  return DLORA_OK;
+}

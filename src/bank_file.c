@@ -1,0 +1,193 @@
+/* A bank as safetensors:
+ *   metadata <prefix>.num_sites, <prefix>.num_tasks, <prefix>.site.<i> = "input_dim output_dim block projection"
+ *   <prefix>.merged.<site>       F32 [output_dim, input_dim], absent while zero
+ *   <prefix>.task.<t>.<site>.a   F32 [rank, input_dim], absent where the rank is 0
+ *   <prefix>.task.<t>.<site>.b   F32 [output_dim, rank]
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/bank.h"
+
+enum { NAME_SIZE = 160 };
+static const char format[] = "duallora.bank.1";
+
+dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, const char *prefix) {
+  char name[NAME_SIZE];
+  const size_t num_sites = bank->num_sites;
+  char text[96];
+  snprintf(name, sizeof name, "%s.num_tasks", prefix);
+  snprintf(text, sizeof text, "%zu", bank->num_tasks);
+  DLI_TRY(dli_writer_set_metadata(writer, name, text));
+  snprintf(name, sizeof name, "%s.num_sites", prefix);
+  snprintf(text, sizeof text, "%zu", num_sites);
+  DLI_TRY(dli_writer_set_metadata(writer, name, text));
+  for (size_t i = 0; i < num_sites; i++) {
+    const dlora_site *s = &bank->sites[i];
+    snprintf(name, sizeof name, "%s.site.%zu", prefix, i);
+    snprintf(text, sizeof text, "%zu %zu %d %d", s->input_dim, s->output_dim, (int)s->block, (int)s->projection);
+    DLI_TRY(dli_writer_set_metadata(writer, name, text));
+    if (!bank->merged[i]) continue;
+    snprintf(name, sizeof name, "%s.merged.%zu", prefix, i);
+    DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){s->output_dim, s->input_dim}, bank->merged[i]));
+  }
+  for (size_t t = 0; t < bank->num_tasks; t++) {
+    for (size_t i = 0; i < num_sites; i++) {
+      const dlora_adapter *adapter = &bank->residual[t * num_sites + i];
+      if (!adapter->rank) continue;
+      snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, t, i);
+      DLI_TRY(
+          dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){adapter->rank, bank->sites[i].input_dim}, adapter->a));
+      snprintf(name, sizeof name, "%s.task.%zu.%zu.b", prefix, t, i);
+      DLI_TRY(
+          dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){bank->sites[i].output_dim, adapter->rank}, adapter->b));
+    }
+  }
+  return DLORA_OK;
+}
+
+/* Metadata "<prefix>.<key>" as `count` decimal integers from -1 to 2^31. */
+static dlora_status read_integers(const struct dli_tensors *tensors, const char *name, size_t count, int64_t *out) {
+  const char *text = dli_tensors_metadata(tensors, name), *at = text;
+  if (!text) return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is missing", dli_tensors_label(tensors), name);
+  for (size_t i = 0; i < count; i++) {
+    int64_t value = 0, sign = 1;
+    while (*at == ' ') at++;
+    if (*at == '-') {
+      sign = -1;
+      at++;
+    }
+    const char *start = at;
+    for (; *at >= '0' && *at <= '9' && value <= INT32_MAX; at++) value = 10 * value + (*at - '0');
+    if (at == start || value > INT32_MAX) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.60s\", expected %zu integers",
+                       dli_tensors_label(tensors), name, text, count);
+    }
+    out[i] = sign * value;
+  }
+  return DLORA_OK;
+}
+
+static dlora_status read_array(const dlora_bank *bank, const struct dli_tensors *tensors, const char *name, size_t rows,
+                               size_t cols, float **out) {
+  const struct dli_tensor *tensor;
+  const size_t shape[] = {rows, cols};
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, shape, &tensor));
+  DLI_TRY(DLI_NEW(&bank->allocator, *out, tensor->count));
+  return dli_tensor_to_float(tensors, tensor, *out);
+}
+
+static dlora_status read_adapter(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix, size_t task,
+                                 size_t site) {
+  dlora_adapter *adapter = &bank->residual[task * bank->num_sites + site];
+  char name[NAME_SIZE];
+  snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, task, site);
+  const struct dli_tensor *found = dli_tensors_find(tensors, name);
+  if (!found) return DLORA_OK;
+  const size_t rank = found->num_dims == 2 ? found->shape[0] : 0;
+  if (!rank || rank > bank->sites[site].input_dim) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has no rank between 1 and %zu", dli_tensors_label(tensors), name,
+                     bank->sites[site].input_dim);
+  }
+  float *array = NULL;
+  dlora_status status = read_array(bank, tensors, name, rank, bank->sites[site].input_dim, &array);
+  adapter->a = array;
+  if (status != DLORA_OK) return status;
+  snprintf(name, sizeof name, "%s.task.%zu.%zu.b", prefix, task, site);
+  array = NULL;
+  status = read_array(bank, tensors, name, bank->sites[site].output_dim, rank, &array);
+  adapter->b = array;
+  adapter->rank = rank;
+  return status;
+}
+
+static dlora_status read_content(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
+                                 size_t num_tasks) {
+  char name[NAME_SIZE];
+  DLI_TRY(DLI_NEW(&bank->allocator, bank->residual, num_tasks * bank->num_sites));
+  bank->num_tasks = num_tasks;
+  for (size_t i = 0; i < bank->num_sites; i++) {
+    snprintf(name, sizeof name, "%s.merged.%zu", prefix, i);
+    if (!dli_tensors_find(tensors, name)) continue;
+    DLI_TRY(read_array(bank, tensors, name, bank->sites[i].output_dim, bank->sites[i].input_dim, &bank->merged[i]));
+  }
+  for (size_t t = 0; t < num_tasks; t++) {
+    for (size_t i = 0; i < bank->num_sites; i++) DLI_TRY(read_adapter(bank, tensors, prefix, t, i));
+  }
+  return DLORA_OK;
+}
+
+dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, const char *prefix,
+                           const dlora_bank_options *options) {
+  *out = NULL;
+  char name[NAME_SIZE];
+  int64_t num_tasks, num_sites;
+  snprintf(name, sizeof name, "%s.num_tasks", prefix);
+  DLI_TRY(read_integers(tensors, name, 1, &num_tasks));
+  snprintf(name, sizeof name, "%s.num_sites", prefix);
+  DLI_TRY(read_integers(tensors, name, 1, &num_sites));
+  /* Each site needs a line of metadata, and a task that is more than a number needs tensors: the file bounds both. */
+  if (num_sites < 1 || (size_t)num_sites > dli_tensors_metadata_count(tensors) || num_tasks < 0 || num_tasks > 65536) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: %s has %lld sites and %lld tasks", dli_tensors_label(tensors), prefix,
+                     (long long)num_sites, (long long)num_tasks);
+  }
+  dlora_allocator allocator;
+  DLI_TRY(dli_allocator_read(&allocator, options ? options->allocator : NULL));
+  dlora_status status = DLORA_OK;
+  dlora_bank *bank = NULL;
+  dlora_site *sites;
+  DLI_TRY(DLI_NEW(&allocator, sites, (size_t)num_sites));
+  for (size_t i = 0; i < (size_t)num_sites; i++) {
+    int64_t values[4];
+    snprintf(name, sizeof name, "%s.site.%zu", prefix, i);
+    DLI_TRY_DONE(read_integers(tensors, name, 4, values));
+    if (values[0] < 1 || values[1] < 1) {
+      status = dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s has a width below 1", dli_tensors_label(tensors), name);
+      goto done;
+    }
+    sites[i] = (dlora_site){(size_t)values[0], (size_t)values[1], (int32_t)values[2], (int32_t)values[3]};
+  }
+  DLI_TRY_DONE(dlora_bank_create(&bank, sites, (size_t)num_sites, options));
+  DLI_TRY_DONE(read_content(bank, tensors, prefix, (size_t)num_tasks));
+  *out = bank;
+  bank = NULL;
+done:
+  dlora_bank_destroy(bank);
+  dli_free(&allocator, sites);
+  return status;
+}
+
+dlora_status dlora_bank_save(const dlora_bank *bank, const char *path) {
+  DLI_REQUIRE(bank);
+  DLI_REQUIRE(path);
+  struct dli_writer *writer;
+  DLI_TRY(dli_writer_create(&writer, &bank->allocator));
+  dlora_status status = dli_writer_set_metadata(writer, "format", format);
+  if (status == DLORA_OK) status = dli_bank_write(bank, writer, "bank");
+  if (status == DLORA_OK) status = dli_writer_save(writer, path);
+  dli_writer_destroy(writer);
+  return status;
+}
+
+dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(path);
+  struct dli_tensors *tensors;
+  dlora_bank_options known = DLORA_BANK_OPTIONS_INIT;
+  DLI_TRY(dli_options_read("dlora_bank_options", &known, sizeof known, options));
+  dlora_allocator allocator;
+  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
+  DLI_TRY(dli_tensors_open(&tensors, path, &allocator));
+  dlora_status status;
+  const char *found = dli_tensors_metadata(tensors, "format");
+  if (!found || strcmp(found, format) != 0) {
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: format is %s, expected %s", path, found ? found : "missing", format);
+  } else {
+    status = dli_bank_read(out, tensors, "bank", &known);
+  }
+  dli_tensors_close(tensors);
+  return status;
+}

@@ -1,0 +1,19 @@
+#include <stdio.h>
+
+#include "duallora/duallora.h"
+#include "nn/kernels.h"
+
+#if defined(__GNUC__)
+/* There with OpenBLAS, absent with other BLAS libraries. */
+extern char *openblas_get_config(void) __attribute__((weak));
+#endif
+
+const char *dlora_build_info(void) {
+  static _Thread_local char text[256];
+  const char *blas = "BLAS";
+#if defined(__GNUC__)
+  if (openblas_get_config) blas = openblas_get_config();
+#endif
+  snprintf(text, sizeof text, "kernels %s; %s", dli_kernels_select()->name, blas);
+  return text;
+}

@@ -1,0 +1,119 @@
+/* W + M: the frozen weights with what the orthogonal branch learnt, kept apart from the file's mapping. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/bank.h"
+#include "src/pass.h"
+
+enum { QKV = 0, OUTPUT = 1, FC1 = 2, FC2 = 3 };
+
+static struct dli_weight *weight_of(struct dli_vit_block *block, size_t slot) {
+  struct dli_weight *weights[] = {&block->qkv, &block->output, &block->fc1, &block->fc2};
+  return weights[slot];
+}
+
+/* The matrix that holds a projection, and the projection's first row in it. */
+static size_t slot_of(int32_t projection, size_t dim, size_t *first_row) {
+  *first_row = projection == DLORA_SITE_KEY ? dim : projection == DLORA_SITE_VALUE ? 2 * dim : 0;
+  switch (projection) {
+    case DLORA_SITE_OUTPUT:
+      return OUTPUT;
+    case DLORA_SITE_FC1:
+      return FC1;
+    case DLORA_SITE_FC2:
+      return FC2;
+    default:
+      return QKV;
+  }
+}
+
+dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *model, const dlora_bank *bank,
+                                 const dlora_allocator *allocator) {
+  const struct dli_vit *vit = &model->vit;
+  dlora_status status = DLORA_OK;
+  struct dli_deployed *deployed;
+  DLI_TRY(DLI_NEW(allocator, deployed, 1));
+  deployed->allocator = *allocator;
+  deployed->model = model;
+  deployed->bank = bank;
+  DLI_TRY_DONE(DLI_NEW(allocator, deployed->blocks, vit->depth));
+  DLI_TRY_DONE(DLI_NEW(allocator, deployed->arrays, 4 * vit->depth));
+  memcpy(deployed->blocks, vit->blocks, vit->depth * sizeof *vit->blocks);
+  for (size_t i = 0; i < bank->num_sites; i++) {
+    const dlora_site *site = &bank->sites[i];
+    if (site->block < 0 || (size_t)site->block >= vit->depth) {
+      status =
+          dli_raise(DLORA_ERR_MISMATCH, "site %zu names block %d, the model has %zu", i, (int)site->block, vit->depth);
+      goto done;
+    }
+    const int32_t p = site->projection;
+    const size_t in = p == DLORA_SITE_FC2 ? vit->mlp_dim : vit->dim,
+                 rows = p == DLORA_SITE_FC1 ? vit->mlp_dim : vit->dim;
+    if (p != DLORA_SITE_QUERY && p != DLORA_SITE_KEY && p != DLORA_SITE_VALUE && p != DLORA_SITE_OUTPUT &&
+        p != DLORA_SITE_FC1 && p != DLORA_SITE_FC2) {
+      status = dli_raise(DLORA_ERR_ARGUMENT, "site %zu names projection %d, expected one DLORA_SITE_...", i, (int)p);
+      goto done;
+    }
+    if (site->input_dim != in || site->output_dim != rows) {
+      status = dli_raise(DLORA_ERR_MISMATCH, "site %zu is [%zu, %zu], the model's projection is [%zu, %zu]", i,
+                         site->output_dim, site->input_dim, rows, in);
+      goto done;
+    }
+  }
+  DLI_TRY_DONE(dli_deployed_reserve(deployed, bank->merged));
+  dli_deployed_update(deployed);
+  *out = deployed;
+done:
+  if (status != DLORA_OK) dli_deployed_destroy(deployed);
+  return status;
+}
+
+void dli_deployed_destroy(struct dli_deployed *deployed) {
+  if (!deployed) return;
+  const dlora_allocator allocator = deployed->allocator;
+  for (size_t i = 0; deployed->arrays && i < 4 * deployed->model->vit.depth; i++)
+    dli_free(&allocator, deployed->arrays[i]);
+  dli_free(&allocator, deployed->arrays);
+  dli_free(&allocator, deployed->blocks);
+  dli_free(&allocator, deployed);
+}
+
+dlora_status dli_deployed_reserve(struct dli_deployed *deployed, float *const *merged) {
+  const dlora_bank *bank = deployed->bank;
+  for (size_t i = 0; i < bank->num_sites; i++) {
+    if (!merged[i]) continue;
+    size_t row;
+    const size_t block = (size_t)bank->sites[i].block;
+    const size_t slot = slot_of(bank->sites[i].projection, deployed->model->vit.dim, &row);
+    float **array = &deployed->arrays[4 * block + slot];
+    const struct dli_weight *original = weight_of(&deployed->model->vit.blocks[block], slot);
+    if (!*array) DLI_TRY(DLI_NEW(&deployed->allocator, *array, original->rows * original->cols));
+  }
+  return DLORA_OK;
+}
+
+void dli_deployed_update(struct dli_deployed *deployed) {
+  const dlora_bank *bank = deployed->bank;
+  const struct dli_vit *vit = &deployed->model->vit;
+  /* Versions count from 0; the + 1 tells "made from version 0" apart from "never made". */
+  if (deployed->version == bank->version + 1) return;
+  for (size_t b = 0; b < vit->depth; b++) {
+    for (size_t slot = 0; slot < 4; slot++) {
+      float *array = deployed->arrays[4 * b + slot];
+      if (!array) continue;
+      const struct dli_weight *original = weight_of(&deployed->model->vit.blocks[b], slot);
+      memcpy(array, original->data, original->rows * original->cols * sizeof *array);
+      weight_of(&deployed->blocks[b], slot)->data = array;
+    }
+  }
+  for (size_t i = 0; i < bank->num_sites; i++) {
+    if (!bank->merged[i]) continue;
+    const dlora_site *site = &bank->sites[i];
+    size_t row;
+    const size_t slot = slot_of(site->projection, vit->dim, &row), count = site->output_dim * site->input_dim;
+    float *array = deployed->arrays[4 * (size_t)site->block + slot] + row * site->input_dim;
+    deployed->model->kernels->add(bank->merged[i], count, array);
+  }
+  deployed->version = bank->version + 1;
+}

@@ -1,0 +1,280 @@
+/* The learner's life: creation from options, small questions, class names. */
+#include "src/learner.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/threads.h"
+#include "src/bank.h"
+
+double dli_seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...) {
+  if (!learner->options.log) return;
+  char line[512];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(line, sizeof line, format, arguments);
+  va_end(arguments);
+  learner->options.log(level, line, learner->options.log_user);
+}
+
+size_t dli_learner_max_batch(const dlora_learner *learner, size_t count) {
+  const dlora_learner_options *o = &learner->options;
+  size_t images =
+      o->micro_batch ? o->micro_batch * o->threads : dli_pass_micro_batch(&learner->model->vit, o->threads, 0);
+  if (count && images > count) images = count;
+  return images;
+}
+
+int dli_learner_has_residuals(const dlora_learner *learner) {
+  const dlora_bank *bank = learner->bank;
+  for (size_t i = 0; i < bank->num_tasks * bank->num_sites; i++) {
+    if (bank->residual[i].rank) return 1;
+  }
+  return 0;
+}
+
+void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out) {
+  const size_t dim = learner->model->vit.dim, width = learner->width;
+  for (size_t i = 0; i < count; i++) {
+    if (width > dim) memcpy(out + i * width, early + i * 2 * dim, 2 * dim * sizeof *out);
+    memcpy(out + i * width + width - dim, z + i * dim, dim * sizeof *out);
+  }
+}
+
+/* One site per adapted projection, block by block; one memory per input that they read. */
+static dlora_status create_parts(dlora_learner *learner) {
+  const struct dli_vit *vit = &learner->model->vit;
+  const dlora_learner_options *o = &learner->options;
+  const dlora_allocator *allocator = &learner->allocator;
+  const dlora_projector_options memory = {sizeof memory, allocator};
+  dlora_site *sites;
+  size_t num_sites = 0;
+  DLI_TRY(DLI_NEW(allocator, sites, 6 * vit->depth));
+  dlora_status status = DLI_NEW(allocator, learner->projectors, 4 * vit->depth);
+  for (size_t b = learner->first_block; status == DLORA_OK && b < learner->end_block; b++) {
+    for (int32_t p = DLORA_SITE_QUERY; status == DLORA_OK && p <= DLORA_SITE_FC2; p <<= 1) {
+      if (!(o->sites & p)) continue;
+      const size_t in = p == DLORA_SITE_FC2 ? vit->mlp_dim : vit->dim,
+                   out = p == DLORA_SITE_FC1 ? vit->mlp_dim : vit->dim;
+      sites[num_sites++] = (dlora_site){in, out, (int32_t)b, p};
+      dlora_projector **projector = &learner->projectors[4 * b + (size_t)dli_input_of(p)];
+      if (!*projector) status = dlora_projector_create(projector, in, &memory);
+    }
+  }
+  const dlora_bank_options bank = dli_bank_options_of(o, allocator);
+  if (status == DLORA_OK) status = dlora_bank_create(&learner->bank, sites, num_sites, &bank);
+  dli_free(allocator, sites);
+  if (status != DLORA_OK) return status;
+  const dlora_predictor_options readout = dli_predictor_options_of(o, allocator, o->readout);
+  const dlora_predictor_options gaussian = dli_predictor_options_of(o, allocator, DLORA_READOUT_GAUSSIAN);
+  DLI_TRY(dlora_predictor_create(&learner->plain, learner->width, &readout));
+  DLI_TRY(dlora_predictor_create(&learner->gate, 2 * vit->dim, &gaussian));
+  if (o->frozen_baseline) DLI_TRY(dlora_predictor_create(&learner->frozen, learner->width, &readout));
+  return DLORA_OK;
+}
+
+dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
+                             const dlora_allocator *allocator) {
+  const struct dli_vit *vit = &model->vit;
+  dlora_learner *learner;
+  DLI_TRY(DLI_NEW(allocator, learner, 1));
+  learner->allocator = *allocator;
+  learner->model = model;
+  learner->options = *options;
+  learner->options.allocator = NULL;
+  if (!learner->options.threads) learner->options.threads = dli_threads_available();
+  learner->first_block = options->first_block < 0 ? vit->depth / 2 : (size_t)options->first_block;
+  learner->end_block = vit->depth;
+  if (options->num_blocks && learner->first_block + (size_t)options->num_blocks < vit->depth) {
+    learner->end_block = learner->first_block + (size_t)options->num_blocks;
+  }
+  learner->width = options->layers == DLORA_LAYERS_SEVERAL ? 3 * vit->dim : vit->dim;
+  *out = learner;
+  return DLORA_OK;
+}
+
+dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(model);
+  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options known;
+  dlora_allocator allocator;
+  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
+  DLI_TRY(dli_learner_options_check(&known, model));
+  dlora_learner *learner = NULL;
+  dlora_status status = dli_learner_new(&learner, model, &known, &allocator);
+  if (status == DLORA_OK) status = create_parts(learner);
+  if (status == DLORA_OK) status = dli_deployed_create(&learner->deployed, model, learner->bank, &allocator);
+  if (status != DLORA_OK) {
+    dlora_learner_destroy(learner);
+    return status;
+  }
+  *out = learner;
+  return DLORA_OK;
+}
+
+void dlora_learner_destroy(dlora_learner *learner) {
+  if (!learner) return;
+  const dlora_allocator allocator = learner->allocator;
+  dli_task_release(learner);
+  dli_deployed_destroy(learner->deployed);
+  dlora_bank_destroy(learner->bank);
+  for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
+    dlora_projector_destroy(learner->projectors[i]);
+  }
+  dlora_predictor_destroy(learner->plain);
+  dlora_predictor_destroy(learner->routed);
+  dlora_predictor_destroy(learner->gate);
+  dlora_predictor_destroy(learner->frozen);
+  for (size_t i = 0; i < learner->num_heads; i++) {
+    dli_free(&allocator, learner->heads[i].weight);
+    dli_free(&allocator, learner->heads[i].bias);
+  }
+  for (size_t i = 0; i < learner->num_names; i++) dli_free(&allocator, learner->names[i].name);
+  dli_free(&allocator, learner->names);
+  dli_free(&allocator, learner->heads);
+  dli_free(&allocator, learner->projectors);
+  dli_metrics_release(&learner->metrics, &allocator);
+  dli_derived_release(&learner->derived, &allocator);
+  dli_free(&allocator, learner);
+}
+
+void dli_derived_release(struct dli_derived *derived, const dlora_allocator *allocator) {
+  dli_free(allocator, derived->component_tasks);
+  dli_free(allocator, derived->component_classes);
+  dli_free(allocator, derived->component_columns);
+  dli_free(allocator, derived->classes);
+  *derived = (struct dli_derived){0};
+}
+
+dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, float unknown_quantile,
+                                const dlora_allocator *allocator) {
+  struct dli_derived d = {.num_components = dlora_predictor_num_components(plain),
+                          .num_classes = dlora_predictor_num_classes(plain)};
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(allocator, d.component_tasks, d.num_components));
+  DLI_TRY_DONE(DLI_NEW(allocator, d.component_classes, d.num_components));
+  DLI_TRY_DONE(DLI_NEW(allocator, d.component_columns, d.num_components));
+  DLI_TRY_DONE(DLI_NEW(allocator, d.classes, d.num_classes));
+  if (d.num_components) {
+    DLI_TRY_DONE(dlora_predictor_get_components(plain, d.component_tasks, d.component_classes, NULL, NULL));
+    DLI_TRY_DONE(dlora_predictor_get_classes(plain, d.classes));
+  }
+  for (size_t i = 0; i < d.num_components; i++) {
+    while (d.classes[d.component_columns[i]] != d.component_classes[i]) d.component_columns[i]++;
+  }
+  d.unknown_threshold = INFINITY;
+  const dlora_status found = dlora_predictor_unknown_threshold(plain, unknown_quantile, &d.unknown_threshold);
+  if (found != DLORA_OK && found != DLORA_ERR_STATE) {
+    status = found;
+    goto done;
+  }
+  *out = d;
+  return DLORA_OK;
+done:
+  dli_derived_release(&d, allocator);
+  return status;
+}
+
+dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options) {
+  DLI_REQUIRE(learner);
+  if (learner->task) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_configure: a task is open; end or cancel it first");
+  }
+  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options known;
+  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  DLI_TRY(dli_learner_options_check(&known, learner->model));
+  const char *different = dli_learner_options_difference(&known, &learner->options);
+  if (different) {
+    return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_configure: %s cannot change after creation", different);
+  }
+  struct dli_derived derived;
+  DLI_TRY(dli_derived_create(&derived, learner->plain, known.unknown_quantile, &learner->allocator));
+  dli_derived_release(&learner->derived, &learner->allocator);
+  learner->derived = derived;
+  known.allocator = NULL;
+  if (!known.threads) known.threads = dli_threads_available();
+  learner->bank->options = dli_bank_options_of(&known, NULL);
+  learner->options = known;
+  return DLORA_OK;
+}
+
+dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learner_options *options) {
+  DLI_REQUIRE(learner);
+  DLI_REQUIRE(options);
+  return dli_struct_write("dlora_learner_options", options, options->struct_size, &learner->options,
+                          sizeof learner->options);
+}
+
+size_t dlora_learner_num_tasks(const dlora_learner *learner) {
+  return learner ? dlora_predictor_num_tasks(learner->plain) : 0;
+}
+
+size_t dlora_learner_num_classes(const dlora_learner *learner) {
+  return learner ? learner->derived.num_classes : 0;
+}
+
+dlora_status dlora_learner_get_classes(const dlora_learner *learner, int64_t *classes) {
+  DLI_REQUIRE(learner);
+  DLI_REQUIRE(classes);
+  if (learner->derived.num_classes)
+    memcpy(classes, learner->derived.classes, learner->derived.num_classes * sizeof *classes);
+  return DLORA_OK;
+}
+
+dlora_status dlora_learner_set_class_name(dlora_learner *learner, int64_t class_id, const char *name) {
+  DLI_REQUIRE(learner);
+  DLI_REQUIRE(name);
+  char *copy = dli_strdup(&learner->allocator, name);
+  if (!copy) return DLORA_ERR_NO_MEMORY;
+  for (size_t i = 0; i < learner->num_names; i++) {
+    if (learner->names[i].class_id != class_id) continue;
+    dli_free(&learner->allocator, learner->names[i].name);
+    learner->names[i].name = copy;
+    return DLORA_OK;
+  }
+  struct dli_class_name *names = dli_alloc(&learner->allocator, learner->num_names + 1, sizeof *names);
+  if (!names) {
+    dli_free(&learner->allocator, copy);
+    return DLORA_ERR_NO_MEMORY;
+  }
+  if (learner->num_names) memcpy(names, learner->names, learner->num_names * sizeof *names);
+  names[learner->num_names++] = (struct dli_class_name){class_id, copy};
+  dli_free(&learner->allocator, learner->names);
+  learner->names = names;
+  return DLORA_OK;
+}
+
+const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id) {
+  for (size_t i = 0; learner && i < learner->num_names; i++) {
+    if (learner->names[i].class_id == class_id) return learner->names[i].name;
+  }
+  return NULL;
+}
+
+const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner) {
+  return learner ? learner->bank : NULL;
+}
+
+const dlora_predictor *dlora_learner_get_predictor(const dlora_learner *learner) {
+  return learner ? learner->plain : NULL;
+}
+
+const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input) {
+  if (!learner || block >= learner->model->vit.depth || input < 0 || input > DLORA_INPUT_FC2) return NULL;
+  return learner->projectors[4 * block + (size_t)input];
+}

@@ -1,0 +1,148 @@
+/* The learner's inside, shared by its files: learner.c (life), learner_task.c (one task), learner_learn.c (the loop),
+ * learner_predict.c, learner_evaluate.c, checkpoint.c. */
+#ifndef DLI_SRC_LEARNER_H
+#define DLI_SRC_LEARNER_H
+
+#include "base/random.h"
+#include "duallora/duallora.h"
+#include "src/metrics.h"
+#include "src/pass.h"
+
+/* The trained classifier rows of one task, on the final feature; rows in the order of the task's components. */
+struct dli_head {
+  size_t num_classes;
+  float *weight; /* [num_classes, dim] */
+  float *bias;   /* [num_classes] */
+};
+
+struct dli_class_name {
+  int64_t class_id;
+  char *name;
+};
+
+enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
+
+/* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
+enum { DLI_DRIFT_SAMPLE = 4096, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
+
+/* Everything about the open task; dropped as a whole when it ends or is cancelled. */
+struct dli_task {
+  int phase;
+  size_t planned_steps, num_steps;
+  size_t num_images[2];      /* observed before and after */
+  size_t observed_images[2]; /* of these, in the memory's second moments */
+  double seconds[3];         /* by phase */
+  double first_loss, last_losses[DLI_LOSS_WINDOW];
+  struct dli_random random;   /* augmentation */
+  struct dli_random sampling; /* reservoirs */
+  dlora_pass *pass;
+
+  size_t num_classes, max_classes;
+  int64_t *classes; /* in order of appearance */
+  size_t *seen;     /* images of each class in the present round, to set every n-th aside */
+
+  size_t num_old;                 /* rows of earlier tasks in the objective */
+  float *old_weight, *old_bias;   /* [num_old, dim], [num_old] */
+  float *head_weight, *head_bias; /* [num_classes, dim], [num_classes]: in the bank's parameters, or owned if fixed */
+  float *fixed_head;              /* owns the above when the head is not trained */
+
+  float *features;             /* [max_batch, dim] */
+  float *combined;             /* [max_batch, width] what the predictor sees */
+  float *early;                /* [max_batch, 2 * dim] */
+  float *kept;                 /* [max_batch, width] rows picked out of combined */
+  int64_t *kept_labels;        /* [max_batch] */
+  char *held_out;              /* [max_batch] */
+  float *d_features;           /* [max_batch, dim] */
+  float *logits;               /* [max_batch, num_old + num_classes] */
+  size_t *targets;             /* [max_batch] */
+  struct dli_augment *augment; /* [max_batch] */
+
+  size_t num_drift, seen_drift, max_drift;
+  float *drift_before, *drift_after; /* [max_drift, dim] */
+  float *gather;                     /* [max_batch, widest input] class tokens of one input */
+  size_t num_energy, seen_energy;
+  float *energy_rows; /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; relevance by energy only */
+};
+
+/* What predictions need of the components of `plain`, made anew after each task. */
+struct dli_derived {
+  size_t num_components, num_classes;
+  int64_t *component_tasks;   /* [num_components] */
+  int64_t *component_classes; /* [num_components] */
+  size_t *component_columns;  /* [num_components] index into classes */
+  int64_t *classes;           /* [num_classes] */
+  float unknown_threshold;    /* infinity without held-out features */
+};
+
+struct dlora_learner {
+  dlora_allocator allocator;
+  dlora_learner_options options; /* allocator pointer NULL; threads resolved */
+  const dlora_model *model;
+  size_t first_block, end_block; /* adapted blocks */
+  size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */
+  dlora_bank *bank;
+  struct dli_deployed *deployed;
+  dlora_projector **projectors; /* [depth, 4]; NULL where not adapted */
+  dlora_predictor *plain;
+  dlora_predictor *routed; /* NULL until a task has a residual adapter */
+  dlora_predictor *gate;
+  dlora_predictor *frozen; /* or NULL */
+  size_t num_heads;
+  struct dli_head *heads; /* [num_heads], one per finished task */
+  struct dli_metrics metrics;
+  size_t num_names;
+  struct dli_class_name *names;
+  struct dli_task *task; /* NULL: none open */
+  struct dli_derived derived;
+};
+
+/* options.c */
+dlora_status dli_learner_options_read(const dlora_learner_options *given, const dlora_learner_options *defaults,
+                                      dlora_learner_options *out);
+dlora_status dli_learner_options_check(const dlora_learner_options *options, const dlora_model *model);
+/* Name of the first [structure] member that differs, or NULL. */
+const char *dli_learner_options_difference(const dlora_learner_options *a, const dlora_learner_options *b);
+dlora_bank_options dli_bank_options_of(const dlora_learner_options *options, const dlora_allocator *allocator);
+dlora_predictor_options dli_predictor_options_of(const dlora_learner_options *options, const dlora_allocator *allocator,
+                                                 int32_t readout);
+
+/* learner.c */
+dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
+                             const dlora_allocator *allocator);
+dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, float unknown_quantile,
+                                const dlora_allocator *allocator);
+void dli_derived_release(struct dli_derived *derived, const dlora_allocator *allocator);
+void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...);
+int dli_learner_has_residuals(const dlora_learner *learner);
+/* [early, z] or z of `count` images: out [count, width]. */
+void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out);
+size_t dli_learner_max_batch(const dlora_learner *learner, size_t count);
+
+/* learner_task.c */
+void dli_task_release(dlora_learner *learner);
+size_t dli_widest_input(const dlora_learner *learner);
+/* Index of a class in the open task, or num_classes. */
+size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
+
+size_t dli_held_out_period(const dlora_learner_options *options);
+
+/* learner_predict.c: results of one micro-batch; arrays NULL where not wanted. */
+struct dli_decision {
+  dlora_prediction *predictions; /* [count] */
+  float *class_log_probs;        /* [count, num_classes] */
+  float *joint;                  /* [count, num_components] log p(task, class | x) */
+};
+struct dli_predict_buffers;
+dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
+                                        size_t max_batch);
+void dli_predict_buffers_destroy(struct dli_predict_buffers *buffers);
+/* Of the images that the pass has loaded. tasks: [count] given tasks or NULL. */
+dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, const int64_t *tasks,
+                                struct dli_predict_buffers *buffers, const struct dli_decision *out);
+/* Predictions of the untouched backbone for the loaded images: classes [count]. */
+dlora_status dli_learner_decide_frozen(const dlora_learner *learner, dlora_pass *pass,
+                                       struct dli_predict_buffers *buffers, dlora_prediction *out);
+
+double dli_seconds(void);
+
+#endif

@@ -1,0 +1,207 @@
+/* The end of a task: everything that may fail is done on copies, then the copies take the place of what they replace.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/bank.h"
+#include "src/learner.h"
+
+struct outcome {
+  dlora_predictor *plain, *routed, *gate, *frozen;
+  dlora_projector **projectors; /* [depth, 4] */
+  struct dli_bank_commit bank;
+  struct dli_head head;
+  struct dli_head *heads; /* [num_heads + 1], the last one is `head` */
+  struct dli_metrics metrics;
+  struct dli_derived derived;
+};
+
+static void release(dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  dlora_predictor_destroy(o->plain);
+  dlora_predictor_destroy(o->routed);
+  dlora_predictor_destroy(o->gate);
+  dlora_predictor_destroy(o->frozen);
+  for (size_t i = 0; o->projectors && i < 4 * learner->model->vit.depth; i++) dlora_projector_destroy(o->projectors[i]);
+  dli_free(allocator, o->projectors);
+  dli_bank_abandon_end(learner->bank, &o->bank);
+  dli_free(allocator, o->head.weight);
+  dli_free(allocator, o->head.bias);
+  dli_free(allocator, o->heads);
+  dli_metrics_release(&o->metrics, allocator);
+  dli_derived_release(&o->derived, allocator);
+}
+
+/* A copy with the open task closed; old statistics follow the features first, where these moved. */
+static dlora_status commit_predictor(const dlora_learner *learner, const dlora_predictor *from, int follow_drift,
+                                     dlora_predictor **out) {
+  const struct dli_task *task = learner->task;
+  const size_t dim = learner->model->vit.dim;
+  if (!from) return DLORA_OK;
+  DLI_TRY(dlora_predictor_clone(out, from));
+  if (follow_drift && task->num_drift) {
+    DLI_TRY(dlora_predictor_compensate_drift(*out, task->drift_before, task->drift_after, task->num_drift,
+                                             learner->width - dim, dim));
+  }
+  return dlora_predictor_commit_task(*out);
+}
+
+static dlora_status commit_projectors(const dlora_learner *learner, struct outcome *o) {
+  const struct dli_task *task = learner->task;
+  const size_t count = 4 * learner->model->vit.depth, index = dlora_learner_num_tasks(learner);
+  DLI_TRY(DLI_NEW(&learner->allocator, o->projectors, count));
+  for (size_t i = 0; i < count; i++) {
+    if (!learner->projectors[i]) continue;
+    DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
+    dlora_projector *projector = o->projectors[i];
+    if (!dlora_projector_num_observed(projector)) { /* instant mode: the task takes an empty group */
+      float *zero;
+      DLI_TRY(DLI_NEW(&learner->allocator, zero, dlora_projector_dim(projector)));
+      const dlora_status status = dlora_projector_observe(projector, zero, 1);
+      dli_free(&learner->allocator, zero);
+      DLI_TRY(status);
+    }
+    DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
+    if (!task->energy_rows || !task->num_energy) continue;
+    DLI_TRY(dlora_projector_calibrate(
+        projector, index, task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner), task->num_energy));
+  }
+  return DLORA_OK;
+}
+
+/* The task's head, its rows in the order of the components of `plain`. Without training: equation (3) itself. */
+static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const struct dli_task *task = learner->task;
+  const size_t dim = learner->model->vit.dim, known = learner->derived.num_components, own = task->num_classes;
+  dlora_status status = DLORA_OK;
+  float *weight = NULL, *bias = NULL;
+  o->head.num_classes = own;
+  DLI_TRY(DLI_NEW(allocator, o->head.weight, own * dim));
+  DLI_TRY(DLI_NEW(allocator, o->head.bias, own));
+  if (task->num_steps) {
+    for (size_t i = 0; i < own; i++) {
+      const size_t row = dli_task_find_class(task, o->derived.component_classes[known + i]);
+      memcpy(o->head.weight + i * dim, task->head_weight + row * dim, dim * sizeof *weight);
+      o->head.bias[i] = task->head_bias[row];
+    }
+    return DLORA_OK;
+  }
+  DLI_TRY_DONE(DLI_NEW(allocator, weight, (known + own) * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, bias, known + own));
+  DLI_TRY_DONE(dlora_predictor_linear_weights(o->plain, learner->width - dim, dim, 0, weight, bias));
+  memcpy(o->head.weight, weight + known * dim, own * dim * sizeof *weight);
+  memcpy(o->head.bias, bias + known, own * sizeof *bias);
+done:
+  dli_free(allocator, weight);
+  dli_free(allocator, bias);
+  return status;
+}
+
+static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const struct dli_task *task = learner->task;
+  DLI_TRY(commit_predictor(learner, learner->plain, 1, &o->plain));
+  DLI_TRY(commit_predictor(learner, learner->routed, 1, &o->routed));
+  DLI_TRY(commit_predictor(learner, learner->gate, 0, &o->gate));
+  DLI_TRY(commit_predictor(learner, learner->frozen, 0, &o->frozen));
+  DLI_TRY(dli_derived_create(&o->derived, o->plain, learner->options.unknown_quantile, allocator));
+  if (o->derived.num_components - learner->derived.num_components != task->num_classes) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_end_task: %zu of the task's %zu classes were observed after training",
+                     o->derived.num_components - learner->derived.num_components, task->num_classes);
+  }
+  DLI_TRY(commit_projectors(learner, o));
+  DLI_TRY(make_head(learner, o));
+  DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_heads + 1));
+  if (learner->num_heads) memcpy(o->heads, learner->heads, learner->num_heads * sizeof *o->heads);
+  o->heads[learner->num_heads] = o->head;
+  DLI_TRY(dli_metrics_grown(&o->metrics, &learner->metrics, allocator));
+  DLI_TRY(dli_bank_prepare_end(learner->bank, &o->bank));
+  return dli_deployed_reserve(learner->deployed, o->bank.merged);
+}
+
+static void fill_report(const dlora_learner *learner, const struct outcome *o, dlora_task_report *report) {
+  const struct dli_task *task = learner->task;
+  const size_t window = task->num_steps < DLI_LOSS_WINDOW ? task->num_steps : DLI_LOSS_WINDOW;
+  double last = 0.0;
+  for (size_t i = 0; i < window; i++) last += task->last_losses[i];
+  *report = (dlora_task_report)DLORA_TASK_REPORT_INIT;
+  report->task = dlora_learner_num_tasks(learner);
+  report->num_classes = task->num_classes;
+  report->num_images = task->num_images[0];
+  report->num_steps = task->num_steps;
+  report->first_loss = window ? task->first_loss / (double)window : NAN;
+  report->last_loss = window ? last / (double)window : NAN;
+  report->seconds_observe = task->seconds[DLI_OBSERVE_BEFORE];
+  report->seconds_train = task->seconds[DLI_TRAIN];
+  report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
+  report->memory_min = report->rank_orthogonal_min = SIZE_MAX;
+  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+    if (!o->projectors[i]) continue;
+    const size_t size = dlora_projector_size(o->projectors[i]);
+    if (size < report->memory_min) report->memory_min = size;
+    if (size > report->memory_max) report->memory_max = size;
+  }
+  for (size_t s = 0; s < learner->bank->num_sites; s++) {
+    const size_t rank = learner->bank->pairs[2 * s + DLI_ORTHOGONAL].rank;
+    if (rank < report->rank_orthogonal_min) report->rank_orthogonal_min = rank;
+    if (rank > report->rank_orthogonal_max) report->rank_orthogonal_max = rank;
+  }
+}
+
+/* Cannot fail. What was replaced is left in *o to be released. */
+static void commit(dlora_learner *learner, struct outcome *o) {
+  dlora_predictor *const predictors[] = {o->plain, o->routed, o->gate, o->frozen};
+  dlora_predictor **const mine[] = {&learner->plain, &learner->routed, &learner->gate, &learner->frozen};
+  dlora_predictor **const theirs[] = {&o->plain, &o->routed, &o->gate, &o->frozen};
+  for (size_t i = 0; i < 4; i++) {
+    *theirs[i] = *mine[i];
+    *mine[i] = predictors[i];
+  }
+  dlora_projector **projectors = learner->projectors;
+  learner->projectors = o->projectors;
+  o->projectors = projectors;
+  dli_bank_commit_end(learner->bank, &o->bank);
+  dli_deployed_update(learner->deployed);
+  struct dli_head *heads = learner->heads;
+  learner->heads = o->heads;
+  learner->num_heads++;
+  o->heads = heads;
+  o->head = (struct dli_head){0};
+  const struct dli_metrics metrics = learner->metrics;
+  learner->metrics = o->metrics;
+  o->metrics = metrics;
+  const struct dli_derived derived = learner->derived;
+  learner->derived = o->derived;
+  o->derived = derived;
+}
+
+dlora_status dlora_learner_end_task(dlora_learner *learner, dlora_task_report *report) {
+  DLI_REQUIRE(learner);
+  struct dli_task *task = learner->task;
+  if (!task) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_end_task: no task is open; call dlora_learner_begin_task first");
+  }
+  if (!task->num_images[0]) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_end_task: the task has no images; observe them first");
+  }
+  if (task->phase == DLI_TRAIN) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_end_task: observe the task's images again after training");
+  }
+  struct outcome outcome = {0};
+  dlora_task_report full;
+  const double started = dli_seconds();
+  dlora_status status = prepare(learner, &outcome);
+  if (status == DLORA_OK) {
+    fill_report(learner, &outcome, &full);
+    full.seconds_statistics += dli_seconds() - started;
+    if (report) status = dli_struct_write("dlora_task_report", report, report->struct_size, &full, sizeof full);
+  }
+  if (status == DLORA_OK) commit(learner, &outcome);
+  release(learner, &outcome);
+  if (status == DLORA_OK) dli_task_release(learner);
+  return status;
+}

@@ -1,0 +1,291 @@
+/* From images to class, task and confidence. METHOD.md 6 and 8. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "linalg/matrix.h"
+#include "src/bank.h"
+#include "src/learner.h"
+
+struct dli_predict_buffers {
+  dlora_allocator allocator;
+  float *early;     /* [max_batch, 2 * dim] */
+  float *z;         /* [max_batch, dim] */
+  float *combined;  /* [max_batch, width] */
+  float *component; /* [max_batch, num_components] log probabilities, and then the joint output */
+  float *class_log; /* [max_batch, num_classes] */
+  float *task;      /* [max_batch, num_tasks] */
+  float *unknown;   /* [max_batch] */
+  float *relevance; /* [max_batch, num_tasks] */
+  float *logits;    /* [max_batch, num_components] of the heads */
+};
+
+dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
+                                        size_t max_batch) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const size_t dim = learner->model->vit.dim, components = learner->derived.num_components;
+  const size_t tasks = dlora_learner_num_tasks(learner);
+  dlora_status status = DLORA_OK;
+  struct dli_predict_buffers *b;
+  DLI_TRY(DLI_NEW(allocator, b, 1));
+  b->allocator = *allocator;
+  DLI_TRY_DONE(DLI_NEW(allocator, b->early, max_batch * 2 * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->z, max_batch * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->combined, max_batch * learner->width));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->component, max_batch * components));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->class_log, max_batch * learner->derived.num_classes));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->task, max_batch * tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->unknown, max_batch));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->relevance, max_batch * tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->logits, max_batch * components));
+  *out = b;
+done:
+  if (status != DLORA_OK) dli_predict_buffers_destroy(b);
+  return status;
+}
+
+void dli_predict_buffers_destroy(struct dli_predict_buffers *b) {
+  if (!b) return;
+  const dlora_allocator allocator = b->allocator;
+  float *const arrays[] = {b->early, b->z,       b->combined,  b->component, b->class_log,
+                           b->task,  b->unknown, b->relevance, b->logits};
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(&allocator, arrays[i]);
+  dli_free(&allocator, b);
+}
+
+static size_t largest(const float *values, size_t count) {
+  size_t best = 0;
+  for (size_t i = 1; i < count; i++) {
+    if (values[i] > values[best]) best = i;
+  }
+  return best;
+}
+
+/* relevance [count, tasks] = 1 at the most probable task, 0 elsewhere */
+static void choose_top_task(const float *task_probs, size_t count, size_t tasks, float *relevance) {
+  memset(relevance, 0, count * tasks * sizeof *relevance);
+  for (size_t i = 0; i < count; i++) relevance[i * tasks + largest(task_probs + i * tasks, tasks)] = 1.0f;
+}
+
+/* log sum of exp(values) over the components [first, last) */
+static double log_sum(const float *values, size_t first, size_t last) {
+  double top = -INFINITY, sum = 0.0;
+  for (size_t i = first; i < last; i++) top = (double)values[i] > top ? (double)values[i] : top;
+  if (top == -INFINITY) return top;
+  for (size_t i = first; i < last; i++) sum += exp((double)values[i] - top);
+  return top + log(sum);
+}
+
+/* component [count, components] <- log p(task | x) + log p(class | task, x), the latter from `component` itself or from
+ * the heads on z. */
+static void combine_within(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
+  const struct dli_derived *d = &learner->derived;
+  const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
+  const int heads = learner->options.within == DLORA_WITHIN_HEAD;
+  size_t first = 0;
+  for (size_t t = 0; t < tasks; t++) {
+    size_t last = first;
+    while (last < components && d->component_tasks[last] == (int64_t)t) last++;
+    const struct dli_head *head = &learner->heads[t];
+    if (heads) {
+      dli_gemm_nt(count, last - first, dim, 1.0f, b->z, dim, head->weight, dim, 0.0f, b->logits + first, components);
+    }
+    for (size_t i = 0; i < count; i++) {
+      float *row = b->component + i * components, *logits = b->logits + i * components;
+      for (size_t c = first; heads && c < last; c++) row[c] = logits[c] + head->bias[c - first];
+      const double shift = log((double)b->task[i * tasks + t] + 1e-30) - log_sum(row, first, last);
+      for (size_t c = first; c < last; c++) row[c] = (float)((double)row[c] + shift);
+    }
+    first = last;
+  }
+}
+
+/* class_log [count, classes]: components of the same class add up over tasks. */
+static void sum_classes(const struct dli_derived *d, const float *component, size_t count, float *class_log) {
+  for (size_t i = 0; i < count; i++) {
+    float *out = class_log + i * d->num_classes;
+    for (size_t c = 0; c < d->num_classes; c++) out[c] = -INFINITY;
+    for (size_t k = 0; k < d->num_components; k++) {
+      const float value = component[i * d->num_components + k];
+      float *sum = &out[d->component_columns[k]];
+      const float high = value > *sum ? value : *sum, low = value > *sum ? *sum : value;
+      *sum = low == -INFINITY ? high : high + log1pf(expf(low - high));
+    }
+  }
+}
+
+static dlora_status posterior(const dlora_learner *learner, const dlora_predictor *predictor,
+                              struct dli_predict_buffers *b, size_t count) {
+  dli_learner_combine(learner, b->early, b->z, count, b->combined);
+  return dlora_predictor_posterior(predictor, b->combined, count, b->component, b->class_log, b->task, b->unknown);
+}
+
+static void write_decision(const dlora_learner *learner, const struct dli_predict_buffers *b, size_t count,
+                           const struct dli_decision *out) {
+  const struct dli_derived *d = &learner->derived;
+  const size_t tasks = dlora_learner_num_tasks(learner);
+  for (size_t i = 0; i < count; i++) {
+    const float *classes = b->class_log + i * d->num_classes, *task_probs = b->task + i * tasks;
+    const size_t c = largest(classes, d->num_classes), t = largest(task_probs, tasks);
+    const float probability = expf(classes[c]);
+    out->predictions[i] = (dlora_prediction){
+        .class_id = d->classes[c],
+        .task = (int64_t)t,
+        .class_probability = probability > 1.0f ? 1.0f : probability,
+        .task_probability = task_probs[t],
+        .unknown_score = b->unknown[i],
+        .unknown = b->unknown[i] > d->unknown_threshold,
+    };
+  }
+  if (out->class_log_probs) {
+    memcpy(out->class_log_probs, b->class_log, count * d->num_classes * sizeof *b->class_log);
+  }
+  if (out->joint) memcpy(out->joint, b->component, count * d->num_components * sizeof *b->component);
+}
+
+dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, const int64_t *tasks,
+                                struct dli_predict_buffers *b, const struct dli_decision *out) {
+  const size_t count = pass->count, num_tasks = dlora_learner_num_tasks(learner);
+  const struct dli_derived *d = &learner->derived;
+  int32_t relevance = tasks ? DLORA_RELEVANCE_GIVEN : learner->options.relevance;
+  if (relevance != DLORA_RELEVANCE_GIVEN && !dli_learner_has_residuals(learner)) relevance = DLORA_RELEVANCE_NONE;
+  struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED};
+  dli_pass_early(pass, b->early);
+
+  if (relevance == DLORA_RELEVANCE_NONE) {
+    dli_pass_upper(pass, &mode, b->z);
+    DLI_TRY(posterior(learner, learner->plain, b, count));
+    write_decision(learner, b, count, out);
+    return DLORA_OK;
+  }
+
+  /* Which residual adapters run. */
+  if (relevance == DLORA_RELEVANCE_GATE) {
+    DLI_TRY(dlora_predictor_posterior(learner->gate, b->early, count, NULL, NULL, b->task, NULL));
+  } else if (relevance == DLORA_RELEVANCE_FINAL) {
+    dli_pass_upper(pass, &mode, b->z);
+    DLI_TRY(posterior(learner, learner->plain, b, count));
+  } else if (relevance == DLORA_RELEVANCE_GIVEN) {
+    memset(b->task, 0, count * num_tasks * sizeof *b->task);
+    for (size_t i = 0; i < count; i++) b->task[i * num_tasks + (size_t)tasks[i]] = 1.0f;
+  }
+  if (relevance == DLORA_RELEVANCE_ENERGY) {
+    mode.energy = (const dlora_projector *const *)learner->projectors;
+  } else {
+    choose_top_task(b->task, count, num_tasks, b->relevance);
+    mode.relevance = b->relevance;
+  }
+  dli_pass_upper(pass, &mode, b->z);
+
+  /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. */
+  const int own_task = relevance == DLORA_RELEVANCE_FINAL || relevance == DLORA_RELEVANCE_GIVEN;
+  if (own_task) memcpy(b->relevance, b->task, count * num_tasks * sizeof *b->task);
+  DLI_TRY(posterior(learner, learner->routed ? learner->routed : learner->plain, b, count));
+  if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
+  combine_within(learner, b, count);
+  sum_classes(d, b->component, count, b->class_log);
+  write_decision(learner, b, count, out);
+  return DLORA_OK;
+}
+
+dlora_status dli_learner_decide_frozen(const dlora_learner *learner, dlora_pass *pass, struct dli_predict_buffers *b,
+                                       dlora_prediction *out) {
+  const struct dli_pass_mode frozen = {0};
+  dli_pass_early(pass, b->early);
+  dli_pass_upper(pass, &frozen, b->z);
+  dli_learner_combine(learner, b->early, b->z, pass->count, b->combined);
+  return dlora_predictor_predict(learner->frozen, b->combined, pass->count, out);
+}
+
+/* ---- the public calls ---- */
+
+static dlora_status predict(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
+                            dlora_prediction *predictions, float *class_log_probs, const char *caller) {
+  if (!learner || !images || !predictions) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: %s is NULL", caller,
+                     !learner  ? "learner"
+                     : !images ? "images"
+                               : "predictions");
+  }
+  const size_t num_tasks = dlora_learner_num_tasks(learner);
+  if (!num_tasks) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; learn a task first", caller);
+  if (!tasks && learner->options.relevance == DLORA_RELEVANCE_GIVEN) {
+    return dli_raise(DLORA_ERR_STATE, "%s: relevance is `given`; call dlora_learner_predict_given", caller);
+  }
+  dlora_images part;
+  DLI_TRY(dli_images_part(images, 0, images->count, &part, caller));
+  for (size_t i = 0; tasks && i < images->count; i++) {
+    if (tasks[i] < 0 || (size_t)tasks[i] >= num_tasks) {
+      return dli_raise(DLORA_ERR_ARGUMENT, "%s: task %lld of image %zu is not one of the %zu learnt", caller,
+                       (long long)tasks[i], i, num_tasks);
+    }
+  }
+  dlora_status status = DLORA_OK;
+  dlora_pass *pass = NULL;
+  struct dli_predict_buffers *buffers = NULL;
+  const size_t batch = dli_learner_max_batch(learner, images->count), classes = learner->derived.num_classes;
+  DLI_TRY_DONE(dli_pass_create(&pass, learner->model, learner->deployed, learner->first_block, batch,
+                               learner->options.threads, 0, &learner->allocator));
+  DLI_TRY_DONE(dli_predict_buffers_create(&buffers, learner, batch));
+  for (size_t first = 0; first < images->count; first += part.count) {
+    const struct dli_decision out = {.predictions = predictions + first,
+                                     .class_log_probs = class_log_probs ? class_log_probs + first * classes : NULL};
+    DLI_TRY_DONE(dli_images_part(images, first, batch, &part, caller));
+    DLI_TRY_DONE(dli_pass_load(pass, &part, NULL, caller));
+    DLI_TRY_DONE(dli_learner_decide(learner, pass, tasks ? tasks + first : NULL, buffers, &out));
+  }
+done:
+  dli_predict_buffers_destroy(buffers);
+  dlora_pass_destroy(pass);
+  return status;
+}
+
+dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
+                                   dlora_prediction *predictions, float *class_log_probs) {
+  return predict(learner, images, NULL, predictions, class_log_probs, __func__);
+}
+
+dlora_status dlora_learner_predict_given(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
+                                         dlora_prediction *predictions, float *class_log_probs) {
+  DLI_REQUIRE(tasks);
+  return predict(learner, images, tasks, predictions, class_log_probs, __func__);
+}
+
+dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
+                                 float *features) {
+  DLI_REQUIRE(learner);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(features);
+  const size_t num_tasks = dlora_learner_num_tasks(learner), dim = learner->model->vit.dim;
+  dlora_images part;
+  DLI_TRY(dli_images_part(images, 0, images->count, &part, __func__));
+  for (size_t i = 0; tasks && i < images->count; i++) {
+    if (tasks[i] < -1 || tasks[i] >= (int64_t)num_tasks) {
+      return dli_raise(DLORA_ERR_ARGUMENT,
+                       "dlora_learner_embed: task %lld of image %zu is not -1 or one of the %zu learnt",
+                       (long long)tasks[i], i, num_tasks);
+    }
+  }
+  dlora_status status = DLORA_OK;
+  dlora_pass *pass = NULL;
+  float *relevance = NULL;
+  const size_t batch = dli_learner_max_batch(learner, images->count);
+  DLI_TRY_DONE(dli_pass_create(&pass, learner->model, learner->deployed, learner->first_block, batch,
+                               learner->options.threads, 0, &learner->allocator));
+  DLI_TRY_DONE(DLI_NEW(&learner->allocator, relevance, batch * num_tasks));
+  for (size_t first = 0; first < images->count; first += part.count) {
+    DLI_TRY_DONE(dli_images_part(images, first, batch, &part, __func__));
+    DLI_TRY_DONE(dli_pass_load(pass, &part, NULL, __func__));
+    memset(relevance, 0, batch * num_tasks * sizeof *relevance);
+    for (size_t i = 0; tasks && i < part.count; i++) {
+      if (tasks[first + i] >= 0) relevance[i * num_tasks + (size_t)tasks[first + i]] = 1.0f;
+    }
+    const struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED, .relevance = tasks && num_tasks ? relevance : NULL};
+    dli_pass_upper(pass, &mode, features + first * dim);
+  }
+done:
+  dli_free(&learner->allocator, relevance);
+  dlora_pass_destroy(pass);
+  return status;
+}

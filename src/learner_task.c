@@ -1,0 +1,313 @@
+/* One task: begin, observe, step, cancel. How it ends is in learner_end.c. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/bank.h"
+#include "src/learner.h"
+
+size_t dli_held_out_period(const dlora_learner_options *options) {
+  return options->held_out > 0.0f ? (size_t)(1.0f / options->held_out + 0.5f) : 0;
+}
+
+size_t dli_task_find_class(const struct dli_task *task, int64_t class_id) {
+  size_t index = 0;
+  while (index < task->num_classes && task->classes[index] != class_id) index++;
+  return index;
+}
+
+static int trains(const dlora_learner *learner) {
+  return learner->options.rank_orthogonal > 0 || learner->options.rank_residual > 0;
+}
+
+size_t dli_widest_input(const dlora_learner *learner) {
+  const struct dli_vit *vit = &learner->model->vit;
+  return (learner->options.sites & DLORA_SITE_FC2) && vit->mlp_dim > vit->dim ? vit->mlp_dim : vit->dim;
+}
+
+void dli_task_release(dlora_learner *learner) {
+  struct dli_task *task = learner->task;
+  const dlora_allocator *allocator = &learner->allocator;
+  if (!task) return;
+  void *const arrays[] = {task->classes,  task->seen,         task->old_weight,  task->old_bias,   task->fixed_head,
+                          task->features, task->early,        task->combined,    task->kept,       task->kept_labels,
+                          task->held_out, task->logits,       task->d_features,  task->targets,    task->augment,
+                          task->gather,   task->drift_before, task->drift_after, task->energy_rows};
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
+  dlora_pass_destroy(task->pass);
+  dli_free(allocator, task);
+  learner->task = NULL;
+  /* Of what is left these only fail on a NULL handle or when nothing is open. */
+  if (learner->bank && learner->bank->open) (void)dlora_bank_cancel_task(learner->bank);
+  dlora_predictor *const predictors[] = {learner->plain, learner->routed, learner->gate, learner->frozen};
+  for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
+    if (predictors[i]) (void)dlora_predictor_discard(predictors[i]);
+  }
+  for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
+    if (learner->projectors[i]) (void)dlora_projector_discard(learner->projectors[i]);
+  }
+}
+
+/* ---- begin ---- */
+
+static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const size_t batch = task->pass->max_batch, dim = learner->model->vit.dim;
+  DLI_TRY(DLI_NEW(allocator, task->features, batch * dim));
+  DLI_TRY(DLI_NEW(allocator, task->early, batch * 2 * dim));
+  DLI_TRY(DLI_NEW(allocator, task->combined, batch * learner->width));
+  DLI_TRY(DLI_NEW(allocator, task->kept, batch * learner->width));
+  DLI_TRY(DLI_NEW(allocator, task->kept_labels, batch));
+  DLI_TRY(DLI_NEW(allocator, task->held_out, batch));
+  if (!trains(learner)) return DLORA_OK;
+  DLI_TRY(DLI_NEW(allocator, task->d_features, batch * dim));
+  DLI_TRY(DLI_NEW(allocator, task->targets, batch));
+  DLI_TRY(DLI_NEW(allocator, task->augment, batch));
+  DLI_TRY(DLI_NEW(allocator, task->gather, batch * dli_widest_input(learner)));
+  if (learner->options.relevance != DLORA_RELEVANCE_ENERGY) return DLORA_OK;
+  const size_t inputs = 4 * learner->model->vit.depth;
+  return DLI_NEW(allocator, task->energy_rows, inputs * DLI_ENERGY_SAMPLE * dli_widest_input(learner));
+}
+
+dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps) {
+  DLI_REQUIRE(learner);
+  const dlora_allocator *allocator = &learner->allocator;
+  if (learner->task) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_begin_task: a task is open; end or cancel it first");
+  }
+  const size_t index = dlora_learner_num_tasks(learner);
+  dlora_status status = DLORA_OK;
+  struct dli_task *task;
+  DLI_TRY(DLI_NEW(allocator, task, 1));
+  learner->task = task;
+  task->planned_steps = planned_steps;
+  dli_random_seed(&task->random, learner->options.seed, 4 * index);
+  dli_random_seed(&task->sampling, learner->options.seed, 4 * index + 1);
+  DLI_TRY_DONE(dli_pass_create(&task->pass, learner->model, learner->deployed, learner->first_block,
+                               dli_learner_max_batch(learner, 0), learner->options.threads, trains(learner),
+                               allocator));
+  DLI_TRY_DONE(take_buffers(learner, task));
+  if (learner->options.rank_residual && !learner->routed) {
+    DLI_TRY_DONE(dlora_predictor_clone(&learner->routed, learner->plain));
+  }
+  DLI_TRY_DONE(dlora_bank_begin_task(learner->bank));
+done:
+  if (status != DLORA_OK) dli_task_release(learner);
+  return status;
+}
+
+/* ---- observe ---- */
+
+static dlora_status add_class(const dlora_learner *learner, struct dli_task *task, int64_t class_id) {
+  const dlora_allocator *allocator = &learner->allocator;
+  if (task->num_classes == task->max_classes) {
+    const size_t room = 2 * task->max_classes + 16;
+    int64_t *classes;
+    size_t *seen;
+    DLI_TRY(DLI_NEW(allocator, classes, room));
+    const dlora_status status = DLI_NEW(allocator, seen, room);
+    if (status != DLORA_OK) {
+      dli_free(allocator, classes);
+      return status;
+    }
+    if (task->num_classes) {
+      memcpy(classes, task->classes, task->num_classes * sizeof *classes);
+      memcpy(seen, task->seen, task->num_classes * sizeof *seen);
+    }
+    dli_free(allocator, task->classes);
+    dli_free(allocator, task->seen);
+    task->classes = classes;
+    task->seen = seen;
+    task->max_classes = room;
+  }
+  task->classes[task->num_classes++] = class_id;
+  return DLORA_OK;
+}
+
+/* Place of the next image of a uniform sample of `room` of a stream: an index below room, or room if it is passed over.
+ */
+static size_t reservoir(struct dli_random *random, size_t *kept, size_t *seen, size_t room) {
+  const size_t index = (*seen)++;
+  if (*kept < room) return (*kept)++;
+  const size_t place = dli_random_below(random, index + 1);
+  return place < room ? place : room;
+}
+
+/* Class tokens of one input for the batch that the pass holds: gather [images, dim]. */
+static void gather_class_tokens(struct dli_task *task, size_t block, int32_t input, size_t *dim) {
+  for (size_t s = 0; s < task->pass->threads; s++) {
+    size_t rows, per_image;
+    const float *values = dli_pass_input(task->pass, s, block, input, &rows, dim, &per_image);
+    for (size_t i = 0; i < rows / per_image; i++) {
+      memcpy(task->gather + (task->pass->shares[s].first + i) * *dim, values + i * per_image * *dim,
+             *dim * sizeof *values);
+    }
+  }
+}
+
+/* Second moments of the adapted inputs, from what the last upper pass left. */
+static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task, size_t round) {
+  const dlora_learner_options *o = &learner->options;
+  const size_t count = task->pass->count, done = task->observed_images[round];
+  size_t wanted = count;
+  if (o->max_observed_images) {
+    const size_t left = o->max_observed_images > done ? o->max_observed_images - done : 0;
+    if (wanted > left) wanted = left;
+  }
+  task->observed_images[round] += wanted;
+  size_t slots[DLI_ENERGY_SAMPLE * 16]; /* where each image's class token goes, for relevance by energy */
+  const size_t batch = count < sizeof slots / sizeof *slots ? count : sizeof slots / sizeof *slots;
+  for (size_t i = 0; task->energy_rows && i < batch; i++) {
+    slots[i] = reservoir(&task->sampling, &task->num_energy, &task->seen_energy, DLI_ENERGY_SAMPLE);
+  }
+  for (size_t p = 0; p < 4 * learner->model->vit.depth; p++) {
+    dlora_projector *projector = learner->projectors[p];
+    if (!projector) continue;
+    size_t dim, rows, per_image;
+    if (task->energy_rows || o->observed_tokens == DLORA_TOKENS_CLASS)
+      gather_class_tokens(task, p / 4, (int32_t)(p % 4), &dim);
+    if (task->energy_rows) {
+      float *sample = task->energy_rows + p * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
+      for (size_t i = 0; i < batch; i++) {
+        if (slots[i] < DLI_ENERGY_SAMPLE) memcpy(sample + slots[i] * dim, task->gather + i * dim, dim * sizeof *sample);
+      }
+    }
+    if (o->observed_tokens == DLORA_TOKENS_CLASS) {
+      if (wanted) DLI_TRY(dlora_projector_observe(projector, task->gather, wanted));
+      continue;
+    }
+    for (size_t s = 0; s < task->pass->threads; s++) {
+      const float *values = dli_pass_input(task->pass, s, p / 4, (int32_t)(p % 4), &rows, &dim, &per_image);
+      const size_t first = task->pass->shares[s].first, images = rows / per_image;
+      const size_t part = first >= wanted ? 0 : wanted - first < images ? wanted - first : images;
+      if (part) DLI_TRY(dlora_projector_observe(projector, values, part * per_image));
+    }
+  }
+  return DLORA_OK;
+}
+
+/* Gives features [count, width] to a predictor, those held out apart. */
+static dlora_status observe_features(const struct dli_task *task, dlora_predictor *predictor, const float *features,
+                                     const int64_t *labels, size_t count, size_t width) {
+  for (int held_out = 0; held_out < 2; held_out++) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+      if (task->held_out[i] != held_out) continue;
+      memcpy(task->kept + kept * width, features + i * width, width * sizeof *features);
+      task->kept_labels[kept++] = labels[i];
+    }
+    if (!kept) continue;
+    DLI_TRY(held_out ? dlora_predictor_observe_held_out(predictor, task->kept, task->kept_labels, kept)
+                     : dlora_predictor_observe(predictor, task->kept, task->kept_labels, kept));
+  }
+  return DLORA_OK;
+}
+
+static void sample_drift(struct dli_task *task, const float *before, const float *after, size_t count, size_t dim) {
+  for (size_t i = 0; i < count; i++) {
+    const size_t place = reservoir(&task->sampling, &task->num_drift, &task->seen_drift, task->max_drift);
+    if (place == task->max_drift) continue;
+    memcpy(task->drift_before + place * dim, before + i * dim, dim * sizeof *before);
+    memcpy(task->drift_after + place * dim, after + i * dim, dim * sizeof *after);
+  }
+}
+
+/* One micro-batch that the pass has loaded. Before training the network is as it was; afterwards the new pairs are
+ * active, and the same images are run again without them (drift) and with the residual one (routed statistics). */
+static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task, const int64_t *labels) {
+  const size_t count = task->pass->count, dim = learner->model->vit.dim, width = learner->width;
+  const int after = task->phase == DLI_OBSERVE_AFTER;
+  const size_t period = dli_held_out_period(&learner->options);
+  for (size_t i = 0; i < count; i++) {
+    const size_t seen = task->seen[dli_task_find_class(task, labels[i])]++;
+    task->held_out[i] = period && seen % period == period - 1;
+  }
+  const struct dli_pass_mode frozen = {0}, old = {.terms = DLORA_TERM_MERGED};
+  const struct dli_pass_mode plain = {.terms = DLORA_TERM_MERGED | (after ? DLORA_TERM_ORTHOGONAL : 0)};
+  const struct dli_pass_mode routed = {.terms = DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL};
+
+  dli_pass_early(task->pass, task->early);
+  dli_pass_upper(task->pass, &plain, task->features);
+  if (trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
+  dli_learner_combine(learner, task->early, task->features, count, task->combined);
+  DLI_TRY(observe_features(task, learner->plain, task->combined, labels, count, width));
+
+  if (after && task->max_drift) {
+    dli_pass_upper(task->pass, &old, task->d_features); /* free between steps */
+    sample_drift(task, task->d_features, task->features, count, dim);
+  }
+  if (learner->routed) {
+    if (after && learner->options.rank_residual) {
+      dli_pass_upper(task->pass, &routed, task->features);
+      dli_learner_combine(learner, task->early, task->features, count, task->combined);
+    }
+    DLI_TRY(observe_features(task, learner->routed, task->combined, labels, count, width));
+  }
+  if (after) return DLORA_OK; /* the rest does not depend on training and was seen before it */
+  DLI_TRY(observe_features(task, learner->gate, task->early, labels, count, 2 * dim));
+  if (!learner->frozen) return DLORA_OK;
+  dli_pass_upper(task->pass, &frozen, task->features);
+  dli_learner_combine(learner, task->early, task->features, count, task->combined);
+  return observe_features(task, learner->frozen, task->combined, labels, count, width);
+}
+
+static dlora_status begin_second_round(dlora_learner *learner, struct dli_task *task) {
+  const size_t dim = learner->model->vit.dim;
+  if (learner->options.drift_compensation && dlora_learner_num_tasks(learner)) {
+    const size_t room = task->num_images[0] < DLI_DRIFT_SAMPLE ? task->num_images[0] : DLI_DRIFT_SAMPLE;
+    DLI_TRY(DLI_NEW(&learner->allocator, task->drift_before, room * dim));
+    DLI_TRY(DLI_NEW(&learner->allocator, task->drift_after, room * dim));
+    task->max_drift = room;
+  }
+  memset(task->seen, 0, task->num_classes * sizeof *task->seen);
+  task->num_energy = task->seen_energy = 0;
+  task->phase = DLI_OBSERVE_AFTER;
+  return DLORA_OK;
+}
+
+static dlora_status require_task(const dlora_learner *learner, const char *caller) {
+  if (!learner) return dli_raise(DLORA_ERR_ARGUMENT, "%s: learner is NULL", caller);
+  if (learner->task) return DLORA_OK;
+  return dli_raise(DLORA_ERR_STATE, "%s: no task is open; call dlora_learner_begin_task first", caller);
+}
+
+dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
+  DLI_TRY(require_task(learner, __func__));
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(labels);
+  struct dli_task *task = learner->task;
+  dlora_images part;
+  const double started = dli_seconds();
+  DLI_TRY(dli_images_part(images, 0, images->count, &part, __func__));
+  DLI_TRY(dli_image_plan_prepare(task->pass->shares[0].plan, images, __func__));
+  if (task->phase == DLI_TRAIN || task->phase == DLI_OBSERVE_AFTER) {
+    for (size_t i = 0; i < images->count; i++) {
+      if (dli_task_find_class(task, labels[i]) == task->num_classes) {
+        return dli_raise(DLORA_ERR_ARGUMENT,
+                         "dlora_learner_observe: label %lld of image %zu was not observed before training",
+                         (long long)labels[i], i);
+      }
+    }
+  }
+  dlora_status status = DLORA_OK;
+  if (task->phase == DLI_TRAIN) DLI_TRY_DONE(begin_second_round(learner, task));
+  for (size_t i = 0; i < images->count; i++) {
+    if (dli_task_find_class(task, labels[i]) == task->num_classes) DLI_TRY_DONE(add_class(learner, task, labels[i]));
+  }
+  for (size_t first = 0; first < images->count; first += part.count) {
+    DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, __func__));
+    DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, __func__));
+    DLI_TRY_DONE(observe_loaded(learner, task, labels + first));
+  }
+  task->num_images[task->phase == DLI_OBSERVE_AFTER] += images->count;
+  task->seconds[task->phase] += dli_seconds() - started;
+done:
+  if (status != DLORA_OK) dli_task_release(learner);
+  return status;
+}
+
+dlora_status dlora_learner_cancel_task(dlora_learner *learner) {
+  DLI_TRY(require_task(learner, __func__));
+  dli_task_release(learner);
+  return DLORA_OK;
+}

@@ -1,0 +1,120 @@
+/* The model handle: a frozen ViT and the images-to-features call. */
+#include "src/model.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/threads.h"
+#include "src/pass.h"
+
+dlora_status dlora_model_options_init(dlora_model_options *options, size_t size) {
+  const dlora_model_options defaults = DLORA_MODEL_OPTIONS_INIT;
+  return dli_struct_write("dlora_model_options", options, size, &defaults, sizeof defaults);
+}
+
+/* Takes the tensors over, also on failure. */
+static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const dlora_model_options *options,
+                           const dlora_allocator *allocator) {
+  dlora_status status;
+  dlora_model *model = dli_alloc(allocator, 1, sizeof *model);
+  if (!model) {
+    dli_tensors_close(tensors);
+    return DLORA_ERR_NO_MEMORY;
+  }
+  model->allocator = *allocator;
+  model->tensors = tensors;
+  model->kernels = dli_kernels_select();
+  model->threads = options->threads ? options->threads : dli_threads_available();
+  status = dli_vit_load(&model->vit, tensors, options, allocator);
+  if (status != DLORA_OK) {
+    dlora_model_destroy(model);
+    return status;
+  }
+  *out = model;
+  return DLORA_OK;
+}
+
+static dlora_status read_options(const dlora_model_options *given, dlora_model_options *out,
+                                 dlora_allocator *allocator) {
+  *out = (dlora_model_options)DLORA_MODEL_OPTIONS_INIT;
+  DLI_TRY(dli_options_read("dlora_model_options", out, sizeof *out, given));
+  return dli_allocator_read(allocator, out->allocator);
+}
+
+dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(path);
+  dlora_model_options known;
+  dlora_allocator allocator;
+  struct dli_tensors *tensors;
+  DLI_TRY(read_options(options, &known, &allocator));
+  DLI_TRY(dli_tensors_open(&tensors, path, &allocator));
+  return create(out, tensors, &known, &allocator);
+}
+
+dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,
+                                     const dlora_model_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(bytes);
+  dlora_model_options known;
+  dlora_allocator allocator;
+  struct dli_tensors *tensors;
+  DLI_TRY(read_options(options, &known, &allocator));
+  DLI_TRY(dli_tensors_open_memory(&tensors, bytes, size, "model in memory", &allocator));
+  return create(out, tensors, &known, &allocator);
+}
+
+void dlora_model_destroy(dlora_model *model) {
+  if (!model) return;
+  const dlora_allocator allocator = model->allocator;
+  dli_vit_release(&model->vit, &allocator);
+  dli_tensors_close(model->tensors);
+  dli_free(&allocator, model);
+}
+
+dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *info) {
+  DLI_REQUIRE(model);
+  DLI_REQUIRE(info);
+  const struct dli_vit *vit = &model->vit;
+  dlora_model_info full = {
+      .struct_size = sizeof full,
+      .embed_dim = vit->dim,
+      .depth = vit->depth,
+      .num_heads = vit->heads,
+      .mlp_dim = vit->mlp_dim,
+      .patch_size = vit->patch_size,
+      .image_size = vit->image_size,
+      .num_tokens = vit->tokens,
+      .num_parameters = vit->num_parameters,
+      .layer_norm_eps = vit->eps,
+      .naming = vit->naming,
+  };
+  memcpy(full.mean, vit->mean, sizeof full.mean);
+  memcpy(full.std, vit->std, sizeof full.std);
+  memcpy(full.fingerprint, vit->fingerprint, sizeof full.fingerprint);
+  return dli_struct_write("dlora_model_info", info, info->struct_size, &full, sizeof full);
+}
+
+dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features) {
+  DLI_REQUIRE(model);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(features);
+  dlora_pass *pass;
+  const size_t micro = dli_pass_micro_batch(&model->vit, model->threads, images->count);
+  DLI_TRY(dli_pass_create(&pass, model, NULL, model->vit.depth, micro, model->threads, 0, &model->allocator));
+  dlora_status status = DLORA_OK;
+  for (size_t first = 0; status == DLORA_OK && (first < images->count || !images->count); first += micro) {
+    dlora_images part;
+    status = dli_images_part(images, first, micro, &part, __func__);
+    if (status == DLORA_OK) status = dli_pass_load(pass, &part, NULL, __func__);
+    if (status == DLORA_OK) {
+      const struct dli_pass_mode frozen = {0};
+      dli_pass_upper(pass, &frozen, features + first * model->vit.dim);
+    }
+  }
+  dlora_pass_destroy(pass);
+  return status;
+}

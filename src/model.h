@@ -1,0 +1,16 @@
+/* The model handle's inside, for passes and the learner. */
+#ifndef DLI_SRC_MODEL_H
+#define DLI_SRC_MODEL_H
+
+#include "duallora/duallora.h"
+#include "vit/vit.h"
+
+struct dlora_model {
+  dlora_allocator allocator;
+  struct dli_tensors *tensors; /* the mapping that weights may lie in */
+  struct dli_vit vit;
+  const struct dli_kernels *kernels;
+  size_t threads;
+};
+
+#endif

@@ -1,0 +1,98 @@
+/* A pass runs a model with a bank on one micro-batch: images are shared out to threads, each with its own workspace. */
+#ifndef DLI_SRC_PASS_H
+#define DLI_SRC_PASS_H
+
+#include "duallora/duallora.h"
+#include "io/image.h"
+#include "src/model.h"
+
+/* A model's blocks with W + M in place of W at the sites of a bank; shared by the passes of one owner. */
+struct dli_deployed {
+  const dlora_model *model;
+  const dlora_bank *bank;
+  dlora_allocator allocator;
+  struct dli_vit_block *blocks; /* [depth] */
+  float **arrays;               /* [depth, 4] of qkv, output, fc1, fc2 where they differ from the model's; owned */
+  uint64_t version;             /* of the bank that the arrays were made from */
+};
+dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *model, const dlora_bank *bank,
+                                 const dlora_allocator *allocator);
+void dli_deployed_destroy(struct dli_deployed *deployed);
+/* Takes the memory that sites with the given merged matrices [num_sites] (NULL: none yet) will need. */
+dlora_status dli_deployed_reserve(struct dli_deployed *deployed, float *const *merged);
+/* Follows the bank after a reserve with its matrices; a no-op while no task has ended. */
+void dli_deployed_update(struct dli_deployed *deployed);
+
+/* Random changes of one training image. */
+struct dli_augment {
+  int flip, dx, dy;
+};
+
+/* How the upper blocks run. */
+struct dli_pass_mode {
+  int frozen;                           /* the model's own weights, no adapter at all */
+  int32_t terms;                        /* DLORA_TERM_ORTHOGONAL, _RESIDUAL; M is always in */
+  const float *relevance;               /* [images, tasks] or NULL */
+  const dlora_projector *const *energy; /* [depth, 4]: relevance by energy in these memories instead; or NULL */
+};
+
+/* One thread's part of a pass. */
+struct dli_pass_share {
+  struct dli_vit_workspace workspace;
+  struct dli_image_plan *plan;
+  float *scratch;   /* for low-rank products */
+  float *gradients; /* [gradient_capacity] */
+  float *relevance; /* [max_images, tasks] by energy in one block */
+  const struct dlora_pass *pass;
+  const struct dli_pass_mode *mode; /* of the running call */
+  size_t first;                     /* images [first, first + workspace.images) of the batch */
+};
+
+struct dlora_pass {
+  dlora_allocator allocator;
+  const dlora_model *model;
+  const dlora_bank *bank;        /* or NULL */
+  struct dli_deployed *deployed; /* or NULL without a bank */
+  int owns_deployed;
+  size_t first_block;
+  int32_t lowest_input; /* DLORA_INPUT_... of the lowest site */
+  size_t *site_of;      /* [depth, 6] site index + 1, or 0 */
+  size_t max_batch, threads;
+  int training;
+  struct dli_pass_share *shares; /* [threads] */
+  size_t scratch_rank;           /* rank that scratch has room for */
+  size_t gradient_capacity;
+  size_t relevance_tasks;
+  size_t count;              /* images of the last load */
+  struct dli_pass_mode last; /* mode of the last upper pass */
+  int ran;
+  float *features; /* [max_batch, dim] where the caller wants none */
+};
+
+/* Images that keep all threads in efficient products, at most count (0: unknown). */
+size_t dli_pass_micro_batch(const struct dli_vit *vit, size_t threads, size_t count);
+/* first_block: where early features are taken and adapters may begin. deployed NULL and bank given: made here. */
+dlora_status dli_pass_create(dlora_pass **out, const dlora_model *model, struct dli_deployed *deployed,
+                             size_t first_block, size_t max_batch, size_t threads, int training,
+                             const dlora_allocator *allocator);
+/* Images [first, first + at most count) of a batch; checks it. */
+dlora_status dli_images_part(const dlora_images *images, size_t first, size_t count, dlora_images *out,
+                             const char *caller);
+/* Preprocessing, patch embedding, trunk. augment: [images->count] or NULL. */
+dlora_status dli_pass_load(dlora_pass *pass, const dlora_images *images, const struct dli_augment *augment,
+                           const char *caller);
+/* Makes room for the mode's scratch; call it before dli_pass_upper whenever ranks or tasks may have grown. */
+dlora_status dli_pass_reserve(dlora_pass *pass);
+/* Upper blocks of the loaded images: features [count, dim]. May be repeated in other modes. */
+void dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, float *features);
+void dli_pass_early(const dlora_pass *pass, float *features);
+/* Adds to gradients, an array like the bank's. */
+void dli_pass_backward(dlora_pass *pass, const float *d_features, float *gradients);
+/* What share `index` holds of an adapted input after an upper pass in training. */
+const float *dli_pass_input(const dlora_pass *pass, size_t index, size_t block, int32_t input, size_t *rows,
+                            size_t *dim, size_t *rows_per_image);
+
+/* Which input a projection reads. */
+int32_t dli_input_of(int32_t projection);
+
+#endif

@@ -1,0 +1,15 @@
+/* What the learner and the checkpoint need of a predictor beyond the public header. */
+#ifndef DLI_SRC_PREDICTOR_H
+#define DLI_SRC_PREDICTOR_H
+
+#include "duallora/duallora.h"
+#include "io/safetensors.h"
+
+/* Adds the finished tasks as tensors and metadata named "<prefix>.<...>"; tensors borrow the predictor's memory until
+ * saved. */
+dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix);
+/* Reads them back; everything is checked (shapes, counts, finite values). */
+dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
+                                const dlora_predictor_options *options);
+
+#endif

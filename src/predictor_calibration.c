@@ -1,0 +1,213 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/predictor_state.h"
+
+/* Temperatures tried. */
+#define LOWEST 0.05
+#define HIGHEST 100.0
+#define GRID 33
+#define GOLDEN_STEPS 40 /* 0.618^40 of a grid step is 1e-9 */
+
+/* Standard deviation of a weak prior on log T around the initial temperature, worth a fraction of one image: a handful
+ * of held-out features that are all right says "as sharp as you like", which is not to be believed. */
+#define PRIOR_DEVIATION 2.0
+
+void dli_calibration_free(const dlora_predictor *predictor, struct dli_calibration *calibration) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  dli_free(allocator, calibration->scores);
+  dli_free(allocator, calibration->num_scores);
+  dli_free(allocator, calibration->log_temperatures);
+  dli_free(allocator, calibration->held_out);
+  *calibration = (struct dli_calibration){0};
+}
+
+dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_calibration *out,
+                                  const struct dli_calibration *calibration, size_t copied, size_t num_tasks) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  struct dli_calibration copy = {0};
+  size_t num_scores = 0;
+  dlora_status status = DLORA_OK;
+  *out = copy;
+  if (!dli_multiply(&num_scores, num_tasks, DLI_UNKNOWN_SCORES)) {
+    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for %zu tasks", num_tasks);
+  }
+  DLI_TRY_DONE(DLI_NEW(allocator, copy.held_out, num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, copy.log_temperatures, num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, copy.num_scores, num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, copy.scores, num_scores));
+  for (size_t i = 0; i < copied; i++) dli_calibration_add(&copy, i, calibration, i);
+  *out = copy;
+  copy = (struct dli_calibration){0};
+done:
+  dli_calibration_free(predictor, &copy);
+  return status;
+}
+
+void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from) {
+  if (b->held_out[from] == 0) return;
+  double na = (double)a->held_out[to], nb = (double)b->held_out[from];
+  double mean = na > 0.0 ? (na * a->log_temperatures[to] + nb * b->log_temperatures[from]) / (na + nb)
+                         : b->log_temperatures[from];
+  float both[2 * DLI_UNKNOWN_SCORES];
+  size_t count = (size_t)a->num_scores[to], added = (size_t)b->num_scores[from];
+  memcpy(both, a->scores + to * DLI_UNKNOWN_SCORES, count * sizeof *both);
+  memcpy(both + count, b->scores + from * DLI_UNKNOWN_SCORES, added * sizeof *both);
+  count += added;
+  size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
+  for (size_t i = 0; i < kept; i++) a->scores[to * DLI_UNKNOWN_SCORES + i] = both[i * count / kept];
+  a->num_scores[to] = kept;
+  a->log_temperatures[to] = mean;
+  a->held_out[to] += b->held_out[from];
+}
+
+double dli_calibration_temperature(const struct dli_calibration *calibration, size_t num_tasks) {
+  double sum = 0.0, total = 0.0;
+  for (size_t i = 0; i < num_tasks; i++) {
+    sum += (double)calibration->held_out[i] * calibration->log_temperatures[i];
+    total += (double)calibration->held_out[i];
+  }
+  return total > 0.0 ? exp(sum / total) : 0.0;
+}
+
+/* Scores of held-out features whose class has a component. */
+struct fit {
+  size_t rows;
+  size_t num;             /* components */
+  const size_t *columns;  /* [num] */
+  const double *scores;   /* [rows, num], each row less its maximum */
+  const size_t *expected; /* [rows] column of the true class */
+  double centre;          /* of the prior on log T */
+};
+
+/* Negative log-likelihood of the class posterior at log T, with the prior. */
+static double cost(const struct fit *fit, double log_temperature) {
+  double sharpness = exp(-log_temperature), sum = 0.0;
+  for (size_t i = 0; i < fit->rows; i++) {
+    const double *score = fit->scores + i * fit->num;
+    double all = 0.0, right = 0.0, best = -HUGE_VAL;
+    for (size_t j = 0; j < fit->num; j++) {
+      if (fit->columns[j] == fit->expected[i] && score[j] > best) best = score[j];
+    }
+    for (size_t j = 0; j < fit->num; j++) {
+      all += exp(score[j] * sharpness);
+      if (fit->columns[j] == fit->expected[i]) right += exp((score[j] - best) * sharpness);
+    }
+    sum += log(all) - log(right) - best * sharpness;
+  }
+  double off = (log_temperature - fit->centre) / PRIOR_DEVIATION;
+  return sum + 0.5 * off * off;
+}
+
+/* Grid, then golden section around its best point: the cost need not be convex where classes sum over tasks. */
+static double minimise(const struct fit *fit) {
+  const double low = log(LOWEST), step = (log(HIGHEST) - log(LOWEST)) / (GRID - 1), ratio = 0.5 * (sqrt(5.0) - 1.0);
+  size_t best = 0;
+  double lowest = HUGE_VAL;
+  for (size_t i = 0; i < GRID; i++) {
+    double value = cost(fit, low + (double)i * step);
+    if (value < lowest) lowest = value, best = i;
+  }
+  double a = low + (double)(best > 0 ? best - 1 : 0) * step,
+         b = low + (double)(best < GRID - 1 ? best + 1 : best) * step;
+  double c = b - ratio * (b - a), d = a + ratio * (b - a), at_c = cost(fit, c), at_d = cost(fit, d);
+  for (size_t i = 0; i < GOLDEN_STEPS; i++) {
+    if (at_c < at_d) {
+      b = d, d = c, at_d = at_c;
+      c = b - ratio * (b - a), at_c = cost(fit, c);
+    } else {
+      a = c, c = d, at_c = at_d;
+      d = a + ratio * (b - a), at_d = cost(fit, d);
+    }
+  }
+  return 0.5 * (a + b);
+}
+
+dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
+                                 const struct dli_statistics *statistics, const struct dli_readout *readout) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  const struct dli_held_out *held_out = &predictor->held_out;
+  size_t num = statistics->num, values = 0, rows = 0;
+  size_t *expected = NULL;
+  double *scores = NULL, *unknown = NULL, *scratch = NULL;
+  dlora_status status = DLORA_OK;
+  if (!dli_multiply(&values, held_out->count, num)) {
+    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu held-out features", held_out->count);
+  }
+  DLI_TRY_DONE(DLI_NEW(allocator, expected, held_out->count));
+  DLI_TRY_DONE(DLI_NEW(allocator, scores, values));
+  DLI_TRY_DONE(DLI_NEW(allocator, unknown, held_out->count));
+  DLI_TRY_DONE(DLI_NEW(allocator, scratch, dli_readout_scratch(predictor, statistics, held_out->count)));
+  for (size_t begin = 0; begin < held_out->count; begin += DLI_SCORE_ROWS) {
+    size_t count = held_out->count - begin < DLI_SCORE_ROWS ? held_out->count - begin : DLI_SCORE_ROWS;
+    dli_readout_score(predictor, statistics, readout, held_out->features + begin * predictor->dim, count, scratch,
+                      scores + begin * num, unknown + begin);
+  }
+  /* Rows of a class without a component have nothing to fit and are left out; the others move up. */
+  for (size_t i = 0; i < held_out->count; i++) {
+    size_t column = 0;
+    while (column < readout->num_classes && readout->classes[column] != held_out->labels[i]) column++;
+    if (column == readout->num_classes) continue;
+    const double *row = scores + i * num;
+    double best = row[0];
+    for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
+    for (size_t j = 0; j < num; j++) scores[rows * num + j] = row[j] - best;
+    unknown[rows] = unknown[i];
+    expected[rows++] = column;
+  }
+  if (rows > 0) {
+    const struct fit fit = {rows, num, readout->columns, scores, expected, log(predictor->initial_temperature)};
+    size_t kept = rows < DLI_UNKNOWN_SCORES ? rows : DLI_UNKNOWN_SCORES;
+    calibration->log_temperatures[task] = minimise(&fit);
+    calibration->held_out[task] = rows;
+    calibration->num_scores[task] = kept;
+    for (size_t i = 0; i < kept; i++)
+      calibration->scores[task * DLI_UNKNOWN_SCORES + i] = dli_to_float(unknown[i * rows / kept]);
+  }
+done:
+  dli_free(allocator, scratch);
+  dli_free(allocator, unknown);
+  dli_free(allocator, scores);
+  dli_free(allocator, expected);
+  return status;
+}
+
+struct weighted {
+  double score;
+  double weight;
+};
+
+static int compare_scores(const void *a, const void *b) {
+  const struct weighted *x = a, *y = b;
+  return (x->score > y->score) - (x->score < y->score);
+}
+
+dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const struct dli_calibration *calibration,
+                                       size_t num_tasks, double quantile, double *threshold) {
+  size_t count = 0, filled = 0;
+  struct weighted *list = NULL;
+  double total = 0.0, below = 0.0;
+  *threshold = HUGE_VAL;
+  for (size_t i = 0; i < num_tasks; i++) count += (size_t)calibration->num_scores[i];
+  if (count == 0) return DLORA_OK;
+  DLI_TRY(DLI_NEW(&predictor->allocator, list, count));
+  for (size_t i = 0; i < num_tasks; i++) {
+    /* A kept score stands for all the task's held-out features that it was chosen from. */
+    double weight = (double)calibration->held_out[i] / (double)calibration->num_scores[i];
+    for (size_t j = 0; j < (size_t)calibration->num_scores[i]; j++) {
+      list[filled++] = (struct weighted){(double)calibration->scores[i * DLI_UNKNOWN_SCORES + j], weight};
+      total += weight;
+    }
+  }
+  qsort(list, count, sizeof *list, compare_scores);
+  for (size_t i = 0; i < count; i++) {
+    below += list[i].weight;
+    *threshold = list[i].score;
+    if (below >= quantile * total * (1.0 - 1e-12)) break;
+  }
+  dli_free(&predictor->allocator, list);
+  return DLORA_OK;
+}

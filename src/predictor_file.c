@@ -1,0 +1,290 @@
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/predictor.h"
+#include "src/predictor_state.h"
+
+#define FORMAT "duallora.predictor.1"
+#define NAME_SIZE 256
+#define MAX_FIELDS 24
+#define MAX_SETTINGS 10
+
+/* One tensor "<prefix>.<suffix>" and where it lives. */
+struct field {
+  const char *suffix;
+  enum dli_dtype dtype;
+  size_t num_dims;
+  size_t shape[2];
+  const void *data;
+};
+
+static dlora_status name_tensor(char name[NAME_SIZE], const char *prefix, const char *suffix) {
+  int length = snprintf(name, NAME_SIZE, "%s.%s", prefix, suffix);
+  if (length > 0 && length < NAME_SIZE) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "tensor name of prefix %.64s is longer than %d", prefix, NAME_SIZE - 1);
+}
+
+/* Options and temperature: one value each, as tensors because they must come back bit by bit whatever the locale. */
+static size_t list_settings(const dlora_predictor *predictor, struct field fields[MAX_SETTINGS]) {
+  const struct field list[] = {
+      {"readout", DLI_U64, 1, {1}, &predictor->readout},
+      {"use_prior", DLI_U64, 1, {1}, &predictor->use_prior},
+      {"random_features", DLI_U64, 1, {1}, &predictor->saved_random_features},
+      {"seed", DLI_U64, 1, {1}, &predictor->seed},
+      {"shrinkage", DLI_F64, 1, {1}, &predictor->shrinkage},
+      {"initial_temperature", DLI_F64, 1, {1}, &predictor->initial_temperature},
+      {"ridge", DLI_F64, 1, {1}, &predictor->ridge},
+      {"temperature", DLI_F64, 1, {1}, &predictor->temperature},
+      {"temperature_set", DLI_U64, 1, {1}, &predictor->temperature_set},
+  };
+  memcpy(fields, list, sizeof list);
+  return sizeof list / sizeof *list;
+}
+
+/* Sums and calibration of num components in num_tasks tasks. */
+static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num_tasks,
+                        struct field fields[MAX_FIELDS]) {
+  const struct dli_statistics *finished = &predictor->finished;
+  const struct dli_calibration *calibration = &predictor->calibration;
+  size_t dim = predictor->dim, random = predictor->random_features, count = 0;
+  fields[count++] = (struct field){"means", DLI_F64, 2, {num, dim}, finished->means};
+  fields[count++] = (struct field){"scatter", DLI_F64, 2, {dim, dim}, finished->scatter};
+  fields[count++] = (struct field){"tasks", DLI_I64, 1, {num}, finished->tasks};
+  fields[count++] = (struct field){"classes", DLI_I64, 1, {num}, finished->classes};
+  fields[count++] = (struct field){"counts", DLI_U64, 1, {num}, finished->counts};
+  if (random > 0) {
+    fields[count++] = (struct field){"cross", DLI_F64, 2, {num, random}, finished->cross};
+    fields[count++] = (struct field){"gram", DLI_F64, 2, {random, random}, finished->gram};
+  }
+  fields[count++] = (struct field){"held_out", DLI_U64, 1, {num_tasks}, calibration->held_out};
+  fields[count++] = (struct field){"log_temperatures", DLI_F64, 1, {num_tasks}, calibration->log_temperatures};
+  fields[count++] = (struct field){"num_unknown_scores", DLI_U64, 1, {num_tasks}, calibration->num_scores};
+  fields[count++] = (struct field){"unknown_scores", DLI_F32, 2, {num_tasks, DLI_UNKNOWN_SCORES}, calibration->scores};
+  return count;
+}
+
+dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
+  struct field fields[MAX_FIELDS + MAX_SETTINGS];
+  char name[NAME_SIZE];
+  size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
+  count += list_settings(predictor, fields + count);
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
+  }
+  return DLORA_OK;
+}
+
+/* Copies the tensors to where the fields' data points, which must be memory of the predictor that is being read. */
+static dlora_status copy_fields(const struct dli_tensors *tensors, const char *prefix, const struct field *fields,
+                                size_t count) {
+  char name[NAME_SIZE];
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(
+        dli_tensors_copy(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, (void *)fields[i].data));
+  }
+  return DLORA_OK;
+}
+
+/* The options that a file was saved with, or the caller's where it agrees with the file on what the sums are. */
+static dlora_status choose_options(dlora_predictor_options *out, const struct dlora_predictor *saved, const char *label,
+                                   const char *prefix, const dlora_predictor_options *given) {
+  bool random = saved->readout == DLORA_READOUT_RANDOM_PROJECTION;
+  if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > 1 ||
+      (random && (saved->saved_random_features == 0 || saved->saved_random_features > DLI_PREDICTOR_MAX_DIM)) ||
+      !(saved->shrinkage >= 0.0 && isfinite(saved->shrinkage)) ||
+      !(saved->temperature > 0.0 && isfinite(saved->temperature)) ||
+      !(saved->initial_temperature > 0.0 && isfinite(saved->initial_temperature)) ||
+      (random && !(saved->ridge > 0.0 && isfinite(saved->ridge)))) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: the settings of predictor %s are out of range", label, prefix);
+  }
+  *out = (dlora_predictor_options)DLORA_PREDICTOR_OPTIONS_INIT;
+  if (given) {
+    DLI_TRY(dli_options_read("dlora_predictor_options", out, sizeof *out, given));
+    if ((uint64_t)out->readout != saved->readout ||
+        (random && (out->random_features != saved->saved_random_features || out->seed != saved->seed))) {
+      return dli_raise(
+          DLORA_ERR_MISMATCH,
+          "%s: predictor %s was saved with readout %d, %llu random features and seed %llu, the options say "
+          "%d, %zu and %llu",
+          label, prefix, (int)saved->readout, (unsigned long long)saved->saved_random_features,
+          (unsigned long long)saved->seed, (int)out->readout, out->random_features, (unsigned long long)out->seed);
+    }
+    return DLORA_OK;
+  }
+  out->readout = (int32_t)saved->readout;
+  out->use_prior = saved->use_prior != 0;
+  out->random_features = (size_t)saved->saved_random_features;
+  out->seed = saved->seed;
+  out->shrinkage = (float)saved->shrinkage;
+  out->temperature = (float)saved->initial_temperature;
+  out->ridge = (float)saved->ridge;
+  return DLORA_OK;
+}
+
+static bool all_finite(const double *values, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (!isfinite(values[i])) return false;
+  }
+  return true;
+}
+
+/* NULL, or the suffix of the tensor with an impossible value. */
+static const char *find_impossible(const dlora_predictor *predictor) {
+  const struct dli_statistics *finished = &predictor->finished;
+  const struct dli_calibration *calibration = &predictor->calibration;
+  size_t num = finished->num, dim = predictor->dim, random = predictor->random_features, tasks = predictor->num_tasks;
+  uint64_t total = 0;
+  int64_t last = -1;
+  for (size_t i = 0; i < num; i++) {
+    if (finished->tasks[i] < 0 || (finished->tasks[i] != last && finished->tasks[i] != last + 1)) return "tasks";
+    last = finished->tasks[i];
+    /* Counts enter products of doubles, which hold integers up to 2^53. */
+    if (finished->counts[i] == 0 || finished->counts[i] > ((uint64_t)1 << 53) - total) return "counts";
+    total += finished->counts[i];
+  }
+  if ((uint64_t)(last + 1) != tasks) return "tasks";
+  if (!all_finite(finished->means, num * dim)) return "means";
+  if (!all_finite(finished->scatter, dim * dim)) return "scatter";
+  if (random > 0 && !all_finite(finished->cross, num * random)) return "cross";
+  if (random > 0 && !all_finite(finished->gram, random * random)) return "gram";
+  for (size_t i = 0; i < tasks; i++) {
+    uint64_t held_out = calibration->held_out[i], scores = calibration->num_scores[i];
+    if (held_out > (uint64_t)1 << 53) return "held_out";
+    if (scores > DLI_UNKNOWN_SCORES || scores > held_out || (scores == 0) != (held_out == 0))
+      return "num_unknown_scores";
+    /* Ten is well beyond the logs of the temperatures that are ever fitted. */
+    if (!(fabs(calibration->log_temperatures[i]) <= 10.0)) return "log_temperatures";
+    for (size_t j = 0; j < DLI_UNKNOWN_SCORES; j++) {
+      if (!isfinite(calibration->scores[i * DLI_UNKNOWN_SCORES + j])) return "unknown_scores";
+    }
+  }
+  return NULL;
+}
+
+/* Whether a class comes twice in a task. */
+static dlora_status check_unique(const dlora_predictor *predictor, const char *label, const char *prefix) {
+  const struct dli_readout *readout = &predictor->readout_state;
+  int64_t *last = NULL; /* [num_classes] 1 + the last task with the class */
+  DLI_TRY(DLI_NEW(&predictor->allocator, last, readout->num_classes));
+  dlora_status status = DLORA_OK;
+  for (size_t i = 0; i < predictor->finished.num && status == DLORA_OK; i++) {
+    int64_t *seen = last + readout->columns[i];
+    if (*seen == predictor->finished.tasks[i] + 1) {
+      status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.classes has class %lld twice in task %lld", label, prefix,
+                         (long long)predictor->finished.classes[i], (long long)predictor->finished.tasks[i]);
+    }
+    *seen = predictor->finished.tasks[i] + 1;
+  }
+  dli_free(&predictor->allocator, last);
+  return status;
+}
+
+dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
+                                const dlora_predictor_options *options) {
+  *out = NULL;
+  const char *label = dli_tensors_label(tensors), *bad = NULL;
+  const size_t any[] = {SIZE_MAX, SIZE_MAX};
+  const struct dli_tensor *means = NULL, *held_out = NULL, *tensor = NULL;
+  struct field fields[MAX_FIELDS];
+  char name[NAME_SIZE];
+  dlora_predictor saved = {0}; /* settings and sizes only */
+  dlora_predictor_options known;
+  size_t count = list_settings(&saved, fields);
+  DLI_TRY(copy_fields(tensors, prefix, fields, count));
+  DLI_TRY(choose_options(&known, &saved, label, prefix, options));
+  DLI_TRY(name_tensor(name, prefix, "held_out"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_U64, 1, any, &held_out));
+  DLI_TRY(name_tensor(name, prefix, "means"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_F64, 2, any, &means));
+  size_t num = means->shape[0], num_tasks = held_out->shape[0];
+  saved.dim = means->shape[1];
+  if (saved.readout == DLORA_READOUT_RANDOM_PROJECTION) saved.random_features = (size_t)saved.saved_random_features;
+  if (saved.dim == 0 || saved.dim > DLI_PREDICTOR_MAX_DIM) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has rows of %zu, expected 1 ... %zu", label, name, saved.dim,
+                     DLI_PREDICTOR_MAX_DIM);
+  }
+  /* Nothing is allocated before the file is known to hold all of it. */
+  count = list_sums(&saved, num, num_tasks, fields);
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
+  }
+
+  const struct dli_calibration nothing = {0};
+  dlora_predictor *predictor = NULL;
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(dli_predictor_new(&predictor, "predictor options", saved.dim, &known));
+  dli_statistics_free(predictor, &predictor->finished);
+  DLI_TRY_DONE(dli_statistics_new(predictor, &predictor->finished, num));
+  DLI_TRY_DONE(dli_calibration_copy(predictor, &predictor->calibration, &nothing, 0, num_tasks));
+  count = list_sums(predictor, num, num_tasks, fields);
+  DLI_TRY_DONE(copy_fields(tensors, prefix, fields, count));
+  predictor->finished.num = num;
+  predictor->num_tasks = num_tasks;
+  bad = find_impossible(predictor);
+  if (bad) {
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.%s has an impossible value", label, prefix, bad);
+    goto done;
+  }
+  dli_statistics_mirror(predictor, &predictor->finished);
+  if (saved.temperature_set) {
+    predictor->temperature = saved.temperature;
+    predictor->temperature_set = 1;
+  }
+  status = dli_readout_build(predictor, &predictor->readout_state, &predictor->finished, true);
+  if (status == DLORA_ERR_NUMERIC) {
+    status =
+        dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.scatter or %s.gram is not a sum of squares", label, prefix, prefix);
+  }
+  if (status != DLORA_OK) goto done;
+  DLI_TRY_DONE(check_unique(predictor, label, prefix));
+  DLI_TRY_DONE(dli_calibration_threshold(predictor, &predictor->calibration, num_tasks, DLI_UNKNOWN_QUANTILE,
+                                         &predictor->threshold));
+  *out = predictor;
+  predictor = NULL;
+done:
+  dlora_predictor_destroy(predictor);
+  return status;
+}
+
+dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path) {
+  DLI_REQUIRE(predictor);
+  DLI_REQUIRE(path);
+  dlora_status status = DLORA_OK;
+  struct dli_writer *writer = NULL;
+  DLI_TRY_DONE(dli_writer_create(&writer, &predictor->allocator));
+  DLI_TRY_DONE(dli_writer_set_metadata(writer, "format", FORMAT));
+  DLI_TRY_DONE(dli_predictor_write(predictor, writer, "predictor"));
+  DLI_TRY_DONE(dli_writer_save(writer, path));
+done:
+  dli_writer_destroy(writer);
+  return status;
+}
+
+dlora_status dlora_predictor_load(dlora_predictor **out, const char *path, const dlora_predictor_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(path);
+  dlora_predictor_options known = DLORA_PREDICTOR_OPTIONS_INIT;
+  DLI_TRY(dli_options_read("dlora_predictor_options", &known, sizeof known, options));
+  dlora_allocator allocator;
+  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
+  dlora_status status = DLORA_OK;
+  struct dli_tensors *tensors = NULL;
+  DLI_TRY_DONE(dli_tensors_open(&tensors, path, &allocator));
+  const char *format = dli_tensors_metadata(tensors, "format");
+  if (!format || strcmp(format, FORMAT) != 0) {
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: metadata \"format\" is \"%.64s\", expected \"" FORMAT "\"", path,
+                       format ? format : "");
+    goto done;
+  }
+  DLI_TRY_DONE(dli_predictor_read(out, tensors, "predictor", options));
+done:
+  dli_tensors_close(tensors);
+  return status;
+}

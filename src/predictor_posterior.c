@@ -1,0 +1,155 @@
+#include <math.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/predictor_state.h"
+
+/* Scratch for DLI_SCORE_ROWS rows. */
+struct posterior {
+  double *scratch;
+  double *components; /* [rows, num] log-probabilities */
+  double *classes;    /* [rows, num_classes] log-probabilities */
+  double *tasks;      /* [rows, num_tasks] probabilities */
+  double *unknown;    /* [rows] */
+  double *largest;    /* [num_classes] */
+};
+
+static void posterior_free(const dlora_predictor *predictor, struct posterior *posterior) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  dli_free(allocator, posterior->largest);
+  dli_free(allocator, posterior->unknown);
+  dli_free(allocator, posterior->tasks);
+  dli_free(allocator, posterior->classes);
+  dli_free(allocator, posterior->components);
+  dli_free(allocator, posterior->scratch);
+}
+
+static dlora_status posterior_new(const dlora_predictor *predictor, struct posterior *posterior, size_t n) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  size_t rows = n < DLI_SCORE_ROWS ? n : DLI_SCORE_ROWS, num_classes = predictor->readout_state.num_classes;
+  dlora_status status = DLORA_OK;
+  *posterior = (struct posterior){0};
+  DLI_TRY_DONE(DLI_NEW(allocator, posterior->scratch, dli_readout_scratch(predictor, &predictor->finished, rows)));
+  DLI_TRY_DONE(DLI_NEW(allocator, posterior->components, rows * predictor->finished.num));
+  DLI_TRY_DONE(DLI_NEW(allocator, posterior->classes, rows * num_classes));
+  DLI_TRY_DONE(DLI_NEW(allocator, posterior->tasks, rows * predictor->num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, posterior->unknown, rows));
+  DLI_TRY_DONE(DLI_NEW(allocator, posterior->largest, num_classes));
+done:
+  if (status != DLORA_OK) posterior_free(predictor, posterior);
+  return status;
+}
+
+/* Scores [num] of one row become log-probabilities, and are summed by class and by task. The class sums are taken
+ * relative to each class's own largest term, so that the log of a hopeless class is as exact as that of a likely one.
+ */
+static void normalise_row(const dlora_predictor *predictor, double *components, double *classes, double *tasks,
+                          double *largest) {
+  const struct dli_statistics *finished = &predictor->finished;
+  const struct dli_readout *readout = &predictor->readout_state;
+  double best = components[0], sum = 0.0;
+  for (size_t i = 1; i < finished->num; i++) best = components[i] > best ? components[i] : best;
+  for (size_t i = 0; i < finished->num; i++) {
+    components[i] = (components[i] - best) / predictor->temperature;
+    sum += exp(components[i]);
+  }
+  for (size_t i = 0; i < predictor->num_tasks; i++) tasks[i] = 0.0;
+  for (size_t i = 0; i < readout->num_classes; i++) classes[i] = 0.0, largest[i] = -HUGE_VAL;
+  for (size_t i = 0; i < finished->num; i++) {
+    components[i] -= log(sum);
+    tasks[finished->tasks[i]] += exp(components[i]);
+    size_t column = readout->columns[i];
+    if (components[i] > largest[column]) largest[column] = components[i];
+  }
+  for (size_t i = 0; i < finished->num; i++) {
+    size_t column = readout->columns[i];
+    classes[column] += exp(components[i] - largest[column]);
+  }
+  for (size_t i = 0; i < readout->num_classes; i++) classes[i] = largest[i] + log(classes[i]);
+}
+
+static void posterior_compute(const dlora_predictor *predictor, struct posterior *posterior, const float *features,
+                              size_t rows, bool probabilities, bool unknown) {
+  const struct dli_statistics *finished = &predictor->finished;
+  dli_readout_score(predictor, finished, &predictor->readout_state, features, rows, posterior->scratch,
+                    probabilities ? posterior->components : NULL, unknown ? posterior->unknown : NULL);
+  for (size_t i = 0; probabilities && i < rows; i++) {
+    normalise_row(predictor, posterior->components + i * finished->num,
+                  posterior->classes + i * predictor->readout_state.num_classes,
+                  posterior->tasks + i * predictor->num_tasks, posterior->largest);
+  }
+}
+
+static dlora_status check_learnt(const char *function, const dlora_predictor *predictor) {
+  if (predictor->num_tasks > 0) return DLORA_OK;
+  return dli_raise(DLORA_ERR_STATE, "%s: no task is finished; call dlora_predictor_commit_task first", function);
+}
+
+static void copy_floats(float *out, const double *values, size_t count) {
+  for (size_t i = 0; i < count; i++) out[i] = dli_to_float(values[i]);
+}
+
+dlora_status dlora_predictor_posterior(const dlora_predictor *predictor, const float *features, size_t n,
+                                       float *component_log_probs, float *class_log_probs, float *task_probs,
+                                       float *unknown_scores) {
+  DLI_REQUIRE(predictor);
+  DLI_TRY(check_learnt(__func__, predictor));
+  DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
+  size_t num = predictor->finished.num, num_classes = predictor->readout_state.num_classes,
+         tasks = predictor->num_tasks;
+  bool probabilities = component_log_probs || class_log_probs || task_probs;
+  struct posterior posterior;
+  DLI_TRY(posterior_new(predictor, &posterior, n));
+  for (size_t begin = 0; begin < n; begin += DLI_SCORE_ROWS) {
+    size_t rows = n - begin < DLI_SCORE_ROWS ? n - begin : DLI_SCORE_ROWS;
+    posterior_compute(predictor, &posterior, features + begin * predictor->dim, rows, probabilities,
+                      unknown_scores != NULL);
+    if (component_log_probs) copy_floats(component_log_probs + begin * num, posterior.components, rows * num);
+    if (class_log_probs) copy_floats(class_log_probs + begin * num_classes, posterior.classes, rows * num_classes);
+    if (task_probs) copy_floats(task_probs + begin * tasks, posterior.tasks, rows * tasks);
+    if (unknown_scores) copy_floats(unknown_scores + begin, posterior.unknown, rows);
+  }
+  posterior_free(predictor, &posterior);
+  return DLORA_OK;
+}
+
+static size_t largest_of(const double *values, size_t count) {
+  size_t best = 0;
+  for (size_t i = 1; i < count; i++) best = values[i] > values[best] ? i : best;
+  return best;
+}
+
+/* A probability in [0, 1] from a sum that may be off by rounding. */
+static float to_probability(double value) {
+  return value < 1.0 ? (float)value : 1.0f;
+}
+
+dlora_status dlora_predictor_predict(const dlora_predictor *predictor, const float *features, size_t n,
+                                     dlora_prediction *predictions) {
+  DLI_REQUIRE(predictor);
+  DLI_REQUIRE(predictions);
+  DLI_TRY(check_learnt(__func__, predictor));
+  DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
+  const struct dli_readout *readout = &predictor->readout_state;
+  struct posterior posterior;
+  DLI_TRY(posterior_new(predictor, &posterior, n));
+  for (size_t begin = 0; begin < n; begin += DLI_SCORE_ROWS) {
+    size_t rows = n - begin < DLI_SCORE_ROWS ? n - begin : DLI_SCORE_ROWS;
+    posterior_compute(predictor, &posterior, features + begin * predictor->dim, rows, true, true);
+    for (size_t i = 0; i < rows; i++) {
+      const double *classes = posterior.classes + i * readout->num_classes,
+                   *tasks = posterior.tasks + i * predictor->num_tasks;
+      size_t class_best = largest_of(classes, readout->num_classes),
+             task_best = largest_of(tasks, predictor->num_tasks);
+      predictions[begin + i] =
+          (dlora_prediction){.class_id = readout->classes[class_best],
+                             .task = (int64_t)task_best,
+                             .class_probability = to_probability(exp(classes[class_best])),
+                             .task_probability = to_probability(tasks[task_best]),
+                             .unknown_score = dli_to_float(posterior.unknown[i]),
+                             .unknown = (double)dli_to_float(posterior.unknown[i]) > predictor->threshold};
+    }
+  }
+  posterior_free(predictor, &posterior);
+  return DLORA_OK;
+}

@@ -1,0 +1,235 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "linalg/matrix.h"
+#include "linalg/symmetric.h"
+#include "src/predictor_state.h"
+
+/* The ridge regression's outputs lie about [0, 1]; times this they are as sharp as logits, so that the default
+ * temperature of 2 makes the posterior softmax(10 * output), and temperatures in [0.05, 100] cover every sharpness of
+ * use. */
+#define RIDGE_SCALE 20.0
+
+void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *readout) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  dli_free(allocator, readout->ridge);
+  dli_free(allocator, readout->log_prior);
+  dli_free(allocator, readout->bias);
+  dli_free(allocator, readout->weight);
+  dli_free(allocator, readout->global_factor);
+  dli_free(allocator, readout->factor);
+  dli_free(allocator, readout->centre);
+  dli_free(allocator, readout->columns);
+  dli_free(allocator, readout->classes);
+  *readout = (struct dli_readout){0};
+}
+
+struct class_key {
+  int64_t class_id;
+  size_t component;
+};
+
+static int compare_keys(const void *a, const void *b) {
+  const struct class_key *x = a, *y = b;
+  if (x->class_id != y->class_id) return x->class_id < y->class_id ? -1 : 1;
+  return (x->component > y->component) - (x->component < y->component);
+}
+
+/* Numbers the classes in order of first appearance. Sorting keeps many classes cheap. */
+static dlora_status number_classes(const dlora_predictor *predictor, struct dli_readout *out,
+                                   const struct dli_statistics *statistics) {
+  size_t num = statistics->num;
+  struct class_key *keys = NULL;
+  DLI_TRY(DLI_NEW(&predictor->allocator, keys, num));
+  for (size_t i = 0; i < num; i++) keys[i] = (struct class_key){statistics->classes[i], i};
+  qsort(keys, num, sizeof *keys, compare_keys);
+  /* Each component's first of its class, and then the first ones' numbers. */
+  for (size_t i = 0, first = 0; i < num; i++) {
+    if (i == 0 || keys[i].class_id != keys[i - 1].class_id) first = keys[i].component;
+    out->columns[keys[i].component] = first;
+  }
+  for (size_t i = 0; i < num; i++) {
+    if (out->columns[i] == i) {
+      out->classes[out->num_classes] = statistics->classes[i];
+      out->columns[i] = out->num_classes++;
+    } else {
+      out->columns[i] = out->columns[out->columns[i]];
+    }
+  }
+  dli_free(&predictor->allocator, keys);
+  return DLORA_OK;
+}
+
+/* Ridge regression of one-hot components on projected features: (G + ridge mean(diag G) I) W^T = C^T. */
+static dlora_status build_ridge(const dlora_predictor *predictor, struct dli_readout *out,
+                                const struct dli_statistics *statistics) {
+  size_t random = predictor->random_features;
+  double *gram = NULL, level = 0.0;
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, out->ridge, statistics->num * random));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, gram, random * random));
+  memcpy(gram, statistics->gram, random * random * sizeof *gram);
+  for (size_t i = 0; i < random; i++) level += gram[i * random + i] / (double)random;
+  /* Without any active feature all scores are 0 whatever is added. */
+  level = level > 0.0 ? level * predictor->ridge : 1.0;
+  for (size_t i = 0; i < random; i++) gram[i * random + i] += level;
+  DLI_TRY_DONE(dli_cholesky(random, gram));
+  memcpy(out->ridge, statistics->cross, statistics->num * random * sizeof *out->ridge);
+  dli_cholesky_solve(random, gram, out->ridge, statistics->num);
+done:
+  dli_free(&predictor->allocator, gram);
+  return status;
+}
+
+dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_readout *out,
+                               const struct dli_statistics *statistics, bool with_ridge) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  size_t num = statistics->num, dim = predictor->dim;
+  struct dli_readout readout = {0};
+  dlora_status status = DLORA_OK;
+  *out = (struct dli_readout){0};
+  if (num == 0) return DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.classes, num));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.columns, num));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.centre, dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.factor, dim * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.global_factor, dim * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.weight, num * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.bias, num));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.log_prior, num));
+  DLI_TRY_DONE(number_classes(predictor, &readout, statistics));
+  dli_statistics_centre(predictor, statistics, readout.centre);
+  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, readout.factor);
+  DLI_TRY_DONE(dli_cholesky(dim, readout.factor));
+  DLI_TRY_DONE(dli_statistics_global(predictor, statistics, readout.centre, readout.global_factor));
+  DLI_TRY_DONE(dli_cholesky(dim, readout.global_factor));
+
+  double total = (double)dli_statistics_total(statistics);
+  for (size_t i = 0; i < num * dim; i++) readout.weight[i] = statistics->means[i] - readout.centre[i % dim];
+  dli_cholesky_solve(dim, readout.factor, readout.weight, num);
+  for (size_t i = 0; i < num; i++) {
+    double square = 0.0;
+    for (size_t j = 0; j < dim; j++) {
+      square += readout.weight[i * dim + j] * (statistics->means[i * dim + j] - readout.centre[j]);
+    }
+    readout.bias[i] = -0.5 * square;
+    if (predictor->use_prior) readout.log_prior[i] = log((double)statistics->counts[i] / total);
+  }
+  if (with_ridge && predictor->random_features > 0) DLI_TRY_DONE(build_ridge(predictor, &readout, statistics));
+  *out = readout;
+  readout = (struct dli_readout){0};
+done:
+  dli_readout_free(predictor, &readout);
+  return status;
+}
+
+void dli_random_project(const dlora_predictor *predictor, const double *x, size_t rows, double *projected) {
+  size_t dim = predictor->dim, random = predictor->random_features;
+  dli_dgemm_nn(rows, random, dim, 1.0, x, dim, predictor->projection, random, 0.0, projected, random);
+  for (size_t i = 0; i < rows * random; i++) projected[i] = projected[i] > 0.0 ? projected[i] : 0.0;
+}
+
+size_t dli_readout_scratch(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t rows) {
+  if (rows > DLI_SCORE_ROWS) rows = DLI_SCORE_ROWS;
+  return rows * (2 * predictor->dim + predictor->random_features + statistics->num);
+}
+
+/* |L^-1 x|^2 of each row of x [rows, dim]; solved [rows, dim] is scratch. */
+static void mahalanobis(const double *factor, const double *x, size_t rows, size_t dim, double *solved,
+                        double *distances) {
+  memcpy(solved, x, rows * dim * sizeof *solved);
+  dli_cholesky_forward(dim, factor, solved, rows);
+  for (size_t i = 0; i < rows; i++) {
+    double sum = 0.0;
+    for (size_t j = 0; j < dim; j++) sum += solved[i * dim + j] * solved[i * dim + j];
+    distances[i] = sum;
+  }
+}
+
+void dli_readout_score(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                       const struct dli_readout *readout, const float *features, size_t rows, double *scratch,
+                       double *scores, double *unknown) {
+  size_t dim = predictor->dim, num = statistics->num, random = predictor->random_features;
+  double *x = scratch, *solved = x + rows * dim, *projected = solved + rows * dim,
+         *gaussian = projected + rows * random;
+  if (scores && random > 0) {
+    for (size_t i = 0; i < rows * dim; i++) x[i] = (double)features[i];
+    dli_random_project(predictor, x, rows, projected);
+    dli_dgemm_nt(rows, num, random, RIDGE_SCALE, projected, random, readout->ridge, random, 0.0, scores, num);
+  }
+  for (size_t i = 0; i < rows * dim; i++) x[i] = (double)features[i] - readout->centre[i % dim];
+  if (unknown || random == 0) {
+    for (size_t i = 0; i < rows * num; i++) gaussian[i] = readout->bias[i % num];
+    dli_dgemm_nt(rows, num, dim, 1.0, x, dim, readout->weight, dim, 1.0, gaussian, num);
+  }
+  if (scores && random == 0) memcpy(scores, gaussian, rows * num * sizeof *scores);
+  if (scores) {
+    for (size_t i = 0; i < rows * num; i++) scores[i] += readout->log_prior[i % num];
+  }
+  if (!unknown) return;
+  /* |L^-1 (z - mu)|^2 = |L^-1 z|^2 - 2 score, for z and mu less the centre. */
+  mahalanobis(readout->factor, x, rows, dim, solved, unknown);
+  for (size_t i = 0; i < rows; i++) {
+    double best = gaussian[i * num];
+    for (size_t j = 1; j < num; j++) {
+      if (gaussian[i * num + j] > best) best = gaussian[i * num + j];
+    }
+    unknown[i] -= 2.0 * best;
+    if (unknown[i] < 0.0) unknown[i] = 0.0; /* rounding */
+  }
+  double *whole = gaussian; /* [rows]: the nearest class is known, its scores are not needed any more */
+  mahalanobis(readout->global_factor, x, rows, dim, solved, whole);
+  for (size_t i = 0; i < rows; i++) unknown[i] -= whole[i];
+}
+
+dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column, size_t columns,
+                                            int32_t include_open, float *weight, float *bias) {
+  DLI_REQUIRE(predictor);
+  DLI_REQUIRE(weight);
+  DLI_REQUIRE(bias);
+  if (columns == 0 || first_column >= predictor->dim || columns > predictor->dim - first_column) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: columns %zu ... + %zu are not among the predictor's %zu", __func__,
+                     first_column, columns, predictor->dim);
+  }
+  const struct dli_statistics nothing = {0};
+  size_t dim = predictor->dim;
+  struct dli_statistics statistics;
+  double *centre = NULL, *covariance = NULL, *solved = NULL;
+  dlora_status status = DLORA_OK;
+  DLI_TRY(dli_statistics_join(predictor, &statistics, &predictor->finished, include_open ? &predictor->open : &nothing,
+                              (int64_t)predictor->num_tasks, false));
+  if (statistics.num == 0) {
+    status = dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; call dlora_predictor_observe first", __func__);
+    goto done;
+  }
+  size_t num = statistics.num;
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, centre, dim));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, covariance, columns * columns));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, solved, num * columns));
+  dli_statistics_centre(predictor, &statistics, centre);
+  dli_statistics_within(predictor, &statistics, centre, first_column, columns, covariance);
+  DLI_TRY_DONE(dli_cholesky(columns, covariance));
+  for (size_t i = 0; i < num; i++) {
+    memcpy(solved + i * columns, statistics.means + i * dim + first_column, columns * sizeof *solved);
+  }
+  dli_cholesky_solve(columns, covariance, solved, num);
+  double total = (double)dli_statistics_total(&statistics);
+  for (size_t i = 0; i < num; i++) {
+    double square = 0.0;
+    for (size_t j = 0; j < columns; j++) {
+      square += solved[i * columns + j] * statistics.means[i * dim + first_column + j];
+      weight[i * columns + j] = (float)solved[i * columns + j];
+    }
+    double prior = predictor->use_prior ? log((double)statistics.counts[i] / total) : 0.0;
+    bias[i] = (float)(prior - 0.5 * square);
+  }
+done:
+  dli_free(&predictor->allocator, solved);
+  dli_free(&predictor->allocator, covariance);
+  dli_free(&predictor->allocator, centre);
+  dli_statistics_free(predictor, &statistics);
+  return status;
+}

@@ -1,0 +1,154 @@
+/* What a predictor is made of, for predictor*.c. */
+#ifndef DLI_SRC_PREDICTOR_STATE_H
+#define DLI_SRC_PREDICTOR_STATE_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "duallora/duallora.h"
+
+/* Widest feature or random projection: a LAPACK block of it must be counted by an int. */
+#define DLI_PREDICTOR_MAX_DIM ((size_t)INT_MAX / 64)
+/* Scores of held-out features kept a task, for the unknown threshold. */
+#define DLI_UNKNOWN_SCORES 256
+/* Share of known features that dlora_predictor_predict accepts. */
+#define DLI_UNKNOWN_QUANTILE 0.95
+
+/* Sums over features, one entry per (task, class) component, by ascending task. In the open task's, tasks are 0 and
+ * only the lower triangles of scatter and gram are kept up. */
+struct dli_statistics {
+  size_t num; /* components */
+  size_t capacity;
+  int64_t *tasks;   /* [num] */
+  int64_t *classes; /* [num] */
+  uint64_t *counts; /* [num], each at least 1 */
+  double *means;    /* [num, dim] */
+  double *scatter;  /* [dim, dim] pooled, around the components' means; NULL: zero (not in the finished tasks') */
+  double *cross;    /* [num, random_features] sums of the projected features; NULL without random projection */
+  double *gram;     /* [random_features, random_features] of the projected features; NULL likewise */
+};
+
+/* What is computed from finished statistics, so that predictions only read. Scores are those of features and means less
+ * `centre`, which changes all components' scores by the same amount and loses no digits where features are far from 0.
+ */
+struct dli_readout {
+  size_t num_classes;
+  int64_t *classes;      /* [num_classes] in order of first appearance */
+  size_t *columns;       /* [num] class of each component */
+  double *centre;        /* [dim] mean of all features */
+  double *factor;        /* [dim, dim] Cholesky factor of the shrunk within-class covariance */
+  double *global_factor; /* [dim, dim] of the shrunk covariance of all features */
+  double *weight;        /* [num, dim] C^-1 (mean - centre) */
+  double *bias;          /* [num] minus half its squared length */
+  double *log_prior;     /* [num], zeros unless use_prior */
+  double *ridge;         /* [num, random_features], or NULL */
+};
+
+/* Held-out features of the open task. */
+struct dli_held_out {
+  size_t count;
+  size_t capacity;
+  float *features; /* [count, dim] */
+  int64_t *labels; /* [count] */
+};
+
+/* What held-out features have shown, one entry per finished task. */
+struct dli_calibration {
+  uint64_t *held_out;       /* [num_tasks] features that took part */
+  double *log_temperatures; /* [num_tasks] fitted on them */
+  uint64_t *num_scores;     /* [num_tasks] at most DLI_UNKNOWN_SCORES */
+  float *scores;            /* [num_tasks, DLI_UNKNOWN_SCORES] unknown scores */
+};
+
+struct dlora_predictor {
+  dlora_allocator allocator;
+  size_t dim;
+  size_t num_tasks;
+  size_t random_features; /* 0: Gaussian readout */
+  double *projection;     /* [dim, random_features], or NULL */
+  /* Options, in types that a file holds. */
+  uint64_t readout, use_prior, saved_random_features, seed;
+  double shrinkage, initial_temperature, ridge;
+  double temperature;       /* in force */
+  uint64_t temperature_set; /* 1: by a fit or the caller, 0: the initial one */
+  double threshold;         /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without held-out features */
+  struct dli_statistics finished, open;
+  struct dli_readout readout_state; /* of `finished`; all NULL before the first task */
+  struct dli_held_out held_out;
+  struct dli_calibration calibration;
+};
+
+/* ---- predictor_statistics.c ---- */
+
+/* Zero matrices and memory for num components, which are not counted yet. */
+dlora_status dli_statistics_new(const dlora_predictor *predictor, struct dli_statistics *out, size_t num);
+void dli_statistics_free(const dlora_predictor *predictor, struct dli_statistics *statistics);
+/* *out: a copy, with symmetric matrices. */
+dlora_status dli_statistics_copy(const dlora_predictor *predictor, struct dli_statistics *out,
+                                 const struct dli_statistics *statistics);
+/* Adds features [n, dim] as task `task`, which must be the last one; they were checked. Lower triangles only. */
+dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli_statistics *statistics, int64_t task,
+                                    const float *features, const int64_t *labels, size_t n);
+/* Makes the matrices symmetric from their lower triangles. */
+void dli_statistics_mirror(const dlora_predictor *predictor, struct dli_statistics *statistics);
+/* *out = a + b, with offset added to b's tasks: components of the same task and class are combined. with_random false
+ * leaves gram and cross out. */
+dlora_status dli_statistics_join(const dlora_predictor *predictor, struct dli_statistics *out,
+                                 const struct dli_statistics *a, const struct dli_statistics *b, int64_t offset,
+                                 bool with_random);
+uint64_t dli_statistics_total(const struct dli_statistics *statistics);
+/* Mean of all features [dim]. */
+void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_statistics *statistics, double *centre);
+/* The shrunk within-class covariance of a range of columns: lower triangle of covariance [columns, columns]. */
+void dli_statistics_within(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                           const double *centre, size_t first, size_t columns, double *covariance);
+/* The shrunk covariance of all features, lower triangle of covariance [dim, dim]. */
+dlora_status dli_statistics_global(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                                   const double *centre, double *covariance);
+
+/* ---- predictor_readout.c ---- */
+
+void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *readout);
+/* Computes *out from statistics with symmetric matrices. with_ridge false leaves the random projection's weights out.
+ */
+dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_readout *out,
+                               const struct dli_statistics *statistics, bool with_ridge);
+/* Rows that a caller of dli_readout_score passes at once. */
+#define DLI_SCORE_ROWS 128
+/* Doubles of scratch for that many rows at most. */
+size_t dli_readout_scratch(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t rows);
+/* Scores [rows, num] and unknown scores [rows] (either may be NULL) of features [rows, dim]. */
+void dli_readout_score(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                       const struct dli_readout *readout, const float *features, size_t rows, double *scratch,
+                       double *scores, double *unknown);
+/* x [rows, dim] -> relu(x R) [rows, random_features]. */
+void dli_random_project(const dlora_predictor *predictor, const double *x, size_t rows, double *projected);
+
+/* ---- predictor_calibration.c ---- */
+
+void dli_calibration_free(const dlora_predictor *predictor, struct dli_calibration *calibration);
+/* *out: room for num_tasks, the first `copied` taken from calibration. */
+dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_calibration *out,
+                                  const struct dli_calibration *calibration, size_t copied, size_t num_tasks);
+/* Adds entry `from` of b to entry `to` of a. */
+void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from);
+/* Fits the temperature and takes the unknown scores of the held-out features as entry `task`. */
+dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
+                                 const struct dli_statistics *statistics, const struct dli_readout *readout);
+/* Mean of the log temperatures over held-out features, as a temperature; 0 without any. */
+double dli_calibration_temperature(const struct dli_calibration *calibration, size_t num_tasks);
+/* Threshold of the unknown score, +infinity without held-out features. Error: NO_MEMORY. */
+dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const struct dli_calibration *calibration,
+                                       size_t num_tasks, double quantile, double *threshold);
+
+/* ---- predictor.c ---- */
+
+/* Whether features [n, dim] are there and finite. */
+dlora_status dli_check_features(const char *function, const char *name, const float *features, size_t n, size_t dim);
+/* The largest floats instead of infinities. */
+float dli_to_float(double value);
+/* An empty predictor with the projection of its seed. Options were read by dli_options_read. */
+dlora_status dli_predictor_new(dlora_predictor **out, const char *function, size_t dim,
+                               const dlora_predictor_options *options);
+
+#endif

@@ -1,0 +1,31 @@
+/* What a projector is made of, for projector*.c. */
+#ifndef DLI_SRC_PROJECTOR_STATE_H
+#define DLI_SRC_PROJECTOR_STATE_H
+
+#include <limits.h>
+
+#include "duallora/duallora.h"
+
+/* Widest input: LAPACK's workspace of 64 rows must be counted by an int. */
+#define DLI_PROJECTOR_MAX_DIM ((size_t)INT_MAX / 64)
+
+/* Phi^T is kept as rows, one group per task, so that a group is contiguous and a new one is appended:
+ *
+ *   starts[0] = 0      starts[1]      starts[2]      starts[num_tasks] = size
+ *   | task 0: [k_0, dim] | task 1: [k_1, dim] | ...  |
+ */
+struct dlora_projector {
+  dlora_allocator allocator;
+  size_t dim;
+  size_t size; /* m */
+  size_t num_tasks;
+  double *bases;           /* [size, dim], orthonormal rows */
+  float *use;              /* the same in float, for products with the caller's arrays */
+  uint64_t *starts;        /* [num_tasks + 1] */
+  double *energy_sums;     /* [num_tasks] relative energies of the task's own rows, summed by calibrate */
+  uint64_t *energy_counts; /* [num_tasks] rows calibrated */
+  double *moment;          /* S * observed [dim, dim]; NULL until something is observed */
+  uint64_t observed;
+};
+
+#endif

@@ -1,0 +1,23 @@
+/* Batches of model inputs from a caller's image source. */
+#ifndef DLI_SRC_SOURCE_H
+#define DLI_SRC_SOURCE_H
+
+#include "src/model.h"
+
+/* Checks a source of any struct version. */
+dlora_status dli_source_read(dlora_image_source *out, const dlora_image_source *given, const char *caller);
+
+/* Turns images of any size into one batch of [count, 3, image_size, image_size] floats. */
+struct dli_reader;
+dlora_status dli_reader_create(struct dli_reader **out, const dlora_model *model, const dlora_image_source *source,
+                               size_t max_batch, const dlora_allocator *allocator);
+void dli_reader_destroy(struct dli_reader *reader);
+/* The images with these indices; *images and *labels [count] are borrowed until the next call. */
+dlora_status dli_reader_read(struct dli_reader *reader, const size_t *indices, size_t count, dlora_images *images,
+                             const int64_t **labels);
+
+/* Calls the progress callback, if there is one; DLORA_ERR_CANCELLED if it says so. */
+dlora_status dli_report_progress(const dlora_learner_options *options, size_t task, int32_t phase, size_t done,
+                                 size_t total, double loss, size_t images, double started);
+
+#endif

@@ -1,0 +1,8 @@
+#include "duallora/duallora.h"
+
+#define STRING_(value) #value
+#define STRING(value) STRING_(value)
+
+const char *dlora_version(void) {
+  return STRING(DLORA_VERSION_MAJOR) "." STRING(DLORA_VERSION_MINOR) "." STRING(DLORA_VERSION_PATCH);
+}

@@ -1,0 +1,249 @@
+#!/usr/bin/env bash
+# The command duallora from outside: what it promises to scripts, and what it says of files that are wrong.
+# usage: test_command.sh PATH_TO_DUALLORA BACKBONE.safetensors
+set -euo pipefail
+export LC_ALL=C
+
+duallora=$1
+backbone=$2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+failures=0
+
+fail() {
+  printf 'FAILED: %s\n' "$1" >&2
+  [ ! -s output ] || sed 's/^/    /' output >&2
+  failures=$((failures + 1))
+}
+
+# expect CODE PATTERN ARGUMENT...: runs the command; its exit code and a line of its output (both streams) must be these.
+expect() {
+  local code=$1 pattern=$2 got=0
+  shift 2
+  "$duallora" "$@" >output 2>&1 </dev/null || got=$?
+  [ "$got" = "$code" ] || fail "exit code $got instead of $code: duallora $*"
+  [ -z "$pattern" ] || grep -q -e "$pattern" output || fail "no line matches '$pattern': duallora $*"
+}
+
+# value FILE KEY: a number of the top level of a report
+value() {
+  awk -v key="\"$2\":" '$1 == key { sub(/,$/, "", $2); print $2; exit }' "$1"
+}
+
+same() {
+  [ "$1" = "$2" ] || fail "$3: '$1' instead of '$2'"
+}
+
+# cifar FILE FIRST_CLASS CLASSES PER_CLASS SEED: CIFAR-10 records, one colour per class, with noise
+cifar() {
+  awk -v first="$2" -v classes="$3" -v count="$4" -v seed="$5" 'BEGIN {
+    srand(seed)
+    for (n = 0; n < count; n++)
+      for (k = first; k < first + classes; k++) {
+        printf "%c", k
+        for (c = 0; c < 3; c++) {
+          bright = int((k * 37 + c * 71) % 5) * 40 + 20
+          for (i = 0; i < 1024; i++) printf "%c", bright + int(rand() * 40)
+        }
+      }
+  }' >"$1"
+}
+
+# big-endian 4 bytes
+word() {
+  local octal
+  printf -v octal '\\%03o\\%03o\\%03o\\%03o' $(($1 >> 24 & 255)) $(($1 >> 16 & 255)) $(($1 >> 8 & 255)) $(($1 & 255))
+  # shellcheck disable=SC2059 # the escapes are the format
+  printf "$octal"
+}
+
+jpeg() {
+  base64 -d >"$1" <<'END'
+/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABALDA4MChAODQ4SERATGCgaGBYWGDEjJR0oOjM9PDkzODdASFxOQERXRTc4UG1RV19i
+Z2hnPk1xeXBkeFxlZ2P/2wBDARESEhgVGC8aGi9jQjhCY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2Nj
+Y2NjY2NjY2P/wAARCAAMABADASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAABQT/xAAYEAEBAAMAAAAAAAAAAAAAAAADAAVR
+Yv/EABUBAQEAAAAAAAAAAAAAAAAAAAME/8QAGBEAAwEBAAAAAAAAAAAAAAAAAAIEIQX/2gAMAwEAAhEDEQA/ACRxvNeON5mBA9SA
+geq+6ptB5trYf//Z
+END
+}
+
+learn=(learn --backbone "$backbone" --epochs 1 --threads 2 --quiet)
+
+# ---- help and usage ----
+
+expect 0 'Exit codes: 0 done, 1 failed' --help
+expect 0 '^duallora [0-9]' --version
+for command in learn evaluate predict inspect export; do expect 0 "Usage: duallora $command" "$command" --help; done
+expect 2 'which command'
+expect 2 "no command 'lern'" lern
+expect 2 "no option '--epoch'" learn --epoch 3
+expect 2 '--backbone FILE is required' learn --train x --out y
+expect 2 "'many' is none" learn --tasks many
+expect 2 'between 1 and' learn --tasks 0
+expect 2 'none of gate|final' predict --relevance sometimes
+expect 2 'needs a value' learn --out
+expect 2 'takes no value' learn --quiet=1
+expect 2 'not expected here' learn surplus
+expect 2 'which images' predict --backbone "$backbone" --checkpoint c
+expect 2 'one file is expected' inspect
+
+# ---- learning, evaluating, going on ----
+
+mkdir data
+cifar data/train.bin 0 4 12 1
+cifar data/test.bin 0 4 5 2
+printf 'red\ngreen\n"blue" one\nyellow\npink\n' >data/batches.meta.txt
+
+expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --out c.safetensors --json c.json
+for key in last_accuracy average_accuracy forgetting task_accuracy accuracy_given_task frozen_last_accuracy ece seconds; do
+  [[ $(value c.json $key) =~ ^-?[0-9] ]] || fail "$key is no number in the report"
+done
+grep -q '"accuracy_matrix"' c.json || fail 'the report has no accuracy_matrix'
+grep -q 'null' c.json || fail 'what was never measured is not null in the report'
+for name in red green yellow; do grep -q "\"$name\"" c.json || fail "class $name is not in the report"; done
+grep -q '\\"blue\\" one' c.json || fail 'quotes in a class name are not escaped'
+awk -v a="$(value c.json last_accuracy)" 'BEGIN { exit !(a > 50 && a <= 100) }' ||
+  fail "four plain colours are told apart in $(value c.json last_accuracy) % only"
+
+expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data --json e.json --threads 2
+for key in last_accuracy task_accuracy accuracy_given_task frozen_last_accuracy ece num_images; do
+  same "$(value e.json $key)" "$(value c.json $key)" "$key after loading"
+done
+expect 0 '"accuracy_matrix"' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data --json - --quiet
+
+expect 0 '' "${learn[@]}" --train data --test data --tasks 2 --out again.safetensors
+cmp -s c.safetensors again.safetensors || fail 'the same seed and threads gave another checkpoint'
+
+mkdir more
+cifar more/train.bin 4 1 12 3
+cifar more/test.bin 0 5 5 4
+cp data/batches.meta.txt more/
+expect 0 'task 2' "${learn[@]}" --train more --test more --resume c.safetensors --out d.safetensors --json d.json
+same "$(value d.json num_tasks)" 3 'tasks after going on'
+grep -q '"pink"' d.json || fail 'the new class is not in the report'
+tr -d '[:space:]' <d.json | grep -q '"class_ids":\[[0-9,]*,4\]' || fail 'the new class did not get the id that follows'
+
+expect 0 'task 2' "${learn[@]}" --train data --test data --resume c.safetensors --out r.safetensors --json r.json
+same "$(value r.json num_tasks)" 3 'tasks after learning known classes again'
+same "$(tr -d '[:space:]' <r.json | grep -o '"class_ids":\[[0-9,]*\]' | tr -cd ,)" ,,, 'classes after learning them again'
+
+expect 0 '' "${learn[@]}" --train data --out untested.safetensors --instant --json u.json
+same "$(value u.json last_accuracy)" null 'accuracy without test images'
+
+expect 0 '' "${learn[@]}" --train data --test data --out small.safetensors --image-size 16 --images-per-class 6
+expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint small.safetensors --test data
+
+# ---- pictures ----
+
+expect 0 '8 images' export --data data --count 8 --out pictures
+same "$(find pictures -name '*.png' | wc -l)" 8 'pictures written'
+mapfile -t pictures < <(find pictures -name '*.png' | sort)
+expect 0 'task [01]' predict --backbone "$backbone" --checkpoint c.safetensors "${pictures[@]}"
+same "$(wc -l <output)" 8 'lines of predict'
+expect 0 '"task_probability"' predict --backbone "$backbone" --checkpoint c.safetensors --json --top 2 "${pictures[@]}"
+same "$(grep -c '"file"' output)" 8 'entries of predict --json'
+grep -q '"unknown":.*\(true\|false\)' output || fail 'the unknown flag is not in the JSON'
+expect 1 'neither a JPEG nor a PNG' predict --backbone "$backbone" --checkpoint c.safetensors c.json "${pictures[0]}"
+grep -q "^${pictures[0]}" output || fail 'a bad file kept a good one from being predicted'
+expect 1 'counted from 0' predict --backbone "$backbone" --checkpoint c.safetensors --task 2 "${pictures[0]}"
+
+mkdir -p photos/{cat,dog}
+for i in 1 2 3 4; do
+  jpeg photos/cat/$i.jpg
+  cp "${pictures[i]}" photos/dog/$i.PNG
+done
+expect 0 'task 0' "${learn[@]}" --train photos --test photos --out photos.safetensors --json p.json
+tr -d '[:space:]' <p.json | grep -q '"classes":\["cat","dog"\]' || fail 'folder names are not the classes'
+
+# ---- wrong data is named before training ----
+
+wrong() {
+  local pattern=$1
+  shift
+  expect 1 "$pattern" "${learn[@]}" --out wrong.safetensors "$@"
+  [ ! -e wrong.safetensors ] || fail "a failed run left a checkpoint: $*"
+}
+
+wrong 'classes only' --train data --test data --tasks 5
+wrong 'cannot open nowhere' --train nowhere --test data
+wrong "first of all 'pink'" --train more --test data --resume c.safetensors
+wrong 'one class only' --train more --test more
+wrong 'none/: No such file' --train data --test data --out none/x.safetensors
+expect 0 '' "${learn[@]}" --train photos --test more --out allowed.safetensors --resume c.safetensors \
+  --allow-missing-test-classes
+
+cp -r photos broken
+head -c 200 photos/cat/1.jpg >broken/cat/2.jpg
+wrong 'broken/cat/2.jpg' --train broken --test photos
+expect 0 '' "${learn[@]}" --train broken --test photos --out skip.safetensors --skip-corrupt --json s.json
+same "$(value s.json skipped_files)" 1 'skipped files'
+cp c.json broken/cat/2.jpg
+wrong 'broken/cat/2.jpg is neither' --train broken --test photos
+mkdir photos/empty
+wrong 'class folder photos/empty holds no' --train photos --test photos
+rmdir photos/empty
+mkdir hollow
+wrong 'hollow has no sub-folder' --train hollow --test photos
+
+mkdir cut
+head -c 10000 data/train.bin >cut/train.bin
+wrong 'no multiple of a CIFAR-10 record' --train cut --test data
+
+# ---- idx files ----
+
+idx() { # idx FOLDER PART CLASSES PER_CLASS
+  mkdir -p "$1"
+  { word $((0x803)); word $(($3 * $4)); word 8; word 8
+    awk -v n=$(($3 * $4)) -v k="$3" 'BEGIN { for (i = 0; i < n; i++) for (p = 0; p < 64; p++)
+      printf "%c", (p % (2 + i % k) == 0 ? 200 : 30) + (i * 7 + p * 13) % 40 + 1 }'
+  } | gzip >"$1/$2-images-idx3-ubyte.gz"
+  { word $((0x801)); word $(($3 * $4))
+    awk -v n=$(($3 * $4)) -v k="$3" 'BEGIN { for (i = 0; i < n; i++) printf "%c", i % k }'
+  } >"$1/$2-labels-idx1-ubyte"
+}
+idx my-fashion train 3 12
+idx my-fashion t10k 3 4
+expect 0 'task 2' "${learn[@]}" --train my-fashion --test my-fashion --tasks 3 --out idx.safetensors --json i.json
+grep -q '"trouser"' i.json || fail 'Fashion-MNIST class names are not built in'
+expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint idx.safetensors \
+  --test my-fashion/t10k-images-idx3-ubyte.gz
+
+cp -r my-fashion bad
+head -c 60 my-fashion/train-images-idx3-ubyte.gz >bad/train-images-idx3-ubyte.gz
+wrong 'bad/train-images-idx3-ubyte.gz is truncated' --train bad --test my-fashion
+{ word $((0x803)); word 1000000000; word 1000; word 1000; } >bad/train-images-idx3-ubyte
+wrong 'announces 1000000000 images' --train bad --test my-fashion
+{ word $((0x803)); word 36; word 16000; word 16000; } >bad/train-images-idx3-ubyte
+wrong 'do not fit in the file' --train bad --test my-fashion
+cp my-fashion/train-labels-idx1-ubyte bad/train-images-idx3-ubyte
+wrong 'no idx file of bytes in 3' --train bad --test my-fashion
+rm bad/train-labels-idx1-ubyte
+wrong 'no labels file beside it' --train bad --test my-fashion
+
+# ---- files that do not belong together, inspecting, interrupting ----
+
+expect 1 'x.safetensors' learn --backbone x.safetensors --train data --out y.safetensors
+expect 1 'c.json' learn --backbone c.json --train data --out y.safetensors
+expect 1 . evaluate --backbone "$backbone" --checkpoint "$backbone" --test data
+expect 1 . predict --backbone "$backbone" --checkpoint data/train.bin "${pictures[0]}"
+expect 0 'A backbone with timm names: 6 blocks' inspect "$backbone"
+expect 0 'Written by libduallora' inspect c.safetensors
+expect 1 'c.json' inspect c.json
+
+"$duallora" learn --backbone "$backbone" --train data --epochs 100000 --threads 1 --out late.safetensors >output 2>&1 &
+pid=$!
+sleep 1.5
+kill -INT $pid
+got=0
+wait $pid || got=$?
+same "$got" 130 'exit code after an interrupt'
+grep -q 'interrupted' output || fail 'an interrupted run does not say so'
+[ ! -e late.safetensors ] || fail 'an interrupted run left a checkpoint'
+[ -z "$(find . -name '*.tmp*')" ] || fail "temporary files are left: $(find . -name '*.tmp*')"
+
+if [ "$failures" -gt 0 ]; then
+  printf '%d checks of the command failed\n' "$failures" >&2
+  exit 1
+fi
+echo 'the command keeps its promises'

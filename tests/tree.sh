@@ -1,0 +1,59 @@
+#!/bin/sh
+# Checks of the source tree: tests/tree.sh includes | listed | format. Exits with 77 (skipped) if the tool is missing.
+set -eu
+cd "$(dirname "$0")/.."
+sources() { find include lib src tests examples -name '*.[ch]' | sort; }
+
+case ${1:-} in
+  includes)
+    status=0
+    # Tests and examples are users: the public header and files of their own folder, nothing of the library's inside.
+    for file in $(find tests examples -name '*.[ch]'); do
+      for included in $(sed -n 's/^ *# *include *"\(.*\)".*/\1/p' "$file"); do
+        [ "$included" = duallora/duallora.h ] || [ -f "$(dirname "$file")/$included" ] && continue
+        case $file in
+          examples/*) [ -f "examples/$included" ] && continue ;;
+        esac
+        echo "$file includes \"$included\""
+        status=1
+      done
+      if grep -nE '# *include *[<"][^>"]*(\.\./)*(lib|src)/' "$file"; then
+        echo "$file includes a file of the library's inside"
+        status=1
+      fi
+    done
+    # lib/ has never heard of a task.
+    for file in $(find lib -name '*.[ch]'); do
+      for included in $(sed -n 's/^ *# *include *"\(.*\)".*/\1/p' "$file"); do
+        [ "$included" = duallora/duallora.h ] || [ -f "lib/$included" ] && continue
+        echo "$file includes \"$included\", which is not of lib/"
+        status=1
+      done
+    done
+    exit $status
+    ;;
+  listed)
+    # Source lists are explicit: a file that nobody builds is found here.
+    status=0
+    for file in $(find lib src -name '*.c'); do
+      grep -q "^ *$file\\>\|(.* $file)" CMakeLists.txt && continue
+      echo "$file is not in CMakeLists.txt"
+      status=1
+    done
+    for file in $(find tests -maxdepth 1 -name 'test_*.c'); do
+      name=${file#tests/test_}
+      grep -q "^  ${name%.c})\{0,1\}\$" tests/CMakeLists.txt && continue
+      echo "$file is not in tests/CMakeLists.txt"
+      status=1
+    done
+    exit $status
+    ;;
+  format)
+    command -v clang-format >/dev/null || exit 77
+    sources | xargs clang-format --dry-run -Werror
+    ;;
+  *)
+    echo "usage: tests/tree.sh includes | listed | format" >&2
+    exit 2
+    ;;
+esac
