@@ -10,15 +10,16 @@
 
 enum { SIDE = 32, PICTURE = SIDE * SIDE * 3, PER_CLASS = 40, PER_TASK = 2 * PER_CLASS };
 
-/* Stands for your camera: class 0 to 3 has stripes of its own direction and colour, with noise. pixels [32, 32, 3] */
+/* Stands for your camera: classes 0 to 3 are stripes, each in a direction and colour of its own, with noise. pixels
+ * [32, 32, 3] */
 static void take_picture(uint8_t *pixels, int64_t class_id) {
   int phase = rand() % 8;
   for (int y = 0; y < SIDE; y++)
     for (int x = 0; x < SIDE; x++) {
-      int along = class_id % 2 == 0 ? x : y;
+      int along = class_id < 2 ? x : y;
       int bright = (along + phase) % 8 < 4 ? 200 : 60;
       for (int c = 0; c < 3; c++)
-        pixels[(y * SIDE + x) * 3 + c] = (uint8_t)(bright / (c == class_id / 2 ? 1 : 2) + rand() % 50);
+        pixels[(y * SIDE + x) * 3 + c] = (uint8_t)(bright / (c == class_id % 3 ? 1 : 3) + rand() % 50);
     }
 }
 

@@ -8,7 +8,9 @@
 /* Adds the finished tasks as tensors and metadata named "<prefix>.<...>"; tensors borrow the predictor's memory until
  * saved. */
 dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix);
-/* Reads them back; everything is checked (shapes, counts, finite values). */
+/* Reads them back; everything is checked (shapes, counts, finite values). options NULL: as saved. Otherwise they are
+ * taken as given (the temperature where none was fitted or set), and readout, random_features and seed must be those
+ * that the sums were made with (MISMATCH). */
 dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
                                 const dlora_predictor_options *options);
 

@@ -217,7 +217,8 @@ static void bases_stay_orthonormal_over_100_tasks_and_a_full_memory(void **state
     assert_true(off_orthonormal(directions, found, bases, sum, DIM) < 1e-5); /* A' Phi = 0 */
     assert_true(found == 4 || sum + found == DIM);
     free(bases);
-    assert_status(DLORA_OK, dlora_projector_commit_task(projector, 0.95f, &added));
+    /* At 0.95 one direction may stay free for ever; the last task takes all. */
+    assert_status(DLORA_OK, dlora_projector_commit_task(projector, task < 99 ? 0.95f : 1.0f, &added));
     sum += added;
     assert_int_equal(dlora_projector_size(projector), sum);
     assert_true(sum <= DIM);

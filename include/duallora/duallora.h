@@ -62,13 +62,16 @@ extern "C" {
 /** The one list of statuses: X(name, code, when, what to do). Codes are never reused. */
 #define DLORA_STATUS_LIST(X) \
   X(OK, 0, "The call did what it says.", "Go on.") \
-  X(ERR_ARGUMENT, 1, "An argument is NULL, zero, too large or inconsistent.", "Correct the call; the sentence names it.") \
+  X(ERR_ARGUMENT, 1, "An argument is NULL, zero, too large or inconsistent.", \
+    "Correct the call; the sentence names it.") \
   X(ERR_NO_MEMORY, 2, "The allocator returned NULL.", "Free memory or lower micro_batch; the handle is intact.") \
   X(ERR_STRUCT_SIZE, 3, "An options struct has an impossible size or set members this library does not know.", \
     "Initialise it with its _INIT macro, or use a newer library.") \
   X(ERR_STATE, 4, "The call came in the wrong order.", "Make the call that the sentence asks for first.") \
-  X(ERR_IO, 5, "A file could not be opened, read, written or renamed.", "See the path and system error in the sentence.") \
-  X(ERR_FORMAT, 6, "A file is damaged or is not what it should be.", "Replace the file; the sentence names the tensor.") \
+  X(ERR_IO, 5, "A file could not be opened, read, written or renamed.", \
+    "See the path and system error in the sentence.") \
+  X(ERR_FORMAT, 6, "A file is damaged or is not what it should be.", \
+    "Replace the file; the sentence names the tensor.") \
   X(ERR_MISMATCH, 7, "Two things do not belong together: checkpoint and backbone, or two dimensions.", \
     "Use the pair that belongs together.") \
   X(ERR_NOT_FINITE, 8, "An input, a loss or a result is NaN or infinite.", \
@@ -83,12 +86,13 @@ typedef int32_t dlora_status;
 
 /** Name of a status, as "DLORA_ERR_IO"; "DLORA_ERR_?" for an unknown code. Static storage. */
 DLORA_API const char *dlora_status_name(dlora_status status);
-/** A sentence on the last failure in the calling thread; "" if there was none. Lives until the thread's next failure. */
+/** A sentence on the last failure in the calling thread; "" if there was none. Lives until the thread's
+ * next failure. */
 DLORA_API const char *dlora_last_error(void);
 /** The library's version, as "0.1.0". Static storage. */
 DLORA_API const char *dlora_version(void);
-/** The processor kernels and the BLAS in use on this machine, as "kernels avx512; OpenBLAS ...". Lives until the thread's next
- *  call. */
+/** The processor kernels and the BLAS in use on this machine, as "kernels avx512; OpenBLAS ...". Lives until the
+ * thread's next call. */
 DLORA_API const char *dlora_build_info(void);
 
 /* ---- 2  Common types --------------------------------------------------------------------------------------------- */
@@ -100,9 +104,9 @@ typedef struct dlora_predictor dlora_predictor;
 typedef struct dlora_pass dlora_pass;
 typedef struct dlora_learner dlora_learner;
 
-/** Memory for one handle. allocate(size, user) returns memory aligned as malloc's or NULL; release(pointer, user) takes it
- *  back. Both must be callable from any thread that uses the handle. The struct is copied, the user pointer kept. JSON
- *  headers of files are parsed with the C library's malloc. */
+/** Memory for one handle. allocate(size, user) returns memory aligned as malloc's or NULL; release(pointer, user) takes
+ * it back. Both must be callable from any thread that uses the handle. The struct is copied, the user pointer kept.
+ * JSON headers of files are parsed with the C library's malloc. */
 typedef struct dlora_allocator {
   void *(*allocate)(size_t size, void *user);
   void (*release)(void *pointer, void *user);
@@ -137,7 +141,8 @@ typedef struct dlora_image_source {
   const int64_t *labels; /**< [count] class ids, any values */
   const int64_t *tasks;  /**< [count] true task of each image, for evaluation where classes recur; or NULL */
 } dlora_image_source;
-#define DLORA_IMAGE_SOURCE_INIT {sizeof(dlora_image_source), NULL, NULL, 0, NULL, NULL}
+#define DLORA_IMAGE_SOURCE_INIT \
+  { sizeof(dlora_image_source), NULL, NULL, 0, NULL, NULL }
 
 enum { DLORA_PHASE_OBSERVE = 0, DLORA_PHASE_TRAIN = 1, DLORA_PHASE_STATISTICS = 2, DLORA_PHASE_EVALUATE = 3 };
 /** What a progress callback is told. */
@@ -158,7 +163,7 @@ enum { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
 /** Receives one line, without a newline, that lives during the call only. */
 typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
 
-/* ---- 3  dlora_model: the frozen Vision Transformer ---------------------------------------------------------------- */
+/* ---- 3  dlora_model: the frozen Vision Transformer --------------------------------------------------------------- */
 
 /** How to load a model. 0 or NULL means: as the file says. */
 typedef struct dlora_model_options {
@@ -173,14 +178,14 @@ typedef struct dlora_model_options {
   float reserved;                   /**< 0 */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
-  {sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, 0.0f}
+  { sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, 0.0f }
 
 enum { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
 /** What a loaded model is. */
 typedef struct dlora_model_info {
   size_t struct_size;
   size_t embed_dim;
-  size_t depth;          /**< transformer blocks */
+  size_t depth; /**< transformer blocks */
   size_t num_heads;
   size_t mlp_dim;        /**< hidden width of the MLP */
   size_t patch_size;     /**< pixels a side */
@@ -190,15 +195,16 @@ typedef struct dlora_model_info {
   float mean[3];
   float std[3];
   float layer_norm_eps;
-  int32_t naming;        /**< DLORA_NAMING_... */
-  char fingerprint[40];  /**< identifies weights and geometry: hexadecimal, NUL-terminated */
+  int32_t naming;       /**< DLORA_NAMING_... */
+  char fingerprint[40]; /**< identifies weights and geometry: hexadecimal, NUL-terminated */
 } dlora_model_info;
 
 /** Sets every member to its default. size: sizeof(dlora_model_options) as the caller knows it. */
 DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, size_t size);
-/** Loads a ViT from a safetensors file with timm, Hugging Face ViT or Hugging Face DINOv2 tensor names (F32, F16, BF16).
- *  Patch size, depth and widths are found from the shapes. The file is memory-mapped and must not be changed while the
- *  model lives. Errors: IO, FORMAT (the tensor is named), UNSUPPORTED (register tokens, unknown naming), ARGUMENT. */
+/** Loads a ViT from a safetensors file with timm, Hugging Face ViT or Hugging Face DINOv2 tensor names (F32, F16,
+ * BF16). Patch size, depth and widths are found from the shapes. The file is memory-mapped and must not be changed
+ * while the model lives. Errors: IO, FORMAT (the tensor is named), UNSUPPORTED (register tokens, unknown naming),
+ * ARGUMENT. */
 DLORA_API dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options);
 /** The same from a file image in memory, which must outlive the model. bytes need not be aligned. */
 DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,
@@ -209,7 +215,7 @@ DLORA_API dlora_status dlora_model_get_info(const dlora_model *model, dlora_mode
 /** Class-token features after the final norm. features: [images->count, embed_dim]. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features);
 
-/* ---- 4  dlora_bank: low-rank adapters of linear layers ------------------------------------------------------------ */
+/* ---- 4  dlora_bank: low-rank adapters of linear layers ----------------------------------------------------------- */
 
 enum {
   DLORA_SITE_QUERY = 1,
@@ -219,7 +225,8 @@ enum {
   DLORA_SITE_FC1 = 16,
   DLORA_SITE_FC2 = 32
 };
-/** One adapted linear layer. block and projection say where it sits in a ViT (for dlora_pass); elsewhere they are free. */
+/** One adapted linear layer. block and projection say where it sits in a ViT (for dlora_pass); elsewhere they are free.
+ */
 typedef struct dlora_site {
   size_t input_dim;
   size_t output_dim;
@@ -231,15 +238,15 @@ enum { DLORA_OPTIMIZER_ADAM = 0, DLORA_OPTIMIZER_SGD = 1 };
 typedef struct dlora_bank_options {
   size_t struct_size;
   const dlora_allocator *allocator;
-  int32_t optimizer; /**< DLORA_OPTIMIZER_... */
-  float beta1;       /**< Adam */
-  float beta2;       /**< Adam */
-  float epsilon;     /**< Adam */
-  float momentum;    /**< SGD */
+  int32_t optimizer;  /**< DLORA_OPTIMIZER_... */
+  float beta1;        /**< Adam */
+  float beta2;        /**< Adam */
+  float epsilon;      /**< Adam */
+  float momentum;     /**< SGD */
   float weight_decay; /**< decoupled: parameters shrink by learning_rate * weight_decay a step */
 } dlora_bank_options;
 #define DLORA_BANK_OPTIONS_INIT \
-  {sizeof(dlora_bank_options), NULL, DLORA_OPTIMIZER_ADAM, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f}
+  { sizeof(dlora_bank_options), NULL, DLORA_OPTIMIZER_ADAM, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f }
 
 /** Which terms of equation (1) a forward pass adds; or-ed. */
 enum {
@@ -272,16 +279,19 @@ DLORA_API dlora_status dlora_bank_begin_task(dlora_bank *bank);
 DLORA_API dlora_status dlora_bank_set_orthogonal(dlora_bank *bank, size_t site, const float *a, size_t rank,
                                                  const dlora_projector *memory);
 /** The same for the residual pair (A_t, B_t); train_a not 0: A_t is trained too. METHOD.md 5. */
-DLORA_API dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float *a, size_t rank, int32_t train_a);
+DLORA_API dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float *a, size_t rank,
+                                               int32_t train_a);
 /** The trained parameters of the open task and their gradients, each one contiguous array [count]: for every site in
  *  order: B' [output_dim, rank], A' if trained, B_t, A_t if trained. Borrowed until a set_, end_ or cancel_ call. The
  *  pointers may be NULL if not wanted. */
-DLORA_API dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, float **gradients, size_t *count);
-/** y += the chosen terms of equation (1) (not W h + b, which is the caller's). x: [rows, input_dim], y: [rows, output_dim].
- *  terms: DLORA_TERM_... or-ed. relevance: [rows / rows_per_item, num_tasks], the w_s(x) of each item whose rows follow one
- *  another, or NULL for no residual adapter of a finished task. rows must be a multiple of rows_per_item. */
-DLORA_API dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, int32_t terms,
-                                          const float *relevance, size_t rows_per_item, float *y);
+DLORA_API dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, float **gradients,
+                                                 size_t *count);
+/** y += the chosen terms of equation (1) (not W h + b, which is the caller's). x: [rows, input_dim], y: [rows,
+ * output_dim]. terms: DLORA_TERM_... or-ed. relevance: [rows / rows_per_item, num_tasks], the w_s(x) of each item whose
+ * rows follow one another, or NULL for no residual adapter of a finished task. rows must be a multiple of
+ * rows_per_item. */
+DLORA_API dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows,
+                                          int32_t terms, const float *relevance, size_t rows_per_item, float *y);
 /** Adds the gradients of the open task's factors at one site, and dx += the gradient of the input through the terms
  *  (dx may be NULL). x: [rows, input_dim] as in forward, dy: [rows, output_dim], dx: [rows, input_dim]. */
 DLORA_API dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, const float *dy, size_t rows,
@@ -300,17 +310,19 @@ DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t si
 DLORA_API dlora_status dlora_bank_save(const dlora_bank *bank, const char *path);
 DLORA_API dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options);
 
-/* ---- 5  dlora_projector: the memory of directions that earlier tasks use ------------------------------------------- */
+/* ---- 5  dlora_projector: the memory of directions that earlier tasks use ----------------------------------------- */
 
 typedef struct dlora_projector_options {
   size_t struct_size;
   const dlora_allocator *allocator;
 } dlora_projector_options;
-#define DLORA_PROJECTOR_OPTIONS_INIT {sizeof(dlora_projector_options), NULL}
+#define DLORA_PROJECTOR_OPTIONS_INIT \
+  { sizeof(dlora_projector_options), NULL }
 
 DLORA_API dlora_status dlora_projector_options_init(dlora_projector_options *options, size_t size);
 /** An empty memory for inputs of width dim: Phi has no column, P = I. */
-DLORA_API dlora_status dlora_projector_create(dlora_projector **out, size_t dim, const dlora_projector_options *options);
+DLORA_API dlora_status dlora_projector_create(dlora_projector **out, size_t dim,
+                                              const dlora_projector_options *options);
 DLORA_API dlora_status dlora_projector_clone(dlora_projector **out, const dlora_projector *projector);
 DLORA_API void dlora_projector_destroy(dlora_projector *projector);
 DLORA_API size_t dlora_projector_dim(const dlora_projector *projector);
@@ -325,14 +337,15 @@ DLORA_API dlora_status dlora_projector_observe(dlora_projector *projector, const
 DLORA_API dlora_status dlora_projector_merge_observed(dlora_projector *projector, const dlora_projector *other);
 /** Forgets what was observed since the last commit. */
 DLORA_API dlora_status dlora_projector_discard(dlora_projector *projector);
-/** The k directions free of Phi in which the observed input has the most energy: leading eigenvectors of P S P (InfLoRA's
- *  choice of A'). directions: [k, dim], orthonormal rows, the first *found are filled; *found < k when no room or no
- *  energy is left. Error: STATE if nothing was observed. METHOD.md 4. */
+/** The k directions free of Phi in which the observed input has the most energy: leading eigenvectors of P S P
+ * (InfLoRA's choice of A'). directions: [k, dim], orthonormal rows, the first *found are filled; *found < k when no
+ * room or no energy is left. Error: STATE if nothing was observed. METHOD.md 4. */
 DLORA_API dlora_status dlora_projector_free_directions(const dlora_projector *projector, size_t k, float *directions,
                                                        size_t *found);
-/** The first k of the directions that commit_task with this threshold would add (the task's own bases, METHOD.md 5 `own`). */
-DLORA_API dlora_status dlora_projector_own_directions(const dlora_projector *projector, float energy_threshold, size_t k,
-                                                      float *directions, size_t *found);
+/** The first k of the directions that commit_task with this threshold would add (the task's own bases, METHOD.md 5
+ * `own`). */
+DLORA_API dlora_status dlora_projector_own_directions(const dlora_projector *projector, float energy_threshold,
+                                                      size_t k, float *directions, size_t *found);
 /** The k directions of most observed energy inside span(Phi) (METHOD.md 5 `old`). */
 DLORA_API dlora_status dlora_projector_used_directions(const dlora_projector *projector, size_t k, float *directions,
                                                        size_t *found);
@@ -351,9 +364,10 @@ DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, siz
 DLORA_API dlora_status dlora_projector_relevance(const dlora_projector *projector, const float *x, size_t rows,
                                                  float *relevance);
 DLORA_API dlora_status dlora_projector_save(const dlora_projector *projector, const char *path);
-DLORA_API dlora_status dlora_projector_load(dlora_projector **out, const char *path, const dlora_projector_options *options);
+DLORA_API dlora_status dlora_projector_load(dlora_projector **out, const char *path,
+                                            const dlora_projector_options *options);
 
-/* ---- 6  dlora_predictor: class, task and confidence from features --------------------------------------------------- */
+/* ---- 6  dlora_predictor: class, task and confidence from features ------------------------------------------------ */
 
 enum { DLORA_READOUT_GAUSSIAN = 0, DLORA_READOUT_RANDOM_PROJECTION = 1 };
 typedef struct dlora_predictor_options {
@@ -369,7 +383,7 @@ typedef struct dlora_predictor_options {
   float reserved;         /**< 0 */
 } dlora_predictor_options;
 #define DLORA_PREDICTOR_OPTIONS_INIT \
-  {sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, 0.1f, 2.0f, 0.01f, 0.0f}
+  { sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, 0.1f, 2.0f, 0.01f, 0.0f }
 
 /** A decision for one image. This struct never grows. */
 typedef struct dlora_prediction {
@@ -383,7 +397,8 @@ typedef struct dlora_prediction {
 
 DLORA_API dlora_status dlora_predictor_options_init(dlora_predictor_options *options, size_t size);
 /** A predictor for features of width dim from any network. */
-DLORA_API dlora_status dlora_predictor_create(dlora_predictor **out, size_t dim, const dlora_predictor_options *options);
+DLORA_API dlora_status dlora_predictor_create(dlora_predictor **out, size_t dim,
+                                              const dlora_predictor_options *options);
 DLORA_API dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor *predictor);
 DLORA_API void dlora_predictor_destroy(dlora_predictor *predictor);
 DLORA_API size_t dlora_predictor_dim(const dlora_predictor *predictor);
@@ -396,8 +411,8 @@ DLORA_API size_t dlora_predictor_num_components(const dlora_predictor *predictor
 DLORA_API dlora_status dlora_predictor_get_classes(const dlora_predictor *predictor, int64_t *classes);
 /** Per component, in order of task and then of appearance: tasks, classes, counts [num_components], means
  *  [num_components, dim]. Any may be NULL. */
-DLORA_API dlora_status dlora_predictor_get_components(const dlora_predictor *predictor, int64_t *tasks, int64_t *classes,
-                                                      uint64_t *counts, double *means);
+DLORA_API dlora_status dlora_predictor_get_components(const dlora_predictor *predictor, int64_t *tasks,
+                                                      int64_t *classes, uint64_t *counts, double *means);
 /** The pooled within-class scatter, symmetric [dim, dim]. */
 DLORA_API dlora_status dlora_predictor_get_scatter(const dlora_predictor *predictor, double *scatter);
 /** Adds features [n, dim] with labels [n] to the open task's statistics (a task opens by its first observation). In any
@@ -411,20 +426,21 @@ DLORA_API dlora_status dlora_predictor_observe_held_out(dlora_predictor *predict
 /** Forgets the open task. */
 DLORA_API dlora_status dlora_predictor_discard(dlora_predictor *predictor);
 /** Moves the statistics of finished tasks along with features that changed while a task was learnt (drift compensation,
- *  METHOD.md 7): a ridge map is fitted from before to after, both [n, columns] features of the same images, and applied to
- *  the columns first_column ... first_column + columns - 1 of the old means and scatter. */
-DLORA_API dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const float *before, const float *after,
-                                                        size_t n, size_t first_column, size_t columns);
+ *  METHOD.md 7): a ridge map is fitted from before to after, both [n, columns] features of the same images, and applied
+ * to the columns first_column ... first_column + columns - 1 of the old means and scatter. */
+DLORA_API dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const float *before,
+                                                        const float *after, size_t n, size_t first_column,
+                                                        size_t columns);
 /** Closes the open task. Error: STATE if nothing was observed. */
 DLORA_API dlora_status dlora_predictor_commit_task(dlora_predictor *predictor);
 /** Adds the finished tasks of another predictor of the same dim and options, as further tasks. Error: MISMATCH. */
 DLORA_API dlora_status dlora_predictor_append(dlora_predictor *predictor, const dlora_predictor *other);
-/** Adds what another predictor of the same dim has seen of the SAME tasks: counts, means and scatter are combined as if one
- *  predictor had observed both parts (data-parallel use). Open tasks are combined too. Error: MISMATCH. */
+/** Adds what another predictor of the same dim has seen of the SAME tasks: counts, means and scatter are combined as if
+ * one predictor had observed both parts (data-parallel use). Open tasks are combined too. Error: MISMATCH. */
 DLORA_API dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predictor *other);
-/** Posteriors of features [n, dim]: component_log_probs [n, num_components], class_log_probs [n, num_classes] (summed over
- *  tasks), task_probs [n, num_tasks] (summed over classes), unknown_scores [n]. Any may be NULL. softmax of equation (3) over
- *  T. Error: STATE before the first task. */
+/** Posteriors of features [n, dim]: component_log_probs [n, num_components], class_log_probs [n, num_classes] (summed
+ * over tasks), task_probs [n, num_tasks] (summed over classes), unknown_scores [n]. Any may be NULL. softmax of
+ * equation (3) over T. Error: STATE before the first task. */
 DLORA_API dlora_status dlora_predictor_posterior(const dlora_predictor *predictor, const float *features, size_t n,
                                                  float *component_log_probs, float *class_log_probs, float *task_probs,
                                                  float *unknown_scores);
@@ -433,17 +449,19 @@ DLORA_API dlora_status dlora_predictor_predict(const dlora_predictor *predictor,
                                                dlora_prediction *predictions);
 /** Equation (3) as a linear layer on a range of columns: weight [num_components, columns], bias [num_components]; with
  *  include_open not 0, the open task's components follow. Uses the Gaussian statistics of these columns alone. */
-DLORA_API dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column, size_t columns,
-                                                      int32_t include_open, float *weight, float *bias);
+DLORA_API dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column,
+                                                      size_t columns, int32_t include_open, float *weight, float *bias);
 /** T of the posterior; set fixes it until the next task with held-out features. */
 DLORA_API float dlora_predictor_temperature(const dlora_predictor *predictor);
 DLORA_API dlora_status dlora_predictor_set_temperature(dlora_predictor *predictor, float temperature);
 /** The unknown_score below which the share `quantile` in (0, 1) of held-out features lay. Error: STATE without any. */
-DLORA_API dlora_status dlora_predictor_unknown_threshold(const dlora_predictor *predictor, float quantile, float *threshold);
+DLORA_API dlora_status dlora_predictor_unknown_threshold(const dlora_predictor *predictor, float quantile,
+                                                         float *threshold);
 DLORA_API dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path);
-DLORA_API dlora_status dlora_predictor_load(dlora_predictor **out, const char *path, const dlora_predictor_options *options);
+DLORA_API dlora_status dlora_predictor_load(dlora_predictor **out, const char *path,
+                                            const dlora_predictor_options *options);
 
-/* ---- 7  dlora_pass: forward and backward of a model with a bank ------------------------------------------------------ */
+/* ---- 7  dlora_pass: forward and backward of a model with a bank -------------------------------------------------- */
 
 enum { DLORA_INPUT_ATTENTION = 0, DLORA_INPUT_OUTPUT = 1, DLORA_INPUT_FC1 = 2, DLORA_INPUT_FC2 = 3 };
 typedef struct dlora_pass_options {
@@ -454,34 +472,36 @@ typedef struct dlora_pass_options {
   int32_t training; /**< not 0: keep what dlora_pass_backward needs */
   int32_t reserved; /**< 0 */
 } dlora_pass_options;
-#define DLORA_PASS_OPTIONS_INIT {sizeof(dlora_pass_options), NULL, 16, 0, 0, 0}
+#define DLORA_PASS_OPTIONS_INIT \
+  { sizeof(dlora_pass_options), NULL, 16, 0, 0, 0 }
 
 DLORA_API dlora_status dlora_pass_options_init(dlora_pass_options *options, size_t size);
-/** A workspace to run `model` with the adapters of `bank` (NULL: none). Both must outlive the pass. Every site of the bank
- *  must name a block and projection of the model, with its widths. Nothing is allocated by later calls, except when a task
- *  of the bank has ended in between. */
+/** A workspace to run `model` with the adapters of `bank` (NULL: none). Both must outlive the pass. Every site of the
+ * bank must name a block and projection of the model, with its widths. Nothing is allocated by later calls, except when
+ * a task of the bank has ended in between. */
 DLORA_API dlora_status dlora_pass_create(dlora_pass **out, const dlora_model *model, const dlora_bank *bank,
                                          const dlora_pass_options *options);
 DLORA_API void dlora_pass_destroy(dlora_pass *pass);
 /** Bytes of the planned workspace. */
 DLORA_API size_t dlora_pass_workspace_size(const dlora_pass *pass);
-/** Class-token features after the final norm: features [count, embed_dim] (may be NULL in training). terms and relevance
- *  [count, num_tasks] as in dlora_bank_forward. Blocks below the first site never see an adapter. */
-DLORA_API dlora_status dlora_pass_forward(dlora_pass *pass, const dlora_images *images, int32_t terms, const float *relevance,
-                                          float *features);
-/** Back from d loss / d features [count, embed_dim] of the last forward call (made with training on and relevance NULL),
- *  adding to the gradients of `bank`, which must be the pass's own. No gradient is formed below the first site. */
+/** Class-token features after the final norm: features [count, embed_dim] (may be NULL in training). terms and
+ * relevance [count, num_tasks] as in dlora_bank_forward. Blocks below the first site never see an adapter. */
+DLORA_API dlora_status dlora_pass_forward(dlora_pass *pass, const dlora_images *images, int32_t terms,
+                                          const float *relevance, float *features);
+/** Back from d loss / d features [count, embed_dim] of the last forward call (made with training on and relevance
+ * NULL), adding to the gradients of `bank`, which must be the pass's own. No gradient is formed below the first site.
+ */
 DLORA_API dlora_status dlora_pass_backward(dlora_pass *pass, dlora_bank *bank, const float *feature_gradients);
-/** Copies the input that a group of sites read in the last forward call of a training pass: values [*rows, *dim], image after
- *  image (NULL: only the size is wanted). In the last block only the class token reaches the inputs other than the attention
- *  input. block: the lowest adapted one or one above it; input: DLORA_INPUT_.... */
-DLORA_API dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block, int32_t input, float *values, size_t *rows,
-                                            size_t *dim);
-/** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image, [count, 2 *
- *  embed_dim]. It never changes with learning. METHOD.md 6 (gate) and 7 (several layers). */
+/** Copies the input that a group of sites read in the last forward call of a training pass: values [*rows, *dim], image
+ * after image (NULL: only the size is wanted). In the last block only the class token reaches the inputs other than the
+ * attention input. block: the lowest adapted one or one above it; input: DLORA_INPUT_.... */
+DLORA_API dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block, int32_t input, float *values,
+                                            size_t *rows, size_t *dim);
+/** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image,
+ * [count, 2 * embed_dim]. It never changes with learning. METHOD.md 6 (gate) and 7 (several layers). */
 DLORA_API dlora_status dlora_pass_get_early_features(const dlora_pass *pass, float *features);
 
-/* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------------- */
+/* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------- */
 
 enum { DLORA_BASIS_OWN = 0, DLORA_BASIS_OLD = 1, DLORA_BASIS_FREE = 2 };
 enum {
@@ -497,8 +517,8 @@ enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1 };
 enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
 
-/** Everything that an ablation may want to change. [structure] members are fixed when the learner is created and kept in its
- *  checkpoint; the others may differ from task to task (dlora_learner_configure). */
+/** Everything that an ablation may want to change. [structure] members are fixed when the learner is created and kept
+ * in its checkpoint; the others may differ from task to task (dlora_learner_configure). */
 typedef struct dlora_learner_options {
   size_t struct_size;
   const dlora_allocator *allocator;
@@ -506,74 +526,78 @@ typedef struct dlora_learner_options {
   void *progress_user;
   dlora_log_fn log;
   void *log_user;
-  uint64_t seed;               /**< of everything random; [structure] for the random projection */
-  size_t threads;              /**< 0: all processors */
-  size_t micro_batch;          /**< images a thread runs at once; 0: chosen from the geometry */
-  size_t rank_orthogonal;      /**< 0: no orthogonal branch. Both ranks 0: instant mode, nothing is trained */
-  size_t rank_residual;        /**< 0: no residual branch */
-  size_t epochs;               /**< 0: adapters stay 0, statistics are learnt */
+  uint64_t seed;          /**< of everything random; [structure] for the random projection */
+  size_t threads;         /**< 0: all processors */
+  size_t micro_batch;     /**< images a thread runs at once; 0: chosen from the geometry */
+  size_t rank_orthogonal; /**< 0: no orthogonal branch. Both ranks 0: instant mode, nothing is trained */
+  size_t rank_residual;   /**< 0: no residual branch */
+  size_t epochs;          /**< 0: adapters stay 0, statistics are learnt */
   size_t batch_size;
-  size_t max_observed_images;  /**< images whose tokens enter the memory; 0: all of the task */
-  size_t random_features;      /**< [structure] width of the random projection readout */
-  int32_t sites;               /**< [structure] DLORA_SITE_... or-ed */
-  int32_t first_block;         /**< [structure] first adapted block; -1: depth / 2; 0: all blocks (the paper) */
-  int32_t num_blocks;          /**< [structure] adapted blocks from there; 0: up to the last */
-  int32_t layers;              /**< [structure] DLORA_LAYERS_...: features the statistics are kept on */
-  int32_t readout;             /**< [structure] DLORA_READOUT_... */
-  int32_t frozen_baseline;     /**< [structure] not 0: keep statistics of the untouched backbone too, to compare with */
-  int32_t residual_basis;      /**< DLORA_BASIS_... */
-  int32_t relevance;           /**< DLORA_RELEVANCE_... */
-  int32_t objective;           /**< DLORA_OBJECTIVE_...: cross-entropy over all classes so far, or over the task's */
-  int32_t within;              /**< DLORA_WITHIN_...: where p(class | task) comes from when residual adapters are used */
-  int32_t train_head;          /**< not 0: the new classes' rows are trained with the adapters */
-  int32_t drift_compensation;  /**< not 0: old statistics follow the features */
-  int32_t train_orthogonal_a;  /**< not 0: A' is trained, its update projected */
-  int32_t observed_tokens;     /**< DLORA_TOKENS_... */
-  int32_t optimizer;           /**< DLORA_OPTIMIZER_... */
-  int32_t schedule;            /**< DLORA_SCHEDULE_... */
-  int32_t flip;                /**< not 0: random horizontal flips */
-  int32_t crop_padding;        /**< > 0: random shifts by up to this many pixels of the model's image size */
-  int32_t use_prior;           /**< [structure] not 0: class frequencies count in the posterior */
-  float energy_threshold;      /**< of equation (2), in (0, 1] */
+  size_t max_observed_images; /**< images whose tokens enter the memory; 0: all of the task */
+  size_t random_features;     /**< [structure] width of the random projection readout */
+  int32_t sites;              /**< [structure] DLORA_SITE_... or-ed */
+  int32_t first_block;        /**< [structure] first adapted block; -1: depth / 2; 0: all blocks (the paper) */
+  int32_t num_blocks;         /**< [structure] adapted blocks from there; 0: up to the last */
+  int32_t layers;             /**< [structure] DLORA_LAYERS_...: features the statistics are kept on */
+  int32_t readout;            /**< [structure] DLORA_READOUT_... */
+  int32_t frozen_baseline;    /**< [structure] not 0: keep statistics of the untouched backbone too, to compare with */
+  int32_t residual_basis;     /**< DLORA_BASIS_... */
+  int32_t relevance;          /**< DLORA_RELEVANCE_... */
+  int32_t objective;          /**< DLORA_OBJECTIVE_...: cross-entropy over all classes so far, or over the task's */
+  int32_t within;             /**< DLORA_WITHIN_...: where p(class | task) comes from when residual adapters are used */
+  int32_t train_head;         /**< not 0: the new classes' rows are trained with the adapters */
+  int32_t drift_compensation; /**< not 0: old statistics follow the features */
+  int32_t train_orthogonal_a; /**< not 0: A' is trained, its update projected */
+  int32_t observed_tokens;    /**< DLORA_TOKENS_... */
+  int32_t optimizer;          /**< DLORA_OPTIMIZER_... */
+  int32_t schedule;           /**< DLORA_SCHEDULE_... */
+  int32_t flip;               /**< not 0: random horizontal flips */
+  int32_t crop_padding;       /**< > 0: random shifts by up to this many pixels of the model's image size */
+  int32_t use_prior;          /**< [structure] not 0: class frequencies count in the posterior */
+  float energy_threshold;     /**< of equation (2), in (0, 1] */
   float learning_rate;
   float beta1;
   float beta2;
   float epsilon;
   float momentum;
   float weight_decay;
-  float shrinkage;             /**< [structure] of the readout's covariance */
-  float temperature;           /**< until fitted on held-out features */
-  float held_out;              /**< share of each task's images kept from training and statistics to fit T; 0: none */
-  float ridge;                 /**< [structure] of the random projection */
-  float unknown_quantile;      /**< share of known images that dlora_prediction.unknown accepts */
-  float reserved;              /**< 0 */
+  float shrinkage;        /**< [structure] of the readout's covariance */
+  float temperature;      /**< until fitted on held-out features */
+  float held_out;         /**< share of each task's images kept from training and statistics to fit T; 0: none */
+  float ridge;            /**< [structure] of the random projection */
+  float unknown_quantile; /**< share of known images that dlora_prediction.unknown accepts */
+  float reserved;         /**< 0 */
 } dlora_learner_options;
 
 /** The defaults, chosen by measurement (docs/METHOD.md). */
 #define DLORA_LEARNER_OPTIONS_INIT \
-  {sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 32, 0, 2000, \
-   DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
-   DLORA_RELEVANCE_GATE, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_HEAD, 1, 1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, \
-   DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.1f, 2.0f, 0.05f, 0.01f, 0.95f, 0.0f}
+  { \
+    sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 32, 0, 2000, \
+        DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
+        DLORA_RELEVANCE_GATE, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_HEAD, 1, 1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, \
+        DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.1f, 2.0f, 0.05f, 0.01f, \
+        0.95f, 0.0f \
+  }
 
 /** What learning one task came to. */
 typedef struct dlora_task_report {
   size_t struct_size;
-  size_t task;              /**< its index */
-  size_t num_classes;       /**< of the task */
+  size_t task;        /**< its index */
+  size_t num_classes; /**< of the task */
   size_t num_images;
   size_t num_steps;
-  double first_loss;        /**< mean over the first steps, at most 10; NaN without steps */
-  double last_loss;         /**< mean over the last steps, at most 10 */
-  double seconds_observe;   /**< passes before training */
+  double first_loss;      /**< mean over the first steps, at most 10; NaN without steps */
+  double last_loss;       /**< mean over the last steps, at most 10 */
+  double seconds_observe; /**< passes before training */
   double seconds_train;
   double seconds_statistics; /**< passes after training and closed forms */
-  size_t memory_min;        /**< directions in use, smallest over adapted inputs */
+  size_t memory_min;         /**< directions in use, smallest over adapted inputs */
   size_t memory_max;
   size_t rank_orthogonal_min; /**< rank the orthogonal branch found room for, smallest over sites */
   size_t rank_orthogonal_max;
 } dlora_task_report;
-#define DLORA_TASK_REPORT_INIT {sizeof(dlora_task_report), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0}
+#define DLORA_TASK_REPORT_INIT \
+  { sizeof(dlora_task_report), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0 }
 
 /** What an evaluation found. Accuracies in [0, 1]; NaN where undefined. */
 typedef struct dlora_evaluation {
@@ -590,41 +614,43 @@ typedef struct dlora_evaluation {
   double forgetting;          /**< mean over earlier tasks of best minus present accuracy */
   double backward_transfer;   /**< mean over earlier tasks of present accuracy minus that when learnt */
 } dlora_evaluation;
-#define DLORA_EVALUATION_INIT {sizeof(dlora_evaluation), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0}
+#define DLORA_EVALUATION_INIT \
+  { sizeof(dlora_evaluation), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 }
 
 /** Sets the defaults. */
 DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size);
-/** Sets the paper's reading: all blocks, `own` bases, relevance by energy, objective `task`, heads within the task, final
- *  features, no drift compensation. */
+/** Sets the paper's reading: all blocks, `own` bases, relevance by energy, objective `task`, heads within the task,
+ * final features, no drift compensation. */
 DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
 /** A learner with no task. The model is borrowed, may be shared, and must outlive it. */
 DLORA_API dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
                                             const dlora_learner_options *options);
 DLORA_API void dlora_learner_destroy(dlora_learner *learner);
-/** Changes the options of later tasks and predictions. Error: MISMATCH if a [structure] member differs, STATE inside a task. */
+/** Changes the options of later tasks and predictions. Error: MISMATCH if a [structure] member differs, STATE inside a
+ * task. */
 DLORA_API dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options);
 /** The options in force; options->struct_size must be set. */
 DLORA_API dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learner_options *options);
 
 /** Learns one task from images in memory. labels: [images->count]. report may be NULL. On an error, or when a callback
  *  cancels, the learner is as it was before. Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY. */
-DLORA_API dlora_status dlora_learner_learn_task(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
-                                                dlora_task_report *report);
+DLORA_API dlora_status dlora_learner_learn_task(dlora_learner *learner, const dlora_images *images,
+                                                const int64_t *labels, dlora_task_report *report);
 /** The same from a source, which is read once before, once per epoch during, and once after training. */
 DLORA_API dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_image_source *source,
                                                   dlora_task_report *report);
 
-/* The same in your own loop: begin, observe every image, step as often as you like, observe every image again, end. Without
- * a step the second round of observations is left out. */
+/* The same in your own loop: begin, observe every image, step as often as you like, observe every image again, end.
+ * Without a step the second round of observations is left out. */
 
 /** Opens a task. planned_steps: for the cosine schedule; 0: constant learning rate. Error: STATE if one is open. */
 DLORA_API dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps);
-/** Shows images of the task with their labels [count]; before the first step and again after the last one. A refused batch
- *  (ARGUMENT, NOT_FINITE) changes nothing; any other failure cancels the task. */
+/** Shows images of the task with their labels [count]; before the first step and again after the last one. A refused
+ * batch (ARGUMENT, NOT_FINITE) changes nothing; any other failure cancels the task. */
 DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels);
-/** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch. Errors:
- *  STATE, ARGUMENT; NOT_FINITE if an input is, and then the batch is refused and the task goes on, or if the loss becomes so,
- *  and then the task is cancelled: the learner is as it was before it. */
+/** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch.
+ * Errors: STATE, ARGUMENT; NOT_FINITE if an input is, and then the batch is refused and the task goes on, or if the
+ * loss becomes so, and then the task is cancelled: the learner is as it was before it. */
 DLORA_API dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                           float *loss);
 /** Closes the task: directions committed, adapters merged or kept, statistics taken over. report may be NULL. */
@@ -641,30 +667,31 @@ DLORA_API dlora_status dlora_learner_set_class_name(dlora_learner *learner, int6
 /** The name, or NULL if none was set. Borrowed. */
 DLORA_API const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id);
 
-/** Class, task and confidence of each image (METHOD.md 8). predictions: [count]; class_log_probs: [count, num_classes] or
- *  NULL. Errors: STATE before the first task or where relevance is `given`. */
+/** Class, task and confidence of each image (METHOD.md 8). predictions: [count]; class_log_probs: [count, num_classes]
+ * or NULL. Errors: STATE before the first task or where relevance is `given`. */
 DLORA_API dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
                                              dlora_prediction *predictions, float *class_log_probs);
 /** The same with the task of each image given: tasks [count] (task-incremental use). */
 DLORA_API dlora_status dlora_learner_predict_given(const dlora_learner *learner, const dlora_images *images,
                                                    const int64_t *tasks, dlora_prediction *predictions,
                                                    float *class_log_probs);
-/** Adapted class-token features [count, embed_dim]. tasks: [count] the residual adapters to use, -1 for none; NULL: none. */
-DLORA_API dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
-                                           float *features);
-/** Evaluates on test images of any classes (those not learnt yet are skipped) and records the accuracy on each task as row
- *  num_tasks - 1 of the accuracy matrix. An image belongs to the task in source->tasks, or else to the last task that has its
- *  class. */
+/** Adapted class-token features [count, embed_dim]. tasks: [count] the residual adapters to use, -1 for none; NULL:
+ * none. */
+DLORA_API dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images,
+                                           const int64_t *tasks, float *features);
+/** Evaluates on test images of any classes (those not learnt yet are skipped) and records the accuracy on each task as
+ * row num_tasks - 1 of the accuracy matrix. An image belongs to the task in source->tasks, or else to the last task
+ * that has its class. */
 DLORA_API dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_source *source,
                                               dlora_evaluation *evaluation);
 /** matrix: [num_tasks, num_tasks], row i the accuracies after task i; NaN where nothing was evaluated. */
 DLORA_API dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *learner, double *matrix);
 
-/** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. Error: STATE
- *  inside a task, IO. */
+/** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. Error:
+ * STATE inside a task, IO. */
 DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const char *path);
-/** Reads it back on the same backbone. options (NULL: as saved) may change what is not [structure]; threads, callbacks and
- *  allocator are never saved. Errors: MISMATCH (both fingerprints are named), FORMAT, IO. */
+/** Reads it back on the same backbone. options (NULL: as saved) may change what is not [structure]; threads, callbacks
+ * and allocator are never saved. Errors: MISMATCH (both fingerprints are named), FORMAT, IO. */
 DLORA_API dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, const char *path,
                                           const dlora_learner_options *options);
 
@@ -685,9 +712,10 @@ typedef struct dlora_tensor_info {
   size_t num_dims;
   size_t num_bytes;
 } dlora_tensor_info;
-/** Calls visit for every metadata entry and tensor of a safetensors file, after checking all of it. A non-zero return stops
- *  with DLORA_ERR_CANCELLED. */
-DLORA_API dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor_info *info, void *user), void *user);
+/** Calls visit for every metadata entry and tensor of a safetensors file, after checking all of it. A non-zero return
+ * stops with DLORA_ERR_CANCELLED. */
+DLORA_API dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor_info *info, void *user),
+                                     void *user);
 
 #ifdef __cplusplus
 }

@@ -46,15 +46,13 @@ void dli_parallel_for(size_t threads, size_t count, void (*run)(size_t begin, si
   for (size_t index = 0; index < threads; index++) run_share(threads, count, index, run, user);
 }
 
-#ifdef _OPENMP
-/* 0: sequential, 1: own threads, 2: OpenMP. Weak, because only OpenBLAS has it. */
+#if defined(_OPENMP) && defined(DLI_BLAS_OpenBLAS)
+/* 0: sequential, 1: own threads, 2: OpenMP. Weak: another BLAS may be put in OpenBLAS's place at run time. */
 extern int openblas_get_parallel(void) __attribute__((weak));
-#endif
 
-bool dli_blas_runs_inside_threads(void) {
-#ifdef _OPENMP
-  return !openblas_get_parallel || openblas_get_parallel() != 1;
+bool dli_blas_runs_inside_threads(void) { return !openblas_get_parallel || openblas_get_parallel() != 1; }
+#elif defined(_OPENMP)
+bool dli_blas_runs_inside_threads(void) { return true; }
 #else
-  return false;
+bool dli_blas_runs_inside_threads(void) { return false; }
 #endif
-}

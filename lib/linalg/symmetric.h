@@ -4,20 +4,23 @@
 
 #include "duallora/duallora.h"
 
-/* The k leading eigenpairs of s [n, n] (destroyed), by decreasing eigenvalue: values [k], vectors [k, n] as orthonormal rows.
- * Errors: NO_MEMORY, NUMERIC. */
-dlora_status dli_eigen_top(const dlora_allocator *allocator, size_t n, double *s, size_t k, double *values, double *vectors);
+/* The k leading eigenpairs of s [n, n] (destroyed), by decreasing eigenvalue: values [k], vectors [k, n] as orthonormal
+ * rows. Errors: NO_MEMORY, NUMERIC. */
+dlora_status dli_eigen_top(const dlora_allocator *allocator, size_t n, double *s, size_t k, double *values,
+                           double *vectors);
 
-/* Cholesky factor of s [n, n] in place: lower triangle L with s = L L^T (row-major), strict upper triangle zeroed. Error:
- * NUMERIC if s is not positive definite. */
+/* Cholesky factor of s [n, n] in place: lower triangle L with s = L L^T (row-major), strict upper triangle zeroed.
+ * Error: NUMERIC if s is not positive definite. */
 dlora_status dli_cholesky(size_t n, double *s);
 /* Solves L L^T x = b for rows: b [rows, n] is replaced by the solutions, row by row. */
 void dli_cholesky_solve(size_t n, const double *l, double *b, size_t rows);
 /* Solves L y = b for rows, in place: |y|^2 is the Mahalanobis distance of b. */
 void dli_cholesky_forward(size_t n, const double *l, double *b, size_t rows);
 
-/* Makes the rows of v [k, n] orthonormal to the rows of basis [m, n] and to each other: two passes of modified Gram-Schmidt
- * ("twice is enough", Giraud et al. 2005). Rows that vanish (norm below 1e-8 of their own) are dropped; returns how many stay. */
+/* Makes the rows of v [k, n] orthonormal to the rows of basis [m, n] and to each other: two passes of modified
+ * Gram-Schmidt
+ * ("twice is enough", Giraud et al. 2005). Rows that vanish (norm below 1e-8 of their own) are dropped; returns how
+ * many stay. */
 size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, size_t n);
 
 #endif

@@ -159,7 +159,8 @@ static dlora_status load(struct loader *l, const char *name, size_t num_dims, co
     const float *values = tensor->data;
     const size_t bad = dli_first_not_finite(values, tensor->count);
     if (bad < tensor->count) {
-      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s: value %zu is not finite", dli_tensors_label(l->tensors), name, bad);
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s: value %zu is not finite", dli_tensors_label(l->tensors), name,
+                       bad);
     }
     *out = values;
     return DLORA_OK;
