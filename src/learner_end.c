@@ -1,10 +1,12 @@
 /* The end of a task: everything that may fail is done on copies, then the copies take the place of what they replace.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "src/bank.h"
 #include "src/learner.h"
 
@@ -34,41 +36,75 @@ static void release(dlora_learner *learner, struct outcome *o) {
   dli_derived_release(&o->derived, allocator);
 }
 
-/* A copy with the open task closed; old statistics follow the features first, where these moved. */
-static dlora_status commit_predictor(const dlora_learner *learner, const dlora_predictor *from, int follow_drift,
-                                     dlora_predictor **out) {
-  const struct dli_task *task = learner->task;
-  const size_t dim = learner->model->vit.dim;
-  if (!from) return DLORA_OK;
-  DLI_TRY(dlora_predictor_clone(out, from));
-  if (follow_drift && task->num_drift) {
-    DLI_TRY(dlora_predictor_compensate_drift(*out, task->drift_before, task->drift_after, task->num_drift,
-                                             learner->width - dim, dim));
+/* Jobs that do not touch each other run side by side, each with a BLAS of one thread: eigenproblems of a few hundred
+ * rows are too small to be split further. A worker's sentence is carried over to the calling thread. */
+struct jobs {
+  const dlora_learner *learner;
+  struct outcome *outcome;
+  dlora_status (*run)(const dlora_learner *learner, struct outcome *outcome, size_t job);
+  struct failure {
+    dlora_status status;
+    char sentence[512];
+  } * failures; /* [count] */
+};
+
+static void run_jobs(size_t begin, size_t end, size_t index, void *user) {
+  const struct jobs *jobs = user;
+  (void)index;
+  for (size_t job = begin; job < end; job++) {
+    struct failure *failure = &jobs->failures[job];
+    failure->status = jobs->run(jobs->learner, jobs->outcome, job);
+    if (failure->status != DLORA_OK) snprintf(failure->sentence, sizeof failure->sentence, "%s", dlora_last_error());
   }
-  return dlora_predictor_commit_task(*out);
 }
 
-static dlora_status commit_projectors(const dlora_learner *learner, struct outcome *o) {
-  const struct dli_task *task = learner->task;
-  const size_t count = 4 * learner->model->vit.depth, index = dlora_learner_num_tasks(learner);
-  DLI_TRY(DLI_NEW(&learner->allocator, o->projectors, count));
-  for (size_t i = 0; i < count; i++) {
-    if (!learner->projectors[i]) continue;
-    DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
-    dlora_projector *projector = o->projectors[i];
-    if (!dlora_projector_num_observed(projector)) { /* instant mode: the task takes an empty group */
-      float *zero;
-      DLI_TRY(DLI_NEW(&learner->allocator, zero, dlora_projector_dim(projector)));
-      const dlora_status status = dlora_projector_observe(projector, zero, 1);
-      dli_free(&learner->allocator, zero);
-      DLI_TRY(status);
-    }
-    DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
-    if (!task->energy_rows || !task->num_energy) continue;
-    DLI_TRY(dlora_projector_calibrate(
-        projector, index, task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner), task->num_energy));
+static dlora_status in_parallel(const dlora_learner *learner, struct outcome *outcome, size_t count,
+                                dlora_status (*run)(const dlora_learner *, struct outcome *, size_t)) {
+  struct jobs jobs = {learner, outcome, run, NULL};
+  dlora_status status = DLORA_OK;
+  DLI_TRY(DLI_NEW(&learner->allocator, jobs.failures, count));
+  dli_parallel_for(dli_blas_runs_inside_threads() ? learner->options.threads : 1, count, run_jobs, &jobs);
+  for (size_t i = 0; status == DLORA_OK && i < count; i++) {
+    if (jobs.failures[i].status != DLORA_OK)
+      status = dli_raise(jobs.failures[i].status, "%s", jobs.failures[i].sentence);
   }
-  return DLORA_OK;
+  dli_free(&learner->allocator, jobs.failures);
+  return status;
+}
+
+/* A copy of each predictor with the open task closed; old statistics follow the features first, where these moved. */
+static dlora_status commit_predictor(const dlora_learner *learner, struct outcome *o, size_t job) {
+  const struct dli_task *task = learner->task;
+  const size_t dim = learner->model->vit.dim;
+  const dlora_predictor *const from[] = {learner->plain, learner->routed, learner->gate, learner->frozen};
+  dlora_predictor **const to[] = {&o->plain, &o->routed, &o->gate, &o->frozen};
+  const int follows_drift = job < 2;
+  if (!from[job]) return DLORA_OK;
+  DLI_TRY(dlora_predictor_clone(to[job], from[job]));
+  if (follows_drift && task->num_drift) {
+    DLI_TRY(dlora_predictor_compensate_drift(*to[job], task->drift_before, task->drift_after, task->num_drift,
+                                             learner->width - dim, dim));
+  }
+  return dlora_predictor_commit_task(*to[job]);
+}
+
+static dlora_status commit_projector(const dlora_learner *learner, struct outcome *o, size_t job) {
+  const struct dli_task *task = learner->task;
+  const size_t first = 4 * learner->first_block, i = first + job;
+  if (!learner->projectors[i]) return DLORA_OK;
+  DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
+  dlora_projector *projector = o->projectors[i];
+  if (!dlora_projector_num_observed(projector)) { /* instant mode: the task takes an empty group */
+    float *zero;
+    DLI_TRY(DLI_NEW(&learner->allocator, zero, dlora_projector_dim(projector)));
+    const dlora_status status = dlora_projector_observe(projector, zero, 1);
+    dli_free(&learner->allocator, zero);
+    DLI_TRY(status);
+  }
+  DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
+  if (!task->energy_rows || !task->num_energy) return DLORA_OK;
+  const float *rows = task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
+  return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
 /* The task's head, its rows in the order of the components of `plain`. Without training: equation (3) itself. */
@@ -103,17 +139,15 @@ done:
 static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
-  DLI_TRY(commit_predictor(learner, learner->plain, 1, &o->plain));
-  DLI_TRY(commit_predictor(learner, learner->routed, 1, &o->routed));
-  DLI_TRY(commit_predictor(learner, learner->gate, 0, &o->gate));
-  DLI_TRY(commit_predictor(learner, learner->frozen, 0, &o->frozen));
+  DLI_TRY(in_parallel(learner, o, 4, commit_predictor));
   DLI_TRY(dli_derived_create(&o->derived, o->plain, learner->options.unknown_quantile, allocator));
   if (o->derived.num_components - learner->derived.num_components != task->num_classes) {
     return dli_raise(DLORA_ERR_STATE,
                      "dlora_learner_end_task: %zu of the task's %zu classes were observed after training",
                      o->derived.num_components - learner->derived.num_components, task->num_classes);
   }
-  DLI_TRY(commit_projectors(learner, o));
+  DLI_TRY(DLI_NEW(allocator, o->projectors, 4 * learner->model->vit.depth));
+  DLI_TRY(in_parallel(learner, o, 4 * (learner->end_block - learner->first_block), commit_projector));
   DLI_TRY(make_head(learner, o));
   DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_heads + 1));
   if (learner->num_heads) memcpy(o->heads, learner->heads, learner->num_heads * sizeof *o->heads);

@@ -39,6 +39,9 @@ static dlora_status read_options(const dlora_model_options *given, dlora_model_o
                                  dlora_allocator *allocator) {
   *out = (dlora_model_options)DLORA_MODEL_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_model_options", out, sizeof *out, given));
+  if (out->threads > 1 << 12) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: threads is %zu, expected at most 4096", out->threads);
+  }
   return dli_allocator_read(allocator, out->allocator);
 }
 

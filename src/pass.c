@@ -95,7 +95,13 @@ dlora_status dlora_pass_create(dlora_pass **out, const dlora_model *model, const
   dlora_allocator allocator;
   DLI_TRY(dli_options_read("dlora_pass_options", &known, sizeof known, options));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  if (!known.max_batch) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_pass_create: max_batch is 0");
+  if (!known.max_batch || known.max_batch > INT32_MAX / model->vit.tokens) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_pass_create: max_batch is %zu, expected 1 to %zu", known.max_batch,
+                     INT32_MAX / model->vit.tokens);
+  }
+  if (known.threads > 1 << 12) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_pass_create: threads is %zu, expected at most 4096", known.threads);
+  }
   struct dli_deployed *deployed = NULL;
   size_t first = model->vit.depth / 2;
   if (bank) {
@@ -397,6 +403,7 @@ dlora_status dlora_pass_backward(dlora_pass *pass, dlora_bank *bank, const float
   }
   if (bank != pass->bank) return dli_raise(DLORA_ERR_MISMATCH, "dlora_pass_backward: this is not the pass's own bank");
   if (!bank->open) return dli_raise(DLORA_ERR_STATE, "dlora_pass_backward: the bank has no open task");
+  DLI_TRY(dli_pass_reserve(pass)); /* pairs may have been set since the forward pass */
   dli_pass_backward(pass, feature_gradients, bank->gradients);
   return DLORA_OK;
 }

@@ -105,8 +105,8 @@ typedef struct dlora_pass dlora_pass;
 typedef struct dlora_learner dlora_learner;
 
 /** Memory for one handle. allocate(size, user) returns memory aligned as malloc's or NULL; release(pointer, user) takes
- * it back. Both must be callable from any thread that uses the handle. The struct is copied, the user pointer kept.
- * JSON headers of files are parsed with the C library's malloc. */
+ * it back. Both may be called by several threads at once, also within one call on the handle. The struct is copied, the
+ * user pointer kept. JSON headers of files are parsed with the C library's malloc. */
 typedef struct dlora_allocator {
   void *(*allocate)(size_t size, void *user);
   void (*release)(void *pointer, void *user);

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Compiles and runs the programs that stand in README.md: the first block of C with the shipped backbone, compared with the
+# output printed below it, and the block of Python where python3 with NumPy is there.
+#     tests/readme.sh LIBRARY.so COMPILER
+set -eu
+library=$1
+compiler=$2
+root=$(cd "$(dirname "$0")/.." && pwd)
+folder=$(cd "$(dirname "$library")" && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$root"
+
+block() { # the first block of a language
+  awk -v fence="\`\`\`$1" '/^```/ { if (inside) exit; if ($0 == fence) { inside = 1; next } } inside' README.md
+}
+
+block c >"$scratch/program.c"
+block text >"$scratch/expected"
+block python >"$scratch/program.py"
+for file in program.c expected program.py; do
+  [ -s "$scratch/$file" ] || { echo "README.md has no block for $file" >&2; exit 1; }
+done
+
+"$compiler" -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude "$scratch/program.c" -o "$scratch/program" \
+  -L"$folder" -lduallora -Wl,-rpath,"$folder"
+"$scratch/program" >"$scratch/output"
+# Probabilities may differ in a digit from one BLAS to another; classes and tasks may not.
+for file in expected output; do sed 's/, probability .*//' "$scratch/$file" >"$scratch/$file.classes"; done
+diff "$scratch/expected.classes" "$scratch/output.classes"
+
+if python3 -c 'import numpy' 2>/dev/null; then
+  found=$(LD_LIBRARY_PATH=$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} python3 "$scratch/program.py")
+  if [ "$found" != '[0 1 2 3]' ]; then
+    echo "the Python program printed $found, expected [0 1 2 3]" >&2
+    exit 1
+  fi
+fi
