@@ -8,6 +8,7 @@
  *   plain.* routed.* gate.* frozen.*   predictor_file.c; routed and frozen may be absent
  *   head.<task>.weight        F32 [num_classes, dim]
  *   head.<task>.bias          F32 [num_classes]
+ *   head.<task>.temperature   F32 [1]
  *   metrics.accuracy          F64 [num_tasks, num_tasks]
  *   metrics.overall           F64 [num_tasks]
  *
@@ -25,7 +26,7 @@
 #include "src/predictor.h"
 #include "src/projector.h"
 
-enum { NAME_SIZE = 96, NUM_INTEGERS = 28, NUM_FLOATS = 12 };
+enum { NAME_SIZE = 96, NUM_INTEGERS = 27, NUM_FLOATS = 12 };
 static const char format[] = "duallora.learner.1";
 
 /* ---- options ---- */
@@ -59,7 +60,6 @@ static void options_to_arrays(const dlora_learner_options *o, int64_t *integers,
       o->flip,
       o->crop_padding,
       o->use_prior,
-      0,
   };
   const float f[NUM_FLOATS] = {o->energy_threshold, o->learning_rate, o->beta1,        o->beta2,
                                o->epsilon,          o->momentum,      o->weight_decay, o->shrinkage,
@@ -133,6 +133,8 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, shape, head->weight));
     snprintf(name, sizeof name, "head.%zu.bias", t);
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 1, shape, head->bias));
+    snprintf(name, sizeof name, "head.%zu.temperature", t);
+    DLI_TRY(dli_writer_add(writer, name, DLI_F32, 1, (size_t[]){1}, &head->temperature));
   }
   const size_t tasks[] = {learner->metrics.num_tasks, learner->metrics.num_tasks};
   DLI_TRY(dli_writer_add(writer, "metrics.accuracy", DLI_F64, 2, tasks, learner->metrics.accuracy));
@@ -276,6 +278,12 @@ static dlora_status read_heads(dlora_learner *learner, const struct dli_tensors 
     snprintf(name, sizeof name, "head.%zu.bias", t);
     DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 1, shape, &tensor));
     DLI_TRY(dli_tensor_to_float(tensors, tensor, head->bias));
+    snprintf(name, sizeof name, "head.%zu.temperature", t);
+    DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 1, (size_t[]){1}, &tensor));
+    DLI_TRY(dli_tensor_to_float(tensors, tensor, &head->temperature));
+    if (!(head->temperature > 0.0f)) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is not positive", dli_tensors_label(tensors), name);
+    }
   }
   return DLORA_OK;
 }
@@ -301,7 +309,8 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   if (learner->options.frozen_baseline) {
     DLI_TRY(read_predictor(learner, tensors, "frozen", learner->width, &learner->frozen));
   }
-  DLI_TRY(dli_derived_create(&learner->derived, learner->plain, learner->options.unknown_quantile, allocator));
+  DLI_TRY(dli_derived_create(&learner->derived, learner->plain, learner->routed, learner->options.unknown_quantile,
+                             allocator));
   const dlora_bank_options bank = dli_bank_options_of(&learner->options, allocator);
   DLI_TRY(dli_bank_read(&learner->bank, tensors, "bank", &bank));
   DLI_TRY(check_bank(learner, tensors));
@@ -312,15 +321,30 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   return read_names(learner, tensors);
 }
 
+/* Reads an options array that a library of another version may have written: what it did not know yet keeps `defaults`.
+ */
+static dlora_status read_array(const struct dli_tensors *tensors, const char *name, enum dli_dtype dtype, size_t known,
+                               size_t size, void *values) {
+  const struct dli_tensor *tensor;
+  DLI_TRY(dli_tensors_require(tensors, name, dtype, 1, (size_t[]){SIZE_MAX}, &tensor));
+  if (tensor->count > known) {
+    return dli_raise(DLORA_ERR_UNSUPPORTED,
+                     "%s: tensor %s has %zu options, this library knows %zu: it was saved by a newer one",
+                     dli_tensors_label(tensors), name, tensor->count, known);
+  }
+  memcpy(values, tensor->data, tensor->count * size);
+  return DLORA_OK;
+}
+
 /* The saved options, those of the caller laid over them where they may differ. */
 static dlora_status read_options(const struct dli_tensors *tensors, const dlora_model *model,
                                  const dlora_learner_options *given, dlora_learner_options *out) {
   int64_t integers[NUM_INTEGERS];
   float floats[NUM_FLOATS];
-  const size_t num_integers = NUM_INTEGERS, num_floats = NUM_FLOATS;
-  dlora_learner_options saved;
-  DLI_TRY(dli_tensors_copy(tensors, "learner.options.integers", DLI_I64, 1, &num_integers, integers));
-  DLI_TRY(dli_tensors_copy(tensors, "learner.options.floats", DLI_F32, 1, &num_floats, floats));
+  dlora_learner_options saved = DLORA_LEARNER_OPTIONS_INIT;
+  options_to_arrays(&saved, integers, floats);
+  DLI_TRY(read_array(tensors, "learner.options.integers", DLI_I64, NUM_INTEGERS, sizeof *integers, integers));
+  DLI_TRY(read_array(tensors, "learner.options.floats", DLI_F32, NUM_FLOATS, sizeof *floats, floats));
   options_from_arrays(integers, floats, &saved);
   dlora_status status = dli_learner_options_check(&saved, model);
   if (status != DLORA_OK) {

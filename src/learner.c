@@ -160,8 +160,8 @@ void dli_derived_release(struct dli_derived *derived, const dlora_allocator *all
   *derived = (struct dli_derived){0};
 }
 
-dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, float unknown_quantile,
-                                const dlora_allocator *allocator) {
+dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, const dlora_predictor *routed,
+                                float unknown_quantile, const dlora_allocator *allocator) {
   struct dli_derived d = {.num_components = dlora_predictor_num_components(plain),
                           .num_classes = dlora_predictor_num_classes(plain)};
   dlora_status status = DLORA_OK;
@@ -176,11 +176,15 @@ dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *
   for (size_t i = 0; i < d.num_components; i++) {
     while (d.classes[d.component_columns[i]] != d.component_classes[i]) d.component_columns[i]++;
   }
-  d.unknown_threshold = INFINITY;
-  const dlora_status found = dlora_predictor_unknown_threshold(plain, unknown_quantile, &d.unknown_threshold);
-  if (found != DLORA_OK && found != DLORA_ERR_STATE) {
-    status = found;
-    goto done;
+  const dlora_predictor *const sources[] = {plain, routed};
+  for (size_t i = 0; i < 2; i++) {
+    d.thresholds[i] = INFINITY;
+    if (!sources[i]) continue;
+    const dlora_status found = dlora_predictor_unknown_threshold(sources[i], unknown_quantile, &d.thresholds[i]);
+    if (found != DLORA_OK && found != DLORA_ERR_STATE) {
+      status = found;
+      goto done;
+    }
   }
   *out = d;
   return DLORA_OK;
@@ -203,7 +207,7 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_configure: %s cannot change after creation", different);
   }
   struct dli_derived derived;
-  DLI_TRY(dli_derived_create(&derived, learner->plain, known.unknown_quantile, &learner->allocator));
+  DLI_TRY(dli_derived_create(&derived, learner->plain, learner->routed, known.unknown_quantile, &learner->allocator));
   dli_derived_release(&learner->derived, &learner->allocator);
   learner->derived = derived;
   known.allocator = NULL;

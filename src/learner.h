@@ -11,8 +11,9 @@
 /* The trained classifier rows of one task, on the final feature; rows in the order of the task's components. */
 struct dli_head {
   size_t num_classes;
-  float *weight; /* [num_classes, dim] */
-  float *bias;   /* [num_classes] */
+  float *weight;     /* [num_classes, dim] */
+  float *bias;       /* [num_classes] */
+  float temperature; /* of its softmax, fitted on held-out features */
 };
 
 struct dli_class_name {
@@ -23,7 +24,7 @@ struct dli_class_name {
 enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
 
 /* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
-enum { DLI_DRIFT_SAMPLE = 4096, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
+enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
 
 /* Everything about the open task; dropped as a whole when it ends or is cancelled. */
 struct dli_task {
@@ -49,7 +50,7 @@ struct dli_task {
   float *features;             /* [max_batch, dim] */
   float *combined;             /* [max_batch, width] what the predictor sees */
   float *early;                /* [max_batch, 2 * dim] */
-  float *kept;                 /* [max_batch, width] rows picked out of combined */
+  float *kept;                 /* [max_batch, max(width, 2 * dim)] rows picked out of combined or early */
   int64_t *kept_labels;        /* [max_batch] */
   char *held_out;              /* [max_batch] */
   float *d_features;           /* [max_batch, dim] */
@@ -59,7 +60,10 @@ struct dli_task {
 
   size_t num_drift, seen_drift, max_drift;
   float *drift_before, *drift_after; /* [max_drift, dim] */
-  float *gather;                     /* [max_batch, widest input] class tokens of one input */
+  size_t num_held, seen_held;
+  float *held_features; /* [DLI_HEAD_SAMPLE, dim] final features of held-out images, to fit the head's temperature */
+  int64_t *held_labels; /* [DLI_HEAD_SAMPLE] */
+  float *gather;        /* [max_batch, widest input] class tokens of one input */
   size_t num_energy, seen_energy;
   float *energy_rows; /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; relevance by energy only */
 };
@@ -71,7 +75,7 @@ struct dli_derived {
   int64_t *component_classes; /* [num_components] */
   size_t *component_columns;  /* [num_components] index into classes */
   int64_t *classes;           /* [num_classes] */
-  float unknown_threshold;    /* infinity without held-out features */
+  float thresholds[2];        /* of the unknown score by `plain` and by `routed`; infinity without held-out features */
 };
 
 struct dlora_learner {
@@ -109,8 +113,8 @@ dlora_predictor_options dli_predictor_options_of(const dlora_learner_options *op
 /* learner.c */
 dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
                              const dlora_allocator *allocator);
-dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, float unknown_quantile,
-                                const dlora_allocator *allocator);
+dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, const dlora_predictor *routed,
+                                float unknown_quantile, const dlora_allocator *allocator);
 void dli_derived_release(struct dli_derived *derived, const dlora_allocator *allocator);
 void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...);
 int dli_learner_has_residuals(const dlora_learner *learner);

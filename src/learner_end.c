@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
+#include "linalg/matrix.h"
 #include "src/bank.h"
 #include "src/learner.h"
 
@@ -107,6 +108,67 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
+/* Mean negative log-likelihood of the held-out features under the head at temperature exp(log_t), with a weak normal
+ * prior on log_t around 0 (deviation 2) so that a handful of easy images does not drive it to an extreme. logits [n,
+ * own] */
+static double head_loss(const float *logits, const size_t *targets, size_t n, size_t own, double log_t) {
+  const double inverse = exp(-log_t);
+  double loss = 0.125 * log_t * log_t;
+  for (size_t i = 0; i < n; i++) {
+    const float *row = logits + i * own;
+    double top = (double)row[0], sum = 0.0;
+    for (size_t j = 1; j < own; j++) top = (double)row[j] > top ? (double)row[j] : top;
+    for (size_t j = 0; j < own; j++) sum += exp(inverse * ((double)row[j] - top));
+    loss += log(sum) - inverse * ((double)row[targets[i]] - top);
+  }
+  return loss;
+}
+
+/* The loss is smooth and, away from the extremes, has one valley in log T: a grid finds it, golden section its bottom.
+ */
+static double fit_temperature(const float *logits, const size_t *targets, size_t n, size_t own) {
+  const double low = -3.0, step = 0.25, golden = 0.61803398874989485;
+  double best = low;
+  for (size_t i = 1; i <= 30; i++) {
+    const double at = low + step * (double)i;
+    if (head_loss(logits, targets, n, own, at) < head_loss(logits, targets, n, own, best)) best = at;
+  }
+  double a = best - step, b = best + step;
+  while (b - a > 1e-4) {
+    const double c = b - golden * (b - a), d = a + golden * (b - a);
+    if (head_loss(logits, targets, n, own, c) < head_loss(logits, targets, n, own, d)) {
+      b = d;
+    } else {
+      a = c;
+    }
+  }
+  return exp(0.5 * (a + b));
+}
+
+static dlora_status calibrate_head(const dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const struct dli_task *task = learner->task;
+  const size_t dim = learner->model->vit.dim, own = task->num_classes, n = task->num_held;
+  const size_t known = learner->derived.num_components;
+  dlora_status status = DLORA_OK;
+  float *logits = NULL;
+  size_t *targets = NULL;
+  o->head.temperature = 1.0f;
+  if (!n) return DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
+  DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
+  for (size_t i = 0; i < n; i++) {
+    memcpy(logits + i * own, o->head.bias, own * sizeof *logits);
+    while (o->derived.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
+  }
+  dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
+  o->head.temperature = (float)fit_temperature(logits, targets, n, own);
+done:
+  dli_free(allocator, targets);
+  dli_free(allocator, logits);
+  return status;
+}
+
 /* The task's head, its rows in the order of the components of `plain`. Without training: equation (3) itself. */
 static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
@@ -140,7 +202,7 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
   DLI_TRY(in_parallel(learner, o, 4, commit_predictor));
-  DLI_TRY(dli_derived_create(&o->derived, o->plain, learner->options.unknown_quantile, allocator));
+  DLI_TRY(dli_derived_create(&o->derived, o->plain, o->routed, learner->options.unknown_quantile, allocator));
   if (o->derived.num_components - learner->derived.num_components != task->num_classes) {
     return dli_raise(DLORA_ERR_STATE,
                      "dlora_learner_end_task: %zu of the task's %zu classes were observed after training",
@@ -149,6 +211,7 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   DLI_TRY(DLI_NEW(allocator, o->projectors, 4 * learner->model->vit.depth));
   DLI_TRY(in_parallel(learner, o, 4 * (learner->end_block - learner->first_block), commit_projector));
   DLI_TRY(make_head(learner, o));
+  DLI_TRY(calibrate_head(learner, o));
   DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_heads + 1));
   if (learner->num_heads) memcpy(o->heads, learner->heads, learner->num_heads * sizeof *o->heads);
   o->heads[learner->num_heads] = o->head;

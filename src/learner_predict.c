@@ -93,7 +93,7 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
     }
     for (size_t i = 0; i < count; i++) {
       float *row = b->component + i * components, *logits = b->logits + i * components;
-      for (size_t c = first; heads && c < last; c++) row[c] = logits[c] + head->bias[c - first];
+      for (size_t c = first; heads && c < last; c++) row[c] = (logits[c] + head->bias[c - first]) / head->temperature;
       const double shift = log((double)b->task[i * tasks + t] + 1e-30) - log_sum(row, first, last);
       for (size_t c = first; c < last; c++) row[c] = (float)((double)row[c] + shift);
     }
@@ -121,8 +121,9 @@ static dlora_status posterior(const dlora_learner *learner, const dlora_predicto
   return dlora_predictor_posterior(predictor, b->combined, count, b->component, b->class_log, b->task, b->unknown);
 }
 
+/* threshold: of the statistics that gave the unknown scores */
 static void write_decision(const dlora_learner *learner, const struct dli_predict_buffers *b, size_t count,
-                           const struct dli_decision *out) {
+                           float threshold, const struct dli_decision *out) {
   const struct dli_derived *d = &learner->derived;
   const size_t tasks = dlora_learner_num_tasks(learner);
   for (size_t i = 0; i < count; i++) {
@@ -135,7 +136,7 @@ static void write_decision(const dlora_learner *learner, const struct dli_predic
         .class_probability = probability > 1.0f ? 1.0f : probability,
         .task_probability = task_probs[t],
         .unknown_score = b->unknown[i],
-        .unknown = b->unknown[i] > d->unknown_threshold,
+        .unknown = b->unknown[i] > threshold,
     };
   }
   if (out->class_log_probs) {
@@ -156,7 +157,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   if (relevance == DLORA_RELEVANCE_NONE) {
     dli_pass_upper(pass, &mode, b->z);
     DLI_TRY(posterior(learner, learner->plain, b, count));
-    write_decision(learner, b, count, out);
+    write_decision(learner, b, count, d->thresholds[0], out);
     return DLORA_OK;
   }
 
@@ -185,7 +186,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
   combine_within(learner, b, count);
   sum_classes(d, b->component, count, b->class_log);
-  write_decision(learner, b, count, out);
+  write_decision(learner, b, count, d->thresholds[learner->routed ? 1 : 0], out);
   return DLORA_OK;
 }
 

@@ -29,10 +29,12 @@ void dli_task_release(dlora_learner *learner) {
   struct dli_task *task = learner->task;
   const dlora_allocator *allocator = &learner->allocator;
   if (!task) return;
-  void *const arrays[] = {task->classes,  task->seen,         task->old_weight,  task->old_bias,   task->fixed_head,
-                          task->features, task->early,        task->combined,    task->kept,       task->kept_labels,
-                          task->held_out, task->logits,       task->d_features,  task->targets,    task->augment,
-                          task->gather,   task->drift_before, task->drift_after, task->energy_rows};
+  void *const arrays[] = {task->classes,      task->seen,        task->old_weight,    task->old_bias,
+                          task->fixed_head,   task->features,    task->early,         task->combined,
+                          task->kept,         task->kept_labels, task->held_out,      task->logits,
+                          task->d_features,   task->targets,     task->augment,       task->gather,
+                          task->drift_before, task->drift_after, task->held_features, task->held_labels,
+                          task->energy_rows};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   dlora_pass_destroy(task->pass);
   dli_free(allocator, task);
@@ -56,9 +58,13 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   DLI_TRY(DLI_NEW(allocator, task->features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->early, batch * 2 * dim));
   DLI_TRY(DLI_NEW(allocator, task->combined, batch * learner->width));
-  DLI_TRY(DLI_NEW(allocator, task->kept, batch * learner->width));
+  DLI_TRY(DLI_NEW(allocator, task->kept, batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
   DLI_TRY(DLI_NEW(allocator, task->kept_labels, batch));
   DLI_TRY(DLI_NEW(allocator, task->held_out, batch));
+  if (learner->options.held_out > 0.0f) {
+    DLI_TRY(DLI_NEW(allocator, task->held_features, DLI_HEAD_SAMPLE * dim));
+    DLI_TRY(DLI_NEW(allocator, task->held_labels, DLI_HEAD_SAMPLE));
+  }
   if (!trains(learner)) return DLORA_OK;
   DLI_TRY(DLI_NEW(allocator, task->d_features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->targets, batch));
@@ -203,6 +209,18 @@ static dlora_status observe_features(const struct dli_task *task, dlora_predicto
   return DLORA_OK;
 }
 
+/* Final features of held-out images, as the task's head will see them. */
+static void sample_held_out(struct dli_task *task, const float *features, const int64_t *labels, size_t count,
+                            size_t dim) {
+  for (size_t i = 0; i < count; i++) {
+    if (!task->held_out[i]) continue;
+    const size_t place = reservoir(&task->sampling, &task->num_held, &task->seen_held, DLI_HEAD_SAMPLE);
+    if (place == DLI_HEAD_SAMPLE) continue;
+    memcpy(task->held_features + place * dim, features + i * dim, dim * sizeof *features);
+    task->held_labels[place] = labels[i];
+  }
+}
+
 static void sample_drift(struct dli_task *task, const float *before, const float *after, size_t count, size_t dim) {
   for (size_t i = 0; i < count; i++) {
     const size_t place = reservoir(&task->sampling, &task->num_drift, &task->seen_drift, task->max_drift);
@@ -243,6 +261,7 @@ static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task
     }
     DLI_TRY(observe_features(task, learner->routed, task->combined, labels, count, width));
   }
+  sample_held_out(task, task->features, labels, count, dim);
   if (after) return DLORA_OK; /* the rest does not depend on training and was seen before it */
   DLI_TRY(observe_features(task, learner->gate, task->early, labels, count, 2 * dim));
   if (!learner->frozen) return DLORA_OK;
@@ -260,7 +279,7 @@ static dlora_status begin_second_round(dlora_learner *learner, struct dli_task *
     task->max_drift = room;
   }
   memset(task->seen, 0, task->num_classes * sizeof *task->seen);
-  task->num_energy = task->seen_energy = 0;
+  task->num_energy = task->seen_energy = task->num_held = task->seen_held = 0;
   task->phase = DLI_OBSERVE_AFTER;
   return DLORA_OK;
 }

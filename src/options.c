@@ -112,6 +112,7 @@ const char *dli_learner_options_difference(const dlora_learner_options *a, const
   if (!a->frozen_baseline != !b->frozen_baseline) return "frozen_baseline";
   if (!a->use_prior != !b->use_prior) return "use_prior";
   if (a->shrinkage != b->shrinkage) return "shrinkage";
+  if (a->temperature != b->temperature) return "temperature";
   if (a->readout == DLORA_READOUT_RANDOM_PROJECTION) {
     if (a->ridge != b->ridge) return "ridge";
     if (a->random_features != b->random_features) return "random_features";

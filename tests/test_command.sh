@@ -131,6 +131,9 @@ same "$(tr -d '[:space:]' <r.json | grep -o '"class_ids":\[[0-9,]*\]' | tr -cd ,
 expect 0 '' "${learn[@]}" --train data --out untested.safetensors --instant --json u.json
 same "$(value u.json last_accuracy)" null 'accuracy without test images'
 
+expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --preset paper --images-per-class 6 --out paper.safetensors
+expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --instant --layers final --out final.safetensors
+
 expect 0 '' "${learn[@]}" --train data --test data --out small.safetensors --image-size 16 --images-per-class 6
 expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint small.safetensors --test data
 

@@ -562,8 +562,8 @@ typedef struct dlora_learner_options {
   float momentum;
   float weight_decay;
   float shrinkage;        /**< [structure] of the readout's covariance */
-  float temperature;      /**< until fitted on held-out features */
-  float held_out;         /**< share of each task's images kept from training and statistics to fit T; 0: none */
+  float temperature;      /**< [structure] until fitted on held-out features */
+  float held_out;         /**< share of each task's images kept from training, and from statistics until T is fitted */
   float ridge;            /**< [structure] of the random projection */
   float unknown_quantile; /**< share of known images that dlora_prediction.unknown accepts */
   float reserved;         /**< 0 */
@@ -690,8 +690,10 @@ DLORA_API dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *le
 /** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. Error:
  * STATE inside a task, IO. */
 DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const char *path);
-/** Reads it back on the same backbone. options (NULL: as saved) may change what is not [structure]; threads, callbacks
- * and allocator are never saved. Errors: MISMATCH (both fingerprints are named), FORMAT, IO. */
+/** Reads it back on the same backbone. options NULL: as saved, but threads, callbacks and allocator, which are never
+ * saved. Otherwise options replaces all that is not [structure]; to change one member, load with NULL,
+ * dlora_learner_get_options, change, dlora_learner_configure. Errors: MISMATCH (both fingerprints are named), FORMAT,
+ * IO. */
 DLORA_API dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, const char *path,
                                           const dlora_learner_options *options);
 
