@@ -11,7 +11,7 @@
 #include "base/status.h"
 #include "src/bank.h"
 
-enum { NAME_SIZE = 160 };
+enum { NAME_SIZE = 160, MAX_ADAPTERS = 1 << 20 };
 static const char format[] = "duallora.bank.1";
 
 dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, const char *prefix) {
@@ -128,8 +128,10 @@ dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, 
   DLI_TRY(read_integers(tensors, name, 1, &num_tasks));
   snprintf(name, sizeof name, "%s.num_sites", prefix);
   DLI_TRY(read_integers(tensors, name, 1, &num_sites));
-  /* Each site needs a line of metadata, and a task that is more than a number needs tensors: the file bounds both. */
-  if (num_sites < 1 || (size_t)num_sites > dli_tensors_metadata_count(tensors) || num_tasks < 0 || num_tasks > 65536) {
+  /* Each site needs a line of metadata, so the file bounds their number; a task without adapters needs nothing in the
+   * file, so their number is bounded here. */
+  if (num_sites < 1 || (size_t)num_sites > dli_tensors_metadata_count(tensors) || num_tasks < 0 ||
+      num_tasks > MAX_ADAPTERS / num_sites) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: %s has %lld sites and %lld tasks", dli_tensors_label(tensors), prefix,
                      (long long)num_sites, (long long)num_tasks);
   }

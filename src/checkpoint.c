@@ -239,6 +239,31 @@ static dlora_status check_bank(const dlora_learner *learner, const struct dli_te
                    dlora_predictor_num_tasks(learner->plain));
 }
 
+/* Predictions lay the scores of one predictor beside the components of `plain`, so all must have the same ones. The
+ * gate tells tasks only: the order of its classes within a task is its own. */
+static dlora_status check_components(const dlora_learner *learner, const dlora_predictor *predictor, const char *name,
+                                     const struct dli_tensors *tensors) {
+  const struct dli_derived *d = &learner->derived;
+  const size_t count = dlora_predictor_num_components(predictor);
+  int64_t *tasks = NULL, *classes = NULL;
+  dlora_status status = DLORA_OK;
+  if (predictor == learner->plain || !count) return DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(&learner->allocator, tasks, count));
+  DLI_TRY_DONE(DLI_NEW(&learner->allocator, classes, count));
+  DLI_TRY_DONE(dlora_predictor_get_components(predictor, tasks, classes, NULL, NULL));
+  const int same_tasks = memcmp(tasks, d->component_tasks, count * sizeof *tasks) == 0;
+  const int same_classes =
+      predictor == learner->gate || memcmp(classes, d->component_classes, count * sizeof *classes) == 0;
+  if (!same_tasks || !same_classes) {
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: predictor %s has other tasks or classes than predictor plain",
+                       dli_tensors_label(tensors), name);
+  }
+done:
+  dli_free(&learner->allocator, classes);
+  dli_free(&learner->allocator, tasks);
+  return status;
+}
+
 static dlora_status read_predictor(const dlora_learner *learner, const struct dli_tensors *tensors, const char *name,
                                    size_t width, dlora_predictor **out) {
   const int32_t readout = strcmp(name, "gate") == 0 ? DLORA_READOUT_GAUSSIAN : learner->options.readout;
@@ -247,7 +272,7 @@ static dlora_status read_predictor(const dlora_learner *learner, const struct dl
   const dlora_predictor *reference = learner->plain ? learner->plain : *out;
   if (dlora_predictor_dim(*out) == width && dlora_predictor_num_tasks(*out) == dlora_predictor_num_tasks(reference) &&
       dlora_predictor_num_components(*out) == dlora_predictor_num_components(reference)) {
-    return DLORA_OK;
+    return check_components(learner, *out, name, tensors);
   }
   return dli_raise(DLORA_ERR_FORMAT,
                    "%s: predictor %s is %zu wide with %zu tasks and %zu components; %zu, %zu and %zu expected",
@@ -281,8 +306,9 @@ static dlora_status read_heads(dlora_learner *learner, const struct dli_tensors 
     snprintf(name, sizeof name, "head.%zu.temperature", t);
     DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 1, (size_t[]){1}, &tensor));
     DLI_TRY(dli_tensor_to_float(tensors, tensor, &head->temperature));
-    if (!(head->temperature > 0.0f)) {
-      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is not positive", dli_tensors_label(tensors), name);
+    if (!(head->temperature >= 1e-3f && head->temperature <= 1e6f)) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is not between 0.001 and 1000000", dli_tensors_label(tensors),
+                       name);
     }
   }
   return DLORA_OK;
@@ -291,17 +317,22 @@ static dlora_status read_heads(dlora_learner *learner, const struct dli_tensors 
 static dlora_status read_metrics(dlora_learner *learner, const struct dli_tensors *tensors) {
   const size_t tasks = dlora_predictor_num_tasks(learner->plain), shape[] = {tasks, tasks};
   struct dli_metrics *metrics = &learner->metrics;
+  const struct dli_tensor *accuracy, *overall;
+  DLI_TRY(dli_tensors_require(tensors, "metrics.accuracy", DLI_F64, 2, shape, &accuracy));
+  DLI_TRY(dli_tensors_require(tensors, "metrics.overall", DLI_F64, 1, shape, &overall));
   metrics->num_tasks = tasks;
   DLI_TRY(DLI_NEW(&learner->allocator, metrics->accuracy, tasks * tasks));
   DLI_TRY(DLI_NEW(&learner->allocator, metrics->overall, tasks));
-  DLI_TRY(dli_tensors_copy(tensors, "metrics.accuracy", DLI_F64, 2, shape, metrics->accuracy));
-  return dli_tensors_copy(tensors, "metrics.overall", DLI_F64, 1, shape, metrics->overall);
+  if (accuracy->num_bytes) memcpy(metrics->accuracy, accuracy->data, accuracy->num_bytes);
+  if (overall->num_bytes) memcpy(metrics->overall, overall->data, overall->num_bytes);
+  return DLORA_OK;
 }
 
 static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors *tensors) {
   const dlora_allocator *allocator = &learner->allocator;
   const size_t dim = learner->model->vit.dim;
   DLI_TRY(read_predictor(learner, tensors, "plain", learner->width, &learner->plain));
+  DLI_TRY(dli_derived_create(&learner->derived, learner->plain, NULL, learner->options.unknown_quantile, allocator));
   DLI_TRY(read_predictor(learner, tensors, "gate", 2 * dim, &learner->gate));
   if (dli_tensors_find(tensors, "routed.means")) {
     DLI_TRY(read_predictor(learner, tensors, "routed", learner->width, &learner->routed));
@@ -309,6 +340,7 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   if (learner->options.frozen_baseline) {
     DLI_TRY(read_predictor(learner, tensors, "frozen", learner->width, &learner->frozen));
   }
+  dli_derived_release(&learner->derived, allocator);
   DLI_TRY(dli_derived_create(&learner->derived, learner->plain, learner->routed, learner->options.unknown_quantile,
                              allocator));
   const dlora_bank_options bank = dli_bank_options_of(&learner->options, allocator);

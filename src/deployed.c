@@ -55,6 +55,12 @@ dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *m
       status = dli_raise(DLORA_ERR_ARGUMENT, "site %zu names projection %d, expected one DLORA_SITE_...", i, (int)p);
       goto done;
     }
+    for (size_t j = 0; j < i; j++) {
+      if (bank->sites[j].block != site->block || bank->sites[j].projection != p) continue;
+      status = dli_raise(DLORA_ERR_MISMATCH, "sites %zu and %zu are the same projection %d of block %d", j, i, (int)p,
+                         (int)site->block);
+      goto done;
+    }
     if (site->input_dim != in || site->output_dim != rows) {
       status = dli_raise(DLORA_ERR_MISMATCH, "site %zu is [%zu, %zu], the model's projection is [%zu, %zu]", i,
                          site->output_dim, site->input_dim, rows, in);

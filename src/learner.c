@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
+#include "io/json_text.h"
 #include "src/bank.h"
 
 double dli_seconds(void) {
@@ -28,10 +29,18 @@ void dli_learner_log(const dlora_learner *learner, int32_t level, const char *fo
   learner->options.log(level, line, learner->options.log_user);
 }
 
-size_t dli_learner_max_batch(const dlora_learner *learner, size_t count) {
+size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count) {
   const dlora_learner_options *o = &learner->options;
-  size_t images =
-      o->micro_batch ? o->micro_batch * o->threads : dli_pass_micro_batch(&learner->model->vit, o->threads, 0);
+  const struct dli_vit *vit = &learner->model->vit;
+  /* Where the BLAS has threads of its own, one thread of ours runs all images. */
+  const size_t threads = dli_blas_runs_inside_threads() ? o->threads : 1;
+  size_t images = o->micro_batch ? o->micro_batch * threads : dli_pass_micro_batch(vit, threads, 0);
+  if (!o->micro_batch && training) {
+    /* What a training pass keeps of an image (lib/vit/workspace.c), held to about 2 GiB over all threads. */
+    const size_t floats = vit->tokens * (10 * vit->dim + 2 * vit->mlp_dim) + vit->heads * vit->tokens * vit->tokens;
+    const size_t room = ((size_t)2 << 30) / ((vit->depth - learner->first_block) * floats * sizeof(float) + 1);
+    if (images > room) images = room > threads ? room : threads;
+  }
   if (count && images > count) images = count;
   return images;
 }
@@ -243,6 +252,10 @@ dlora_status dlora_learner_get_classes(const dlora_learner *learner, int64_t *cl
 dlora_status dlora_learner_set_class_name(dlora_learner *learner, int64_t class_id, const char *name) {
   DLI_REQUIRE(learner);
   DLI_REQUIRE(name);
+  if (!dli_is_utf8(name, strlen(name))) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_set_class_name: the name of class %lld is not UTF-8",
+                     (long long)class_id);
+  }
   char *copy = dli_strdup(&learner->allocator, name);
   if (!copy) return DLORA_ERR_NO_MEMORY;
   for (size_t i = 0; i < learner->num_names; i++) {

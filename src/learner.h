@@ -30,6 +30,7 @@ enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, 
 struct dli_task {
   int phase;
   size_t planned_steps, num_steps;
+  int made_routed;           /* learner->routed was made for this task and goes with it unless it is committed */
   size_t num_images[2];      /* observed before and after */
   size_t observed_images[2]; /* of these, in the memory's second moments */
   double seconds[3];         /* by phase */
@@ -40,7 +41,7 @@ struct dli_task {
 
   size_t num_classes, max_classes;
   int64_t *classes; /* in order of appearance */
-  size_t *seen;     /* images of each class in the present round, to set every n-th aside */
+  size_t *seen;     /* images of each class in the present round, to set some aside */
 
   size_t num_old;                 /* rows of earlier tasks in the objective */
   float *old_weight, *old_bias;   /* [num_old, dim], [num_old] */
@@ -120,15 +121,18 @@ void dli_learner_log(const dlora_learner *learner, int32_t level, const char *fo
 int dli_learner_has_residuals(const dlora_learner *learner);
 /* [early, z] or z of `count` images: out [count, width]. */
 void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out);
-size_t dli_learner_max_batch(const dlora_learner *learner, size_t count);
+/* Images of one micro-batch over all threads, at most count (0: no limit). */
+size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count);
 
 /* learner_task.c */
 void dli_task_release(dlora_learner *learner);
+/* Whether the image that comes as number `seen` (from 0) of its class, the task's class number class_index, is held
+ * out. Classes are staggered, so that the share holds over a task of many classes with few images each; the first image
+ * never is. */
+int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t seen);
 size_t dli_widest_input(const dlora_learner *learner);
 /* Index of a class in the open task, or num_classes. */
 size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
-
-size_t dli_held_out_period(const dlora_learner_options *options);
 
 /* learner_predict.c: results of one micro-batch; arrays NULL where not wanted. */
 struct dli_decision {

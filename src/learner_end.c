@@ -258,6 +258,7 @@ static void commit(dlora_learner *learner, struct outcome *o) {
     *theirs[i] = *mine[i];
     *mine[i] = predictors[i];
   }
+  learner->task->made_routed = 0;
   dlora_projector **projectors = learner->projectors;
   learner->projectors = o->projectors;
   o->projectors = projectors;

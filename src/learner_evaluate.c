@@ -112,8 +112,9 @@ static void record(dlora_learner *learner, const struct tally *tally) {
   const size_t tasks = learner->metrics.num_tasks;
   learner->metrics.overall[tasks - 1] = (double)tally->right / (double)tally->images;
   for (size_t t = 0; t < tasks; t++) {
+    if (!tally->task_images[t]) continue;
     learner->metrics.accuracy[(tasks - 1) * tasks + t] =
-        tally->task_images[t] ? (double)tally->task_images_right[t] / (double)tally->task_images[t] : (double)NAN;
+        (double)tally->task_images_right[t] / (double)tally->task_images[t];
   }
 }
 
@@ -136,9 +137,9 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   DLI_REQUIRE(learner);
   dlora_image_source known;
   DLI_TRY(dli_source_read(&known, source, __func__));
-  if (evaluation && evaluation->struct_size < sizeof(size_t)) {
-    return dli_raise(DLORA_ERR_STRUCT_SIZE, "dlora_learner_evaluate: evaluation->struct_size is %zu",
-                     evaluation->struct_size);
+  const dlora_evaluation empty = DLORA_EVALUATION_INIT;
+  if (evaluation) {
+    DLI_TRY(dli_struct_write("dlora_evaluation", evaluation, evaluation->struct_size, &empty, sizeof empty));
   }
   if (learner->task) {
     return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: a task is open; end or cancel it first");
@@ -146,7 +147,7 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   const size_t tasks = dlora_learner_num_tasks(learner);
   if (!tasks) return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learnt yet; learn a task first");
   const dlora_allocator *allocator = &learner->allocator;
-  struct evaluation e = {.learner = learner, .source = &known, .batch = dli_learner_max_batch(learner, known.count)};
+  struct evaluation e = {.learner = learner, .source = &known, .batch = dli_learner_max_batch(learner, 0, known.count)};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_reader_create(&e.reader, learner->model, &known, e.batch, allocator));
   DLI_TRY_DONE(dli_pass_create(&e.pass, learner->model, learner->deployed, learner->first_block, e.batch,

@@ -25,7 +25,7 @@ static dlora_status report(const struct loop *loop, int32_t phase, size_t done, 
 
 static dlora_status observe_all(const struct loop *loop, int32_t phase) {
   dlora_learner *learner = loop->learner;
-  const size_t count = loop->source->count, batch = dli_learner_max_batch(learner, count);
+  const size_t count = loop->source->count, batch = dli_learner_max_batch(learner, 1, count);
   const double started = dli_seconds();
   for (size_t first = 0; first < count; first += batch) {
     dlora_images images;
@@ -46,7 +46,7 @@ static dlora_status train(const struct loop *loop) {
   struct dli_random shuffle;
   double mean = 0.0;
   size_t done = 0, images_done = 0;
-  dli_random_seed(&shuffle, o->seed, 4 * dlora_learner_num_tasks(learner) + 3);
+  dli_random_seed(&shuffle, o->seed, 8 * dlora_learner_num_tasks(learner) + 3);
   for (size_t epoch = 0; epoch < o->epochs; epoch++) {
     for (size_t i = loop->num_trained; i > 1; i--) {
       const size_t j = dli_random_below(&shuffle, i), swap = loop->trained[i - 1];
@@ -75,7 +75,7 @@ static dlora_status choose_images(struct loop *loop) {
   const dlora_learner *learner = loop->learner;
   const dlora_learner_options *o = &learner->options;
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t count = loop->source->count, period = dli_held_out_period(o);
+  const size_t count = loop->source->count;
   dlora_status status = DLORA_OK;
   int64_t *classes = NULL;
   size_t *seen = NULL, num_classes = 0;
@@ -85,7 +85,7 @@ static dlora_status choose_images(struct loop *loop) {
   DLI_TRY_DONE(DLI_NEW(allocator, seen, count));
   if (o->max_observed_images) { /* so that the observed ones are a sample of all classes */
     struct dli_random random;
-    dli_random_seed(&random, o->seed, 4 * dlora_learner_num_tasks(learner) + 3);
+    dli_random_seed(&random, o->seed, 8 * dlora_learner_num_tasks(learner) + 4);
     dli_random_permutation(&random, loop->order, count);
   } else {
     for (size_t i = 0; i < count; i++) loop->order[i] = i;
@@ -95,8 +95,7 @@ static dlora_status choose_images(struct loop *loop) {
     size_t c = 0;
     while (c < num_classes && classes[c] != label) c++;
     if (c == num_classes) classes[num_classes++] = label;
-    const size_t index = seen[c]++;
-    if (!period || index % period != period - 1) loop->trained[loop->num_trained++] = loop->order[i];
+    if (!dli_is_held_out(o, c, seen[c]++)) loop->trained[loop->num_trained++] = loop->order[i];
   }
 done:
   dli_free(allocator, classes);
@@ -110,12 +109,16 @@ dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_imag
   struct loop loop = {.learner = learner};
   dlora_image_source known;
   DLI_TRY(dli_source_read(&known, source, __func__));
+  const dlora_task_report empty = DLORA_TASK_REPORT_INIT; /* a wrong struct is told now, not after the training */
+  if (task_report) {
+    DLI_TRY(dli_struct_write("dlora_task_report", task_report, task_report->struct_size, &empty, sizeof empty));
+  }
   if (learner->task) {
     return dli_raise(DLORA_ERR_STATE, "dlora_learner_learn_source: a task is open; end or cancel it first");
   }
   const dlora_learner_options *o = &learner->options;
   const size_t largest =
-      dli_learner_max_batch(learner, 0) > o->batch_size ? dli_learner_max_batch(learner, 0) : o->batch_size;
+      dli_learner_max_batch(learner, 1, 0) > o->batch_size ? dli_learner_max_batch(learner, 1, 0) : o->batch_size;
   dlora_status status = DLORA_OK;
   loop.source = &known;
   DLI_TRY_DONE(dli_reader_create(&loop.reader, learner->model, &known, largest < known.count ? largest : known.count,

@@ -116,9 +116,9 @@ static void sum_classes(const struct dli_derived *d, const float *component, siz
 }
 
 static dlora_status posterior(const dlora_learner *learner, const dlora_predictor *predictor,
-                              struct dli_predict_buffers *b, size_t count) {
+                              struct dli_predict_buffers *b, size_t count, float *class_log) {
   dli_learner_combine(learner, b->early, b->z, count, b->combined);
-  return dlora_predictor_posterior(predictor, b->combined, count, b->component, b->class_log, b->task, b->unknown);
+  return dlora_predictor_posterior(predictor, b->combined, count, b->component, class_log, b->task, b->unknown);
 }
 
 /* threshold: of the statistics that gave the unknown scores */
@@ -156,7 +156,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
 
   if (relevance == DLORA_RELEVANCE_NONE) {
     dli_pass_upper(pass, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->plain, b, count));
+    DLI_TRY(posterior(learner, learner->plain, b, count, b->class_log));
     write_decision(learner, b, count, d->thresholds[0], out);
     return DLORA_OK;
   }
@@ -166,7 +166,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
     DLI_TRY(dlora_predictor_posterior(learner->gate, b->early, count, NULL, NULL, b->task, NULL));
   } else if (relevance == DLORA_RELEVANCE_FINAL) {
     dli_pass_upper(pass, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->plain, b, count));
+    DLI_TRY(posterior(learner, learner->plain, b, count, NULL));
   } else if (relevance == DLORA_RELEVANCE_GIVEN) {
     memset(b->task, 0, count * num_tasks * sizeof *b->task);
     for (size_t i = 0; i < count; i++) b->task[i * num_tasks + (size_t)tasks[i]] = 1.0f;
@@ -182,7 +182,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. */
   const int own_task = relevance == DLORA_RELEVANCE_FINAL || relevance == DLORA_RELEVANCE_GIVEN;
   if (own_task) memcpy(b->relevance, b->task, count * num_tasks * sizeof *b->task);
-  DLI_TRY(posterior(learner, learner->routed ? learner->routed : learner->plain, b, count));
+  DLI_TRY(posterior(learner, learner->routed ? learner->routed : learner->plain, b, count, NULL));
   if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
   combine_within(learner, b, count);
   sum_classes(d, b->component, count, b->class_log);
@@ -225,7 +225,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   dlora_status status = DLORA_OK;
   dlora_pass *pass = NULL;
   struct dli_predict_buffers *buffers = NULL;
-  const size_t batch = dli_learner_max_batch(learner, images->count), classes = learner->derived.num_classes;
+  const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->derived.num_classes;
   DLI_TRY_DONE(dli_pass_create(&pass, learner->model, learner->deployed, learner->first_block, batch,
                                learner->options.threads, 0, &learner->allocator));
   DLI_TRY_DONE(dli_predict_buffers_create(&buffers, learner, batch));
@@ -271,7 +271,7 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
   dlora_status status = DLORA_OK;
   dlora_pass *pass = NULL;
   float *relevance = NULL;
-  const size_t batch = dli_learner_max_batch(learner, images->count);
+  const size_t batch = dli_learner_max_batch(learner, 0, images->count);
   DLI_TRY_DONE(dli_pass_create(&pass, learner->model, learner->deployed, learner->first_block, batch,
                                learner->options.threads, 0, &learner->allocator));
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, relevance, batch * num_tasks));

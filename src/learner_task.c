@@ -6,8 +6,11 @@
 #include "src/bank.h"
 #include "src/learner.h"
 
-size_t dli_held_out_period(const dlora_learner_options *options) {
-  return options->held_out > 0.0f ? (size_t)(1.0f / options->held_out + 0.5f) : 0;
+int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t seen) {
+  const double share = (double)options->held_out;
+  if (share < 1e-9 || !seen) return 0;
+  const size_t period = (size_t)(1.0 / share + 0.5);
+  return (seen + 7 * class_index) % period == period - 1;
 }
 
 size_t dli_task_find_class(const struct dli_task *task, int64_t class_id) {
@@ -37,6 +40,10 @@ void dli_task_release(dlora_learner *learner) {
                           task->energy_rows};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   dlora_pass_destroy(task->pass);
+  if (task->made_routed) {
+    dlora_predictor_destroy(learner->routed);
+    learner->routed = NULL;
+  }
   dli_free(allocator, task);
   learner->task = NULL;
   /* Of what is left these only fail on a NULL handle or when nothing is open. */
@@ -87,14 +94,15 @@ dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_ste
   DLI_TRY(DLI_NEW(allocator, task, 1));
   learner->task = task;
   task->planned_steps = planned_steps;
-  dli_random_seed(&task->random, learner->options.seed, 4 * index);
-  dli_random_seed(&task->sampling, learner->options.seed, 4 * index + 1);
+  dli_random_seed(&task->random, learner->options.seed, 8 * index);
+  dli_random_seed(&task->sampling, learner->options.seed, 8 * index + 1);
   DLI_TRY_DONE(dli_pass_create(&task->pass, learner->model, learner->deployed, learner->first_block,
-                               dli_learner_max_batch(learner, 0), learner->options.threads, trains(learner),
+                               dli_learner_max_batch(learner, 1, 0), learner->options.threads, trains(learner),
                                allocator));
   DLI_TRY_DONE(take_buffers(learner, task));
   if (learner->options.rank_residual && !learner->routed) {
     DLI_TRY_DONE(dlora_predictor_clone(&learner->routed, learner->plain));
+    task->made_routed = 1;
   }
   DLI_TRY_DONE(dlora_bank_begin_task(learner->bank));
 done:
@@ -235,10 +243,9 @@ static void sample_drift(struct dli_task *task, const float *before, const float
 static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task, const int64_t *labels) {
   const size_t count = task->pass->count, dim = learner->model->vit.dim, width = learner->width;
   const int after = task->phase == DLI_OBSERVE_AFTER;
-  const size_t period = dli_held_out_period(&learner->options);
   for (size_t i = 0; i < count; i++) {
-    const size_t seen = task->seen[dli_task_find_class(task, labels[i])]++;
-    task->held_out[i] = period && seen % period == period - 1;
+    const size_t index = dli_task_find_class(task, labels[i]);
+    task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->seen[index]++);
   }
   const struct dli_pass_mode frozen = {0}, old = {.terms = DLORA_TERM_MERGED};
   const struct dli_pass_mode plain = {.terms = DLORA_TERM_MERGED | (after ? DLORA_TERM_ORTHOGONAL : 0)};

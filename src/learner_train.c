@@ -61,7 +61,7 @@ static dlora_status set_directions(dlora_learner *learner) {
   struct dli_random random;
   dlora_status status = DLORA_OK;
   float *a = NULL, *r = NULL;
-  dli_random_seed(&random, o->seed, 4 * dlora_learner_num_tasks(learner) + 2);
+  dli_random_seed(&random, o->seed, 8 * dlora_learner_num_tasks(learner) + 2);
   for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
     if (!learner->projectors[i]) continue;
     const size_t dim = dlora_projector_dim(learner->projectors[i]);

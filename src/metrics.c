@@ -63,8 +63,8 @@ void dli_metrics_summary(const struct dli_metrics *metrics, dlora_evaluation *ou
 }
 
 void dli_reliability_add(struct dli_reliability *reliability, double probability, int right) {
-  size_t bin = (size_t)(probability * 15.0);
-  if (bin > 14) bin = 14;
+  /* Also what is no number goes to a bin: the last. */
+  const size_t bin = probability < 1.0 ? (size_t)(probability * 15.0) : 14;
   reliability->confidence[bin] += probability;
   reliability->right[bin] += right ? 1.0 : 0.0;
   reliability->count[bin]++;

@@ -187,7 +187,10 @@ static void load_share(size_t begin, size_t end, size_t index, void *user) {
 
 dlora_status dli_pass_load(dlora_pass *pass, const dlora_images *images, const struct dli_augment *augment,
                            const char *caller) {
-  for (size_t i = 0; i < pass->threads; i++) DLI_TRY(dli_image_plan_prepare(pass->shares[i].plan, images, caller));
+  for (size_t i = 0; i < pass->threads; i++) {
+    /* Each share plans for the image size of bytes; floats are only checked, and once is enough. */
+    if (!i || images->u8) DLI_TRY(dli_image_plan_prepare(pass->shares[i].plan, images, caller));
+  }
   pass->count = images->count;
   pass->ran = 0;
   struct load_call call = {pass, images, augment};
@@ -299,12 +302,13 @@ static void upper_share(size_t begin, size_t end, size_t index, void *user) {
 void dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, float *features) {
   pass->last = *mode;
   pass->ran = 1;
+  pass->gated = mode->relevance || mode->energy;
   struct upper_call call = {pass, features ? features : pass->features, NULL};
   dli_parallel_for(pass->threads, pass->count, upper_share, &call);
   pass->last.relevance = NULL; /* the caller's array may be gone by the backward pass, which never needs it */
 }
 
-void dli_pass_early(const dlora_pass *pass, float *features) {
+void dli_pass_early(dlora_pass *pass, float *features) {
   const struct dli_vit *vit = &pass->model->vit;
   const size_t dim = vit->dim, patches = vit->tokens - 1;
   for (size_t s = 0; s < pass->threads; s++) {
@@ -403,6 +407,10 @@ dlora_status dlora_pass_backward(dlora_pass *pass, dlora_bank *bank, const float
   }
   if (bank != pass->bank) return dli_raise(DLORA_ERR_MISMATCH, "dlora_pass_backward: this is not the pass's own bank");
   if (!bank->open) return dli_raise(DLORA_ERR_STATE, "dlora_pass_backward: the bank has no open task");
+  if (pass->gated) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_pass_backward: the forward pass had relevance; gradients need it to be NULL");
+  }
   DLI_TRY(dli_pass_reserve(pass)); /* pairs may have been set since the forward pass */
   dli_pass_backward(pass, feature_gradients, bank->gradients);
   return DLORA_OK;
@@ -432,7 +440,7 @@ dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block, int32_t 
   return DLORA_OK;
 }
 
-dlora_status dlora_pass_get_early_features(const dlora_pass *pass, float *features) {
+dlora_status dlora_pass_get_early_features(dlora_pass *pass, float *features) {
   DLI_TRY(require_run(pass, __func__));
   DLI_REQUIRE(features);
   dli_pass_early(pass, features);

@@ -66,6 +66,7 @@ struct dlora_pass {
   size_t count;              /* images of the last load */
   struct dli_pass_mode last; /* mode of the last upper pass */
   int ran;
+  int gated;       /* the last upper pass had relevance */
   float *features; /* [max_batch, dim] where the caller wants none */
 };
 
@@ -85,7 +86,7 @@ dlora_status dli_pass_load(dlora_pass *pass, const dlora_images *images, const s
 dlora_status dli_pass_reserve(dlora_pass *pass);
 /* Upper blocks of the loaded images: features [count, dim]. May be repeated in other modes. */
 void dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, float *features);
-void dli_pass_early(const dlora_pass *pass, float *features);
+void dli_pass_early(dlora_pass *pass, float *features);
 /* Adds to gradients, an array like the bank's. */
 void dli_pass_backward(dlora_pass *pass, const float *d_features, float *gradients);
 /* What share `index` holds of an adapted input after an upper pass in training. */

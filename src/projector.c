@@ -206,7 +206,7 @@ static dlora_status find_free(const dlora_projector *projector, size_t limit, do
   *found = 0;
   if (limit > dim - size) limit = dim - size;
   DLI_TRY_DONE(DLI_NEW(allocator, vectors, limit * dim));
-  if (limit > 0) {
+  if (limit > 0 && trace(projector->moment, dim) > 0.0) {
     DLI_TRY_DONE(DLI_NEW(allocator, remainder, dim * dim));
     DLI_TRY_DONE(DLI_NEW(allocator, coefficients, size * dim));
     DLI_TRY_DONE(DLI_NEW(allocator, values, limit));

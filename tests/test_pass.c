@@ -330,6 +330,10 @@ static void wrong_calls_are_refused_and_named(void **state) {
   assert_status(DLORA_ERR_STATE, dlora_pass_get_input(inference, 1, 0, values, &rows, &dim));
   dlora_pass_destroy(inference);
 
+  /* There is no backward pass through residual adapters of finished tasks. */
+  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &some, OPEN_TERMS, values, NULL));
+  assert_status(DLORA_ERR_STATE, dlora_pass_backward(s->pass, s->bank, features));
+  assert_error_names("relevance");
   assert_status(DLORA_OK, dlora_pass_forward(s->pass, &some, OPEN_TERMS, NULL, NULL));
   assert_status(DLORA_OK, dlora_bank_get_site(s->bank, 0, &site));
   assert_status(DLORA_OK, dlora_bank_create(&other, &site, 1, NULL));

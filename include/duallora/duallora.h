@@ -499,7 +499,7 @@ DLORA_API dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block
                                             size_t *rows, size_t *dim);
 /** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image,
  * [count, 2 * embed_dim]. It never changes with learning. METHOD.md 6 (gate) and 7 (several layers). */
-DLORA_API dlora_status dlora_pass_get_early_features(const dlora_pass *pass, float *features);
+DLORA_API dlora_status dlora_pass_get_early_features(dlora_pass *pass, float *features);
 
 /* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------- */
 
@@ -529,7 +529,8 @@ typedef struct dlora_learner_options {
   uint64_t seed;          /**< of everything random; [structure] for the random projection */
   size_t threads;         /**< 0: all processors */
   size_t micro_batch;     /**< images a thread runs at once; 0: chosen from the geometry */
-  size_t rank_orthogonal; /**< 0: no orthogonal branch. Both ranks 0: instant mode, nothing is trained */
+  size_t rank_orthogonal; /**< 0: no orthogonal branch. Both ranks 0: instant mode, nothing is trained, and the memory
+                             learns nothing either: such a task is not protected against later training */
   size_t rank_residual;   /**< 0: no residual branch */
   size_t epochs;          /**< 0: adapters stay 0, statistics are learnt */
   size_t batch_size;
@@ -574,9 +575,9 @@ typedef struct dlora_learner_options {
   { \
     sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 32, 0, 2000, \
         DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
-        DLORA_RELEVANCE_GATE, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_HEAD, 1, 1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, \
-        DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.1f, 2.0f, 0.05f, 0.01f, \
-        0.95f, 0.0f \
+        DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_STATISTICS, 1, 1, 0, DLORA_TOKENS_ALL, \
+        DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.1f, \
+        2.0f, 0.05f, 0.01f, 0.95f, 0.0f \
   }
 
 /** What learning one task came to. */
@@ -645,8 +646,9 @@ DLORA_API dlora_status dlora_learner_learn_source(dlora_learner *learner, const 
 
 /** Opens a task. planned_steps: for the cosine schedule; 0: constant learning rate. Error: STATE if one is open. */
 DLORA_API dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps);
-/** Shows images of the task with their labels [count]; before the first step and again after the last one. A refused
- * batch (ARGUMENT, NOT_FINITE) changes nothing; any other failure cancels the task. */
+/** Shows images of the task with their labels [count]; before the first step and again after the last one. A batch with
+ * bad arguments or pixels (ARGUMENT, NOT_FINITE) is refused and changes nothing; a failure inside cancels the task:
+ * NO_MEMORY, or NUMERIC and NOT_FINITE where training has diverged. dlora_learner_cancel_task then gives STATE. */
 DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels);
 /** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch.
  * Errors: STATE, ARGUMENT; NOT_FINITE if an input is, and then the batch is refused and the task goes on, or if the
@@ -679,9 +681,10 @@ DLORA_API dlora_status dlora_learner_predict_given(const dlora_learner *learner,
  * none. */
 DLORA_API dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images,
                                            const int64_t *tasks, float *features);
-/** Evaluates on test images of any classes (those not learnt yet are skipped) and records the accuracy on each task as
- * row num_tasks - 1 of the accuracy matrix. An image belongs to the task in source->tasks, or else to the last task
- * that has its class. */
+/** Evaluates on test images of any classes (those not learnt yet are skipped) and records the accuracy on each task
+ * that has images among them in row num_tasks - 1 of the accuracy matrix; average_accuracy takes the accuracy of the
+ * last such call as that of the stage. An image belongs to the task in source->tasks, or else to the last task that has
+ * its class. */
 DLORA_API dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_source *source,
                                               dlora_evaluation *evaluation);
 /** matrix: [num_tasks, num_tasks], row i the accuracies after task i; NaN where nothing was evaluated. */

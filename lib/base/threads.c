@@ -50,9 +50,15 @@ void dli_parallel_for(size_t threads, size_t count, void (*run)(size_t begin, si
 /* 0: sequential, 1: own threads, 2: OpenMP. Weak: another BLAS may be put in OpenBLAS's place at run time. */
 extern int openblas_get_parallel(void) __attribute__((weak));
 
-bool dli_blas_runs_inside_threads(void) { return !openblas_get_parallel || openblas_get_parallel() != 1; }
+bool dli_blas_runs_inside_threads(void) {
+  return !openblas_get_parallel || openblas_get_parallel() != 1;
+}
 #elif defined(_OPENMP)
-bool dli_blas_runs_inside_threads(void) { return true; }
+bool dli_blas_runs_inside_threads(void) {
+  return true;
+}
 #else
-bool dli_blas_runs_inside_threads(void) { return false; }
+bool dli_blas_runs_inside_threads(void) {
+  return false;
+}
 #endif

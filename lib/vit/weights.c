@@ -198,6 +198,12 @@ static dlora_status load_qkv(struct loader *l, size_t block, size_t dim, struct 
   if (l->naming->qkv) return load_linear(l, l->naming->qkv, block, 3 * dim, dim, weight, bias);
   const char *patterns[] = {l->naming->query, l->naming->key, l->naming->value};
   float *w, *b;
+  for (size_t p = 0; p < 3; p++) { /* all must be there before memory is taken for them */
+    const struct dli_tensor *tensor;
+    char name[NAME_SIZE];
+    name_of(l, name, patterns[p], block, ".weight");
+    DLI_TRY(require(l, name, 2, (size_t[]){dim, dim}, &tensor));
+  }
   DLI_TRY(keep(l, 3 * dim * dim, &w));
   DLI_TRY(keep(l, 3 * dim, &b));
   for (size_t p = 0; p < 3; p++) {
@@ -393,6 +399,11 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   DLI_TRY(load(l, name, 3, tensor->shape, &positions));
   vit->image_size = side * p;
   DLI_TRY(metadata_size(l, "image_size", &vit->image_size));
+  if (!options->image_size && vit->image_size / p > 256) {
+    return dli_raise(DLORA_ERR_UNSUPPORTED,
+                     "%s: metadata asks for image_size %zu, more than 256 patches a side; set it in the options", label,
+                     vit->image_size);
+  }
   if (options->image_size) vit->image_size = options->image_size;
   vit->grid = vit->image_size / p;
   if (!vit->grid || vit->image_size % p || vit->image_size > 16384) {

@@ -1,0 +1,99 @@
+/* What each method sets.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include "methods.h"
+
+/* One colour per family, so that a plot of all of them can be read. */
+static const method_info methods[NUM_METHODS] = {
+    [METHOD_FROZEN_FINAL] = {"frozen-final", "untouched backbone, Gaussians on the final feature", "#8a8a8a", "6 3"},
+    [METHOD_FROZEN_SEVERAL] = {"frozen-several", "untouched backbone, Gaussians on several layers", "#4d4d4d", "6 3"},
+    [METHOD_FROZEN_PROJECTION] = {"frozen-projection",
+                                  "untouched backbone, ridge regression on a random projection of the final feature",
+                                  "#b5a642", "6 3"},
+    [METHOD_SEQUENTIAL] = {"sequential", "one merged LoRA after another, no memory; final feature", "#f2a33a", ""},
+    [METHOD_SEQUENTIAL_DRIFT] = {"sequential-drift", "the same with drift compensation", "#c46a00", ""},
+    [METHOD_ORTHOGONAL_FINAL_NODRIFT] = {"orthogonal-final-nodrift",
+                                         "orthogonal branch; final feature, no drift compensation", "#9ecae1", "2 3"},
+    [METHOD_ORTHOGONAL_FINAL] = {"orthogonal-final", "orthogonal branch; final feature, drift compensation", "#4292c6",
+                                 "2 3"},
+    [METHOD_ORTHOGONAL_NODRIFT] = {"orthogonal-nodrift", "orthogonal branch; several layers, no drift compensation",
+                                   "#6baed6", ""},
+    [METHOD_ORTHOGONAL] = {"orthogonal", "orthogonal branch; several layers, drift compensation", "#08519c", ""},
+    [METHOD_RESIDUAL] = {"residual", "residual branch alone", "#31a354", ""},
+    [METHOD_PAPER] = {"paper", "both branches as the paper reads", "#8856a7", ""},
+    [METHOD_DUAL] = {"dual", "both branches, the library's defaults", "#d7191c", ""},
+    [METHOD_DUAL_TWO_PASS] = {"dual-two-pass", "the same, task from a first pass over final features", "#fb6a8a",
+                              "8 3"},
+    [METHOD_DUAL_GIVEN] = {"dual-given", "the same, told the task of every image", "#67000d", "2 3"},
+    [METHOD_JOINT] = {"joint", "all classes as one task with the defaults: the upper bound", "#000000", "10 4"},
+};
+
+const method_info *method_get(method_kind kind) {
+  return &methods[kind];
+}
+
+static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlora_learner_options *options) {
+  options->layers = paper->layers;
+  options->residual_basis = paper->residual_basis;
+  options->relevance = paper->relevance;
+  options->objective = paper->objective;
+  options->within = paper->within;
+  options->drift_compensation = paper->drift_compensation;
+  if (paper_blocks) {
+    options->first_block = paper->first_block;
+    options->num_blocks = paper->num_blocks;
+  }
+}
+
+bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *options) {
+  dlora_learner_options paper = DLORA_LEARNER_OPTIONS_INIT;
+  switch (kind) {
+    case METHOD_FROZEN_FINAL:
+    case METHOD_FROZEN_SEVERAL:
+    case METHOD_FROZEN_PROJECTION:
+      options->rank_orthogonal = options->rank_residual = 0;
+      options->layers = kind == METHOD_FROZEN_SEVERAL ? DLORA_LAYERS_SEVERAL : DLORA_LAYERS_FINAL;
+      if (kind == METHOD_FROZEN_PROJECTION) options->readout = DLORA_READOUT_RANDOM_PROJECTION;
+      break;
+    case METHOD_SEQUENTIAL:
+    case METHOD_SEQUENTIAL_DRIFT:
+      /* The learner always has a memory; at this threshold it keeps the one strongest direction of the first task in
+       * each adapted block and nothing of later ones. All other directions are free for every task, both factors are
+       * trained and the product is merged: LoRA after LoRA on one set of weights, but for that direction. */
+      options->rank_residual = 0;
+      options->energy_threshold = 1e-6f;
+      options->train_orthogonal_a = 1;
+      options->layers = DLORA_LAYERS_FINAL;
+      options->drift_compensation = kind == METHOD_SEQUENTIAL_DRIFT;
+      break;
+    case METHOD_ORTHOGONAL_FINAL_NODRIFT:
+    case METHOD_ORTHOGONAL_FINAL:
+      options->rank_residual = 0;
+      options->layers = DLORA_LAYERS_FINAL;
+      options->drift_compensation = kind == METHOD_ORTHOGONAL_FINAL;
+      break;
+    case METHOD_ORTHOGONAL_NODRIFT:
+    case METHOD_ORTHOGONAL:
+      options->rank_residual = 0;
+      options->layers = DLORA_LAYERS_SEVERAL;
+      options->drift_compensation = kind == METHOD_ORTHOGONAL;
+      break;
+    case METHOD_RESIDUAL:
+      options->rank_orthogonal = 0;
+      break;
+    case METHOD_PAPER:
+      if (dlora_learner_options_paper(&paper, sizeof paper) != DLORA_OK) return false;
+      set_paper(&paper, paper_blocks, options);
+      break;
+    case METHOD_DUAL_TWO_PASS:
+      options->relevance = DLORA_RELEVANCE_FINAL;
+      break;
+    case METHOD_DUAL_GIVEN:
+      options->relevance = DLORA_RELEVANCE_GIVEN;
+      break;
+    case METHOD_DUAL:
+    case METHOD_JOINT:
+    case NUM_METHODS:
+      break;
+  }
+  return true;
+}

@@ -1,0 +1,502 @@
+/* The learner: it learns, remembers, tells tasks and unknown images apart, and measures itself rightly. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support_model.h"
+
+static const int64_t six[] = {-7, 3, 1000000007, 40, 5, 60};
+static dlora_model *model;
+
+static int load_model(void **state) {
+  (void)state;
+  model = test_load_vit(1, NULL);
+  return 0;
+}
+
+static int free_model(void **state) {
+  (void)state;
+  dlora_model_destroy(model);
+  return 0;
+}
+
+/* Three tasks of two of the six classes. */
+static dlora_learner *learn_three_tasks(const dlora_learner_options *options) {
+  dlora_learner *learner = test_learner(model, options);
+  for (size_t t = 0; t < 3; t++) test_learn(learner, six + 2 * t, 2, 30, (uint32_t)t + 1, NULL);
+  return learner;
+}
+
+/* ---- learning ---- */
+
+static void training_beats_the_frozen_readout(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  options.first_block = 0;
+  options.epochs = 16;
+  options.learning_rate = 5e-3f;
+  options.relevance = DLORA_RELEVANCE_NONE;
+  options.frozen_baseline = 1;
+  dlora_learner *learner = test_learner(model, &options);
+  dlora_task_report report = DLORA_TASK_REPORT_INIT;
+  test_learn(learner, six, 6, 60, 1, &report);
+  assert_true(report.first_loss > 0.3 && report.last_loss < 0.5 * report.first_loss);
+  assert_int_equal(report.task, 0);
+  assert_int_equal(report.num_classes, 6);
+  assert_int_equal(report.num_images, 360);
+  assert_int_equal(report.num_steps, 16 * ((324 + 15) / 16)); /* a tenth is held out */
+  assert_true(report.memory_min > 0 && report.memory_min <= report.memory_max && report.memory_max <= VIT_DIM);
+  assert_int_equal(report.rank_orthogonal_min, 4);
+  assert_int_equal(report.rank_orthogonal_max, 4);
+  assert_true(report.seconds_observe > 0.0 && report.seconds_train > 0.0 && report.seconds_statistics > 0.0);
+
+  struct test_pictures unseen = test_pictures(six, 6, 40, 77);
+  const dlora_image_source source = test_source_of(&unseen);
+  dlora_evaluation e = DLORA_EVALUATION_INIT;
+  assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &e));
+  assert_true(e.frozen_accuracy > 0.3 && e.frozen_accuracy < 0.95);
+  assert_true(e.accuracy > e.frozen_accuracy + 0.03);
+  assert_true(e.ece < 0.15);
+  test_pictures_free(&unseen);
+  dlora_learner_destroy(learner);
+}
+
+static void later_tasks_are_learnt_and_earlier_ones_kept(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  options.epochs = 4;
+  dlora_learner *learner = learn_three_tasks(&options);
+  int64_t classes[6];
+  assert_int_equal(dlora_learner_num_tasks(learner), 3);
+  assert_int_equal(dlora_learner_num_classes(learner), 6);
+  assert_status(DLORA_OK, dlora_learner_get_classes(learner, classes));
+  assert_memory_equal(classes, six, sizeof six);
+  for (size_t t = 0; t < 3; t++) { /* each task by itself, among all six classes */
+    struct test_pictures unseen = test_pictures(six + 2 * t, 2, 30, 78);
+    assert_true(test_accuracy(learner, &unseen) > 0.5);
+    test_pictures_free(&unseen);
+  }
+  dlora_learner_destroy(learner);
+}
+
+static void a_class_that_recurs_adds_up_over_its_tasks(void **state) {
+  (void)state;
+  /* Class 1 looks like 101 in the first task and like 202 in the second. */
+  const int64_t first[] = {101, 3}, second[] = {202, 4}, both[] = {1, 3, 4};
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(model, &options);
+  for (size_t t = 0; t < 2; t++) {
+    struct test_pictures p = test_pictures(t ? second : first, 2, 40, (uint32_t)t + 1);
+    for (size_t i = 0; i < p.images.count; i++) p.labels[i] = p.labels[i] > 100 ? 1 : p.labels[i];
+    assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
+    test_pictures_free(&p);
+  }
+  const dlora_predictor *predictor = dlora_learner_get_predictor(learner);
+  int64_t classes[3], tasks[4], component_classes[4];
+  assert_int_equal(dlora_learner_num_classes(learner), 3);
+  assert_status(DLORA_OK, dlora_learner_get_classes(learner, classes));
+  assert_memory_equal(classes, both, sizeof both);
+  assert_int_equal(dlora_predictor_num_components(predictor), 4);
+  assert_status(DLORA_OK, dlora_predictor_get_components(predictor, tasks, component_classes, NULL, NULL));
+  const int64_t expected_tasks[] = {0, 0, 1, 1}, expected_classes[] = {1, 3, 1, 4};
+  assert_memory_equal(tasks, expected_tasks, sizeof tasks);
+  assert_memory_equal(component_classes, expected_classes, sizeof component_classes);
+
+  int64_t truth[60];
+  dlora_evaluation e = DLORA_EVALUATION_INIT;
+  double matrix[4];
+  for (size_t t = 0; t < 2; t++) { /* both looks are class 1 now, each known to its own task */
+    const int64_t look[] = {t ? 202 : 101};
+    struct test_pictures p = test_pictures(look, 1, 60, 79);
+    for (size_t i = 0; i < 60; i++) {
+      p.labels[i] = 1;
+      truth[i] = (int64_t)t;
+    }
+    assert_true(test_accuracy(learner, &p) > 0.6);
+    dlora_image_source source = test_source_of(&p);
+    source.tasks = truth;
+    assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &e));
+    assert_status(DLORA_OK, dlora_learner_get_accuracy_matrix(learner, matrix));
+    assert_true(matrix[2 + t] == e.accuracy && (t || isnan(matrix[3]))); /* tasks without images keep what was known */
+    assert_true(e.task_accuracy > 0.6);
+    test_pictures_free(&p);
+  }
+  dlora_learner_destroy(learner);
+}
+
+/* ---- predictions ---- */
+
+static void a_given_task_limits_the_classes_to_its_own(void **state) {
+  (void)state;
+  const int32_t within[] = {DLORA_WITHIN_HEAD, DLORA_WITHIN_STATISTICS};
+  for (size_t w = 0; w < 2; w++) {
+    dlora_learner_options options = test_quick_options();
+    options.relevance = DLORA_RELEVANCE_GIVEN;
+    options.within = within[w];
+    dlora_learner *learner = learn_three_tasks(&options);
+    struct test_pictures p = test_pictures(six, 6, 10, 80);
+    dlora_prediction predictions[60];
+    float log_probs[60 * 6];
+    int64_t tasks[60];
+    size_t right = 0;
+    for (size_t i = 0; i < 60; i++) tasks[i] = (int64_t)(i % 6) / 2;
+    assert_status(DLORA_OK, dlora_learner_predict_given(learner, &p.images, tasks, predictions, log_probs));
+    for (size_t i = 0; i < 60; i++) {
+      assert_int_equal(predictions[i].task, tasks[i]);
+      assert_true(predictions[i].task_probability == 1.0f);
+      assert_true(predictions[i].class_id == six[2 * tasks[i]] || predictions[i].class_id == six[2 * tasks[i] + 1]);
+      const double sum = exp((double)log_probs[i * 6 + 2 * (size_t)tasks[i]]) +
+                         exp((double)log_probs[i * 6 + 2 * (size_t)tasks[i] + 1]);
+      assert_true(fabs(sum - 1.0) < 1e-4);
+      right += predictions[i].class_id == p.labels[i];
+    }
+    assert_true(right > 45); /* half of 60 is chance */
+    assert_status(DLORA_ERR_STATE, dlora_learner_predict(learner, &p.images, predictions, NULL));
+    assert_error_names("dlora_learner_predict_given");
+    tasks[7] = 3;
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_predict_given(learner, &p.images, tasks, predictions, NULL));
+    assert_error_names("task 3 of image 7");
+    tasks[7] = -1;
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_predict_given(learner, &p.images, tasks, predictions, NULL));
+    tasks[7] = -2;
+    float *features = calloc(60 * VIT_DIM, sizeof *features);
+    assert_non_null(features);
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_embed(learner, &p.images, tasks, features));
+    assert_error_names("task -2 of image 7");
+    /* Where the caller alone knows the task, evaluation tells it. */
+    const dlora_image_source source = test_source_of(&p);
+    dlora_evaluation e = DLORA_EVALUATION_INIT;
+    assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &e));
+    assert_true(e.accuracy == (double)right / 60.0 && e.task_accuracy == 1.0);
+    assert_true(e.accuracy_given_task == e.accuracy);
+    free(features);
+    test_pictures_free(&p);
+    dlora_learner_destroy(learner);
+  }
+}
+
+static void images_unlike_anything_learnt_are_told(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  options.held_out = 0.2f;
+  options.unknown_quantile = 0.9f;
+  dlora_learner *learner = test_learner(model, &options);
+  test_learn(learner, six, 6, 60, 1, NULL);
+  struct test_pictures known = test_pictures(six, 6, 20, 81), noise = test_pictures(six, 6, 20, 82);
+  uint32_t random = 9;
+  for (size_t i = 0; i < noise.images.count * 3 * VIT_SIZE * VIT_SIZE; i++) {
+    noise.pixels[i] = (uint8_t)(127.5f + 127.0f * test_uniform(&random));
+  }
+  dlora_prediction predictions[120];
+  double score[2];
+  size_t unknown[2];
+  for (size_t k = 0; k < 2; k++) {
+    score[k] = 0.0;
+    unknown[k] = 0;
+    assert_status(DLORA_OK, dlora_learner_predict(learner, k ? &noise.images : &known.images, predictions, NULL));
+    for (size_t i = 0; i < 120; i++) {
+      score[k] += (double)predictions[i].unknown_score / 120.0;
+      unknown[k] += (size_t)predictions[i].unknown;
+    }
+  }
+  assert_true(score[1] > score[0]);
+  assert_true(unknown[0] < 40); /* 12 of 120 asked for */
+  assert_true(unknown[1] > 90);
+
+  /* The threshold follows the quantile; nothing is unknown without held-out images. */
+  options.unknown_quantile = 0.3f;
+  assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &known.images, predictions, NULL));
+  size_t more = 0;
+  for (size_t i = 0; i < 120; i++) more += (size_t)predictions[i].unknown;
+  assert_true(more > unknown[0] + 20);
+  dlora_learner_destroy(learner);
+  options.held_out = 0.0f;
+  learner = test_learner(model, &options);
+  test_learn(learner, six, 2, 20, 1, NULL);
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &noise.images, predictions, NULL));
+  for (size_t i = 0; i < 120; i++) assert_int_equal(predictions[i].unknown, 0);
+  dlora_learner_destroy(learner);
+  test_pictures_free(&known);
+  test_pictures_free(&noise);
+}
+
+/* ---- evaluation against hand-made numbers ---- */
+
+struct expected {
+  double accuracy, task_accuracy, given, ece, task_ece;
+  double by_task[3];
+};
+
+static double calibration_error(const double *probability, const int *right, size_t count) {
+  double error = 0.0;
+  for (size_t bin = 0; bin < 15; bin++) {
+    double confidence = 0.0, hits = 0.0;
+    size_t members = 0;
+    for (size_t i = 0; i < count; i++) {
+      const size_t its_bin = probability[i] >= 1.0 ? 14 : (size_t)(probability[i] * 15.0);
+      if (its_bin != bin) continue;
+      confidence += probability[i];
+      hits += right[i];
+      members++;
+    }
+    if (members) error += (double)members / (double)count * fabs(hits / (double)members - confidence / (double)members);
+  }
+  return error;
+}
+
+/* From predictions of pictures whose class six[k] belongs to task k / 2. */
+static struct expected measure(const dlora_learner *learner, const struct test_pictures *p) {
+  const size_t count = p->images.count, classes = dlora_learner_num_classes(learner);
+  dlora_prediction *predictions = calloc(count, sizeof *predictions);
+  float *log_probs = calloc(count * classes, sizeof *log_probs);
+  double *probability = calloc(2 * count, sizeof *probability);
+  int *right = calloc(2 * count, sizeof *right);
+  assert_true(predictions && log_probs && probability && right);
+  struct expected e = {.accuracy = 0.0};
+  double of_task[3] = {0.0};
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &p->images, predictions, log_probs));
+  for (size_t i = 0; i < count; i++) {
+    size_t k = 0;
+    while (six[k] != p->labels[i]) k++;
+    const size_t task = k / 2;
+    const float *own = log_probs + i * classes + 2 * task;
+    probability[i] = (double)predictions[i].class_probability;
+    probability[count + i] = (double)predictions[i].task_probability;
+    right[i] = predictions[i].class_id == p->labels[i];
+    right[count + i] = predictions[i].task == (int64_t)task;
+    e.accuracy += right[i] / (double)count;
+    e.task_accuracy += right[count + i] / (double)count;
+    e.given += (own[k % 2] > own[1 - k % 2]) / (double)count;
+    e.by_task[task] += right[i];
+    of_task[task] += 1.0;
+  }
+  for (size_t t = 0; t < 3; t++) e.by_task[t] = of_task[t] > 0.0 ? e.by_task[t] / of_task[t] : (double)NAN;
+  e.ece = calibration_error(probability, right, count);
+  e.task_ece = calibration_error(probability + count, right + count, count);
+  free(right);
+  free(probability);
+  free(log_probs);
+  free(predictions);
+  return e;
+}
+
+static void assert_near(double found, double expected) {
+  if (isnan(expected) ? isnan(found) : fabs(found - expected) <= 1e-6) return;
+  fail_msg("%.9g, expected %.9g", found, expected);
+}
+
+static void evaluation_is_what_predictions_come_to(void **state) {
+  (void)state;
+  const int64_t more[] = {-7, 3, 1000000007, 40, 5, 60, 777}; /* 777 is never learnt */
+  const int32_t relevances[] = {DLORA_RELEVANCE_GATE, DLORA_RELEVANCE_FINAL, DLORA_RELEVANCE_NONE};
+  for (size_t r = 0; r < 3; r++) {
+    dlora_learner_options options = test_quick_options();
+    options.relevance = relevances[r];
+    options.micro_batch = 7;
+    dlora_learner *learner = test_learner(model, &options);
+    struct expected stages[3];
+    double matrix[9];
+    dlora_evaluation e = DLORA_EVALUATION_INIT;
+    struct test_pictures all = test_pictures(more, 7, 10, 83);
+    const dlora_image_source source = test_source_of(&all);
+    for (size_t t = 0; t < 3; t++) {
+      test_learn(learner, six + 2 * t, 2, 12, (uint32_t)t + 1, NULL); /* few images: imperfect on purpose */
+      struct test_pictures learnt = test_pictures(six, 2 * t + 2, 10, 83);
+      /* The same pictures as `all` has of these classes: draw order differs, so take them from there. */
+      const size_t one = 3 * VIT_SIZE * VIT_SIZE;
+      for (size_t i = 0; i < 10; i++) {
+        for (size_t k = 0; k < 2 * t + 2; k++) {
+          memcpy(learnt.pixels + (i * (2 * t + 2) + k) * one, all.pixels + (i * 7 + k) * one, one);
+        }
+      }
+      stages[t] = measure(learner, &learnt);
+      test_pictures_free(&learnt);
+      assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &e));
+      assert_int_equal(e.num_images, 10 * (2 * t + 2));
+      assert_int_equal(e.num_skipped, 70 - e.num_images);
+      assert_near(e.accuracy, stages[t].accuracy);
+      assert_near(e.task_accuracy, stages[t].task_accuracy);
+      assert_near(e.accuracy_given_task, stages[t].given);
+      assert_near(e.ece, stages[t].ece);
+      assert_near(e.task_ece, stages[t].task_ece);
+      assert_true(isnan(e.frozen_accuracy));
+      double average = 0.0, forgetting = 0.0, transfer = 0.0;
+      for (size_t i = 0; i <= t; i++) average += stages[i].accuracy / (double)(t + 1);
+      for (size_t j = 0; j < t; j++) {
+        double best = 0.0;
+        for (size_t i = j; i < t; i++) best = fmax(best, stages[i].by_task[j]);
+        forgetting += (best - stages[t].by_task[j]) / (double)t;
+        transfer += (stages[t].by_task[j] - stages[j].by_task[j]) / (double)t;
+      }
+      assert_near(e.average_accuracy, average);
+      assert_near(e.forgetting, t ? forgetting : (double)NAN);
+      assert_near(e.backward_transfer, t ? transfer : (double)NAN);
+    }
+    assert_status(DLORA_OK, dlora_learner_get_accuracy_matrix(learner, matrix));
+    for (size_t i = 0; i < 3; i++) {
+      for (size_t j = 0; j < 3; j++) assert_near(matrix[3 * i + j], stages[i].by_task[j]);
+    }
+    assert_true(stages[2].accuracy < 1.0); /* or every number above would be a trivial one */
+    test_pictures_free(&all);
+    dlora_learner_destroy(learner);
+  }
+}
+
+static void evaluation_refuses_what_it_cannot_measure(void **state) {
+  (void)state;
+  const int64_t never[] = {777};
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(model, &options);
+  struct test_pictures p = test_pictures(six, 2, 10, 84), unknown = test_pictures(never, 1, 3, 84);
+  dlora_image_source source = test_source_of(&p);
+  const dlora_image_source hopeless = test_source_of(&unknown);
+  dlora_evaluation e = DLORA_EVALUATION_INIT;
+  int64_t tasks[20] = {0};
+  assert_status(DLORA_ERR_STATE, dlora_learner_evaluate(learner, &source, &e));
+  test_learn(learner, six, 2, 12, 1, NULL);
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_evaluate(learner, &hopeless, &e));
+  assert_error_names("none of the 3 images");
+  tasks[4] = 1;
+  source.tasks = tasks;
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_evaluate(learner, &source, &e));
+  assert_error_names("task 1 of image 4");
+  e.struct_size = 3;
+  source.tasks = NULL;
+  assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_evaluate(learner, &source, &e));
+  e.struct_size = SIZE_MAX;
+  assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_evaluate(learner, &source, &e));
+  double accuracy = 0.0;
+  assert_status(DLORA_OK, dlora_learner_get_accuracy_matrix(learner, &accuracy));
+  assert_true(isnan(accuracy));                                            /* nothing refused was recorded */
+  assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, NULL)); /* recording alone is fine */
+  assert_status(DLORA_OK, dlora_learner_get_accuracy_matrix(learner, &accuracy));
+  assert_true(accuracy > 0.5);
+  test_pictures_free(&p);
+  test_pictures_free(&unknown);
+  dlora_learner_destroy(learner);
+}
+
+/* ---- images ---- */
+
+/* The k-th image in one of three sizes, in colour or gray. */
+struct mixed {
+  struct test_pictures sizes[3];
+};
+
+static int32_t read_mixed(size_t index, dlora_images *image, void *user) {
+  const struct mixed *mixed = user;
+  *image = test_part(&mixed->sizes[index % 3].images, index, 1);
+  return 0;
+}
+
+static void sources_may_mix_sizes_and_colours(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(model, &options);
+  struct mixed mixed;
+  mixed.sizes[0] = test_pictures_sized(six, 2, 30, 1, VIT_SIZE, VIT_SIZE, 3);
+  mixed.sizes[1] = test_pictures_sized(six, 2, 30, 1, 33, 20, 3);
+  mixed.sizes[2] = test_pictures_sized(six, 2, 30, 1, 24, 40, 1);
+  dlora_image_source source = DLORA_IMAGE_SOURCE_INIT;
+  source.read = read_mixed;
+  source.user = &mixed;
+  source.count = 60;
+  source.labels = mixed.sizes[0].labels;
+  assert_status(DLORA_OK, dlora_learner_learn_source(learner, &source, NULL));
+  dlora_evaluation e = DLORA_EVALUATION_INIT;
+  assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &e));
+  assert_true(e.accuracy > 0.7);
+  for (size_t i = 0; i < 3; i++) { /* and predictions take any of them */
+    dlora_prediction predictions[60];
+    assert_status(DLORA_OK, dlora_learner_predict(learner, &mixed.sizes[i].images, predictions, NULL));
+    test_pictures_free(&mixed.sizes[i]);
+  }
+  dlora_learner_destroy(learner);
+}
+
+static void gray_images_are_colour_images_of_equal_channels(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = learn_three_tasks(&options);
+  struct test_pictures gray = test_pictures_sized(six, 6, 2, 4, 21, 19, 1);
+  struct test_pictures colour = test_pictures_sized(six, 6, 2, 4, 21, 19, 3);
+  for (size_t i = 0; i < 12 * 21 * 19 * 3; i++) colour.pixels[i] = gray.pixels[i / 3];
+  dlora_prediction a[12], b[12];
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &gray.images, a, NULL));
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &colour.images, b, NULL));
+  assert_memory_equal(a, b, sizeof a);
+  colour.images.channels = 0; /* the same as 3 */
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &colour.images, a, NULL));
+  assert_memory_equal(a, b, sizeof a);
+  test_pictures_free(&gray);
+  test_pictures_free(&colour);
+  dlora_learner_destroy(learner);
+}
+
+static void class_names_are_kept_and_replaced(void **state) {
+  (void)state;
+  dlora_learner *learner = test_learner(model, NULL);
+  char name[] = "caf\xc3\xa9 \"quoted\" \\ \n";
+  assert_null(dlora_learner_get_class_name(learner, -7));
+  assert_status(DLORA_OK, dlora_learner_set_class_name(learner, -7, name));
+  assert_status(DLORA_OK, dlora_learner_set_class_name(learner, INT64_MIN, "smallest"));
+  assert_status(DLORA_OK, dlora_learner_set_class_name(learner, INT64_MAX, ""));
+  name[0] = 'x'; /* it was copied */
+  assert_string_equal(dlora_learner_get_class_name(learner, -7), "caf\xc3\xa9 \"quoted\" \\ \n");
+  const char *path = test_temporary("names.safetensors");
+  dlora_learner *loaded = NULL;
+  assert_status(DLORA_OK, dlora_learner_save(learner, path));
+  assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, NULL));
+  assert_string_equal(dlora_learner_get_class_name(loaded, -7), "caf\xc3\xa9 \"quoted\" \\ \n");
+  assert_string_equal(dlora_learner_get_class_name(loaded, INT64_MIN), "smallest");
+  assert_string_equal(dlora_learner_get_class_name(loaded, INT64_MAX), "");
+  assert_null(dlora_learner_get_class_name(loaded, 0));
+  assert_status(DLORA_OK, dlora_learner_set_class_name(loaded, -7, "coffee"));
+  assert_string_equal(dlora_learner_get_class_name(loaded, -7), "coffee");
+  assert_null(dlora_learner_get_class_name(NULL, -7));
+  dlora_learner_destroy(loaded);
+  dlora_learner_destroy(learner);
+  dlora_learner_destroy(NULL);
+}
+
+static void parts_are_lent_for_inspection(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  options.sites = DLORA_SITE_VALUE | DLORA_SITE_FC2;
+  options.first_block = 1;
+  options.num_blocks = 1;
+  dlora_learner *learner = test_learner(model, &options);
+  test_learn(learner, six, 2, 12, 1, NULL);
+  const dlora_bank *bank = dlora_learner_get_bank(learner);
+  assert_int_equal(dlora_bank_num_sites(bank), 2);
+  assert_int_equal(dlora_bank_num_tasks(bank), 1);
+  assert_int_equal(dlora_predictor_num_tasks(dlora_learner_get_predictor(learner)), 1);
+  for (size_t block = 0; block <= VIT_DEPTH; block++) {
+    for (int32_t input = -1; input <= 4; input++) {
+      const dlora_projector *projector = dlora_learner_get_projector(learner, block, input);
+      const int adapted = block == 1 && (input == DLORA_INPUT_ATTENTION || input == DLORA_INPUT_FC2);
+      assert_int_equal(projector != NULL, adapted);
+      if (adapted) assert_int_equal(dlora_projector_dim(projector), input == DLORA_INPUT_FC2 ? VIT_MLP : VIT_DIM);
+    }
+  }
+  dlora_learner_destroy(learner);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(training_beats_the_frozen_readout),
+      cmocka_unit_test(later_tasks_are_learnt_and_earlier_ones_kept),
+      cmocka_unit_test(a_class_that_recurs_adds_up_over_its_tasks),
+      cmocka_unit_test(a_given_task_limits_the_classes_to_its_own),
+      cmocka_unit_test(images_unlike_anything_learnt_are_told),
+      cmocka_unit_test(evaluation_is_what_predictions_come_to),
+      cmocka_unit_test(evaluation_refuses_what_it_cannot_measure),
+      cmocka_unit_test(sources_may_mix_sizes_and_colours),
+      cmocka_unit_test(gray_images_are_colour_images_of_equal_channels),
+      cmocka_unit_test(class_names_are_kept_and_replaced),
+      cmocka_unit_test(parts_are_lent_for_inspection),
+  };
+  return cmocka_run_group_tests(tests, load_model, free_model);
+}

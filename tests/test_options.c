@@ -1,0 +1,425 @@
+/* The learner's options: every one has its effect, presets and defaults are the documented ones, bad ones are named. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support_model.h"
+
+static const int64_t four[] = {1, 2, 3, 4};
+static dlora_model *model;
+
+static int load_model(void **state) {
+  (void)state;
+  model = test_load_vit(1, NULL);
+  return 0;
+}
+
+static int free_model(void **state) {
+  (void)state;
+  dlora_model_destroy(model);
+  return 0;
+}
+
+/* ---- every option learns two tasks, predicts sensibly, and matters ---- */
+
+enum type { WORD, SIZE, REAL };
+struct variant {
+  const char *name;
+  size_t offset;
+  enum type type;
+  double value;
+};
+#define SET(type, member, value) \
+  { #member " = " #value, offsetof(dlora_learner_options, member), (type), (double)(value) }
+
+static void apply(const struct variant *v, dlora_learner_options *options) {
+  unsigned char *at = (unsigned char *)options + v->offset;
+  const int32_t word = (int32_t)v->value;
+  const size_t size = v->value < 0.0 ? 0 : (size_t)v->value;
+  const float real = (float)v->value;
+  if (v->type == WORD) memcpy(at, &word, sizeof word);
+  if (v->type == SIZE) memcpy(at, &size, sizeof size);
+  if (v->type == REAL) memcpy(at, &real, sizeof real);
+}
+
+/* Two tasks of two classes; log probabilities [80, 4] of unseen pictures, to be freed. */
+static float *learn_and_ask(const dlora_learner_options *options, double *accuracy) {
+  struct test_memory memory;
+  dlora_learner_options counted = *options;
+  test_memory_start(&memory);
+  counted.allocator = &memory.allocator;
+  dlora_learner *learner = test_learner(model, &counted);
+  for (size_t t = 0; t < 2; t++) test_learn(learner, four + 2 * t, 2, 40, (uint32_t)t + 1, NULL);
+  struct test_pictures p = test_pictures(four, 4, 20, 50);
+  dlora_prediction predictions[80];
+  float *log_probs = calloc(80 * 4, sizeof *log_probs);
+  assert_non_null(log_probs);
+  if (options->relevance == DLORA_RELEVANCE_GIVEN) {
+    int64_t tasks[80];
+    size_t right = 0;
+    for (size_t i = 0; i < 80; i++) tasks[i] = (int64_t)(i % 4) / 2;
+    assert_status(DLORA_OK, dlora_learner_predict_given(learner, &p.images, tasks, predictions, log_probs));
+    for (size_t i = 0; i < 80; i++) right += predictions[i].class_id == p.labels[i];
+    *accuracy = (double)right / 80.0;
+  } else {
+    *accuracy = test_accuracy(learner, &p);
+    assert_status(DLORA_OK, dlora_learner_predict(learner, &p.images, predictions, log_probs));
+  }
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+  assert_int_equal(memory.live, 0);
+  return log_probs;
+}
+
+static void every_option_learns_and_matters(void **state) {
+  (void)state;
+  enum { ALL_SITES = 63 };
+  static const struct variant variants[] = {
+      SET(WORD, relevance, DLORA_RELEVANCE_GATE),
+      SET(WORD, relevance, DLORA_RELEVANCE_FINAL),
+      SET(WORD, relevance, DLORA_RELEVANCE_ENERGY),
+      SET(WORD, relevance, DLORA_RELEVANCE_GIVEN),
+      SET(WORD, relevance, DLORA_RELEVANCE_NONE),
+      SET(WORD, residual_basis, DLORA_BASIS_OWN),
+      SET(WORD, residual_basis, DLORA_BASIS_OLD),
+      SET(WORD, residual_basis, DLORA_BASIS_FREE),
+      SET(WORD, objective, DLORA_OBJECTIVE_TASK),
+      SET(WORD, within, DLORA_WITHIN_HEAD),
+      SET(WORD, layers, DLORA_LAYERS_FINAL),
+      SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
+      SET(WORD, observed_tokens, DLORA_TOKENS_CLASS),
+      SET(WORD, optimizer, DLORA_OPTIMIZER_SGD),
+      SET(WORD, schedule, DLORA_SCHEDULE_CONSTANT),
+      SET(WORD, train_orthogonal_a, 1),
+      SET(WORD, train_head, 0),
+      SET(WORD, drift_compensation, 0),
+      SET(WORD, flip, 0),
+      SET(WORD, crop_padding, 3),
+      SET(WORD, use_prior, 1),
+      SET(WORD, sites, DLORA_SITE_QUERY),
+      SET(WORD, sites, DLORA_SITE_OUTPUT),
+      SET(WORD, sites, DLORA_SITE_FC1),
+      SET(WORD, sites, DLORA_SITE_FC2),
+      SET(WORD, sites, ALL_SITES),
+      SET(WORD, first_block, 0),
+      SET(WORD, first_block, VIT_DEPTH - 1),
+      SET(WORD, num_blocks, 1),
+      SET(SIZE, rank_orthogonal, 0),
+      SET(SIZE, rank_residual, 0),
+      SET(SIZE, rank_orthogonal, 8),
+      SET(SIZE, rank_residual, VIT_DIM),
+      SET(SIZE, epochs, 0),
+      SET(SIZE, batch_size, 5),
+      SET(SIZE, max_observed_images, 10),
+      SET(SIZE, seed, 12345),
+      SET(REAL, energy_threshold, 0.5),
+      SET(REAL, learning_rate, 1e-2),
+      SET(REAL, beta1, 0.5),
+      SET(REAL, beta2, 0.9),
+      SET(REAL, epsilon, 1e-3),
+      SET(REAL, weight_decay, 0.5),
+      SET(REAL, shrinkage, 0.5),
+      SET(REAL, held_out, 0.25),
+  };
+  double accuracy;
+  size_t defaults = 0;
+  dlora_learner_options base = test_quick_options();
+  base.random_features = 200;
+  float *usual = learn_and_ask(&base, &accuracy);
+  assert_true(accuracy > 0.6);
+  for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
+    dlora_learner_options options = base;
+    apply(&variants[i], &options);
+    if (memcmp(&options, &base, sizeof options) == 0) { /* the default */
+      defaults++;
+      continue;
+    }
+    float *found = learn_and_ask(&options, &accuracy);
+    if (accuracy < 0.5) fail_msg("%s: accuracy %g, a quarter is chance", variants[i].name, accuracy);
+    const int same = memcmp(found, usual, 80 * 4 * sizeof *found) == 0;
+    if (same) fail_msg("%s: makes no difference", variants[i].name);
+    free(found);
+  }
+  free(usual);
+  assert_int_equal(defaults, 3); /* of relevance, residual_basis and within, which are listed in full */
+}
+
+static void options_that_need_company_matter_in_it(void **state) {
+  (void)state;
+  const struct {
+    struct variant with, changed;
+  } pairs[] = {
+      {SET(WORD, optimizer, DLORA_OPTIMIZER_SGD), SET(REAL, momentum, 0.0)},
+      {SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION), SET(SIZE, random_features, 100)},
+      {SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION), SET(REAL, ridge, 1.0)},
+      {SET(REAL, held_out, 0.0), SET(REAL, temperature, 5.0)},
+  };
+  double accuracy;
+  for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+    dlora_learner_options options = test_quick_options();
+    options.random_features = 200;
+    apply(&pairs[i].with, &options);
+    float *usual = learn_and_ask(&options, &accuracy);
+    assert_true(accuracy > 0.5);
+    apply(&pairs[i].changed, &options);
+    float *changed = learn_and_ask(&options, &accuracy);
+    assert_true(accuracy > 0.5);
+    if (memcmp(usual, changed, 80 * 4 * sizeof *usual) == 0) fail_msg("%s: no difference", pairs[i].changed.name);
+    free(usual);
+    free(changed);
+  }
+}
+
+static void the_micro_batch_changes_no_more_than_rounding(void **state) {
+  (void)state;
+  double accuracy;
+  dlora_learner_options options = test_quick_options();
+  options.residual_basis = DLORA_BASIS_FREE;
+  float *usual = learn_and_ask(&options, &accuracy);
+  options.micro_batch = 3;
+  float *changed = learn_and_ask(&options, &accuracy);
+  for (size_t i = 0; i < 80 * 4; i++) assert_true(fabsf(expf(usual[i]) - expf(changed[i])) < 5e-3f);
+  free(usual);
+  free(changed);
+}
+
+/* ---- defaults and presets ---- */
+
+static void the_macro_and_the_function_agree(void **state) {
+  (void)state;
+  const dlora_learner_options macro = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options made;
+  memset(&made, 0xA5, sizeof made);
+  assert_status(DLORA_OK, dlora_learner_options_init(&made, sizeof made));
+  assert_memory_equal(&made, &macro, sizeof made);
+  dlora_learner *learner = test_learner(model, NULL);
+  assert_status(DLORA_OK, dlora_learner_get_options(learner, &made));
+  assert_true(made.threads > 0); /* resolved */
+  made.threads = 0;
+  assert_memory_equal(&made, &macro, sizeof made);
+  dlora_learner_destroy(learner);
+}
+
+static void the_papers_preset_is_the_documented_one(void **state) {
+  (void)state;
+  dlora_learner_options expected = DLORA_LEARNER_OPTIONS_INIT, paper;
+  memset(&paper, 0xA5, sizeof paper);
+  assert_status(DLORA_OK, dlora_learner_options_paper(&paper, sizeof paper));
+  expected.first_block = 0;
+  expected.residual_basis = DLORA_BASIS_OWN;
+  expected.relevance = DLORA_RELEVANCE_ENERGY;
+  expected.objective = DLORA_OBJECTIVE_TASK;
+  expected.within = DLORA_WITHIN_HEAD;
+  expected.layers = DLORA_LAYERS_FINAL;
+  expected.drift_compensation = 0;
+  assert_memory_equal(&paper, &expected, sizeof paper);
+
+  double accuracy;
+  const dlora_learner_options quick = test_quick_options();
+  paper.threads = quick.threads;
+  paper.rank_orthogonal = quick.rank_orthogonal;
+  paper.rank_residual = quick.rank_residual;
+  free(learn_and_ask(&paper, &accuracy));
+  assert_true(accuracy > 0.4);
+}
+
+/* ---- changing options ---- */
+
+static void structure_cannot_change_after_creation(void **state) {
+  (void)state;
+  static const struct variant structure[] = {
+      SET(WORD, sites, DLORA_SITE_QUERY),
+      SET(WORD, first_block, 0),
+      SET(WORD, num_blocks, 1),
+      SET(WORD, layers, DLORA_LAYERS_FINAL),
+      SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
+      SET(WORD, frozen_baseline, 1),
+      SET(WORD, use_prior, 1),
+      SET(REAL, shrinkage, 0.3),
+      SET(REAL, temperature, 3.0),
+  };
+  static const struct variant random_projection[] = {SET(SIZE, random_features, 77), SET(SIZE, seed, 77),
+                                                     SET(REAL, ridge, 0.5)};
+  dlora_learner_options options = test_quick_options(), kept = options;
+  const char *path = test_temporary("structure.safetensors");
+  for (int projection = 0; projection < 2; projection++) {
+    if (projection) options.readout = DLORA_READOUT_RANDOM_PROJECTION;
+    options.random_features = 100;
+    dlora_learner *learner = test_learner(model, &options), *loaded = learner;
+    test_learn(learner, four, 2, 10, 1, NULL);
+    assert_status(DLORA_OK, dlora_learner_save(learner, path));
+    assert_status(DLORA_OK, dlora_learner_get_options(learner, &kept));
+    const struct variant *list = projection ? random_projection : structure;
+    const size_t count = projection ? 3 : sizeof structure / sizeof structure[0];
+    for (size_t i = 0; i < count; i++) {
+      dlora_learner_options changed = options, now = options;
+      apply(&list[i], &changed);
+      char member[32] = {0};
+      memcpy(member, list[i].name, strcspn(list[i].name, " "));
+      assert_status(DLORA_ERR_MISMATCH, dlora_learner_configure(learner, &changed));
+      assert_error_names(member);
+      assert_status(DLORA_OK, dlora_learner_get_options(learner, &now));
+      assert_memory_equal(&now, &kept, sizeof now);
+      assert_status(DLORA_ERR_MISMATCH, dlora_learner_load(&loaded, model, path, &changed));
+      assert_error_names(member);
+      assert_null(loaded);
+    }
+    dlora_learner_destroy(learner);
+  }
+}
+
+static void options_may_change_between_tasks(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options(), now;
+  options.rank_residual = 0;
+  dlora_learner *learner = test_learner(model, &options);
+  test_learn(learner, four, 2, 20, 1, NULL);
+  options.rank_orthogonal = 2;
+  options.rank_residual = 3; /* the first residual adapters come in the second task */
+  options.optimizer = DLORA_OPTIMIZER_SGD;
+  options.threads = 0;
+  options.seed = 99;
+  assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
+  memset(&now, 0, sizeof now);
+  now.struct_size = sizeof now;
+  assert_status(DLORA_OK, dlora_learner_get_options(learner, &now));
+  assert_true(now.threads > 0 && now.seed == 99 && now.rank_residual == 3);
+  test_learn(learner, four + 2, 2, 20, 2, NULL);
+  dlora_adapter adapter;
+  const dlora_bank *bank = dlora_learner_get_bank(learner);
+  assert_status(DLORA_OK, dlora_bank_get_residual(bank, 0, 0, &adapter));
+  assert_int_equal(adapter.rank, 0);
+  assert_status(DLORA_OK, dlora_bank_get_residual(bank, 0, 1, &adapter));
+  assert_true(adapter.rank > 0 && adapter.rank <= 3);
+  struct test_pictures p = test_pictures(four, 4, 20, 51);
+  for (int32_t relevance = DLORA_RELEVANCE_GATE; relevance <= DLORA_RELEVANCE_NONE; relevance++) {
+    options.relevance = relevance;
+    assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
+    if (relevance != DLORA_RELEVANCE_GIVEN) assert_true(test_accuracy(learner, &p) > 0.5);
+  }
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 0));
+  assert_status(DLORA_ERR_STATE, dlora_learner_configure(learner, &options));
+  assert_error_names("task is open");
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+}
+
+static void impossible_options_are_named(void **state) {
+  (void)state;
+  static const struct variant bad[] = {
+      SET(WORD, sites, 0),
+      SET(WORD, sites, 64),
+      SET(WORD, first_block, VIT_DEPTH),
+      SET(WORD, first_block, -2),
+      SET(WORD, num_blocks, -1),
+      SET(WORD, num_blocks, VIT_DEPTH + 1),
+      SET(WORD, layers, 2),
+      SET(WORD, readout, 2),
+      SET(WORD, residual_basis, 3),
+      SET(WORD, relevance, 5),
+      SET(WORD, relevance, -1),
+      SET(WORD, objective, 2),
+      SET(WORD, within, 2),
+      SET(WORD, observed_tokens, 2),
+      SET(WORD, optimizer, 2),
+      SET(WORD, schedule, 2),
+      SET(WORD, crop_padding, -1),
+      SET(WORD, crop_padding, VIT_SIZE),
+      SET(SIZE, batch_size, 0),
+      SET(SIZE, batch_size, 1e18),
+      SET(SIZE, epochs, 1e18),
+      SET(SIZE, micro_batch, 1e18),
+      SET(SIZE, threads, 1e18),
+      SET(SIZE, random_features, 0),
+      SET(SIZE, random_features, 1e18),
+      SET(REAL, energy_threshold, 0.0),
+      SET(REAL, energy_threshold, 1.5),
+      SET(REAL, energy_threshold, (double)NAN),
+      SET(REAL, learning_rate, -1.0),
+      SET(REAL, learning_rate, (double)INFINITY),
+      SET(REAL, beta1, 1.0),
+      SET(REAL, beta2, -0.5),
+      SET(REAL, epsilon, 0.0),
+      SET(REAL, momentum, 1.0),
+      SET(REAL, weight_decay, -1.0),
+      SET(REAL, shrinkage, 0.0),
+      SET(REAL, temperature, 0.0),
+      SET(REAL, held_out, 0.9),
+      SET(REAL, ridge, -1.0),
+      SET(REAL, unknown_quantile, 1.0),
+  };
+  dlora_learner *working = test_learner(model, NULL);
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+    dlora_learner *learner = working;
+    char member[32] = {0};
+    apply(&bad[i], &options);
+    memcpy(member, bad[i].name, strcspn(bad[i].name, " "));
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_create(&learner, model, &options));
+    assert_null(learner);
+    assert_error_names(member);
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_configure(working, &options));
+    assert_error_names(member);
+  }
+  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner *learner = working;
+  options.rank_orthogonal = VIT_DIM + 1;
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_create(&learner, model, &options));
+  assert_null(learner);
+  assert_error_names("rank 33 is larger than embed_dim 32");
+  dlora_learner_destroy(working);
+}
+
+/* ---- log ---- */
+
+struct log {
+  size_t lines, warnings;
+  char last[256];
+};
+
+static void keep_line(int32_t level, const char *message, void *user) {
+  struct log *log = user;
+  assert_true(level == DLORA_LOG_INFO || level == DLORA_LOG_WARNING);
+  assert_null(strchr(message, '\n'));
+  log->lines++;
+  log->warnings += level == DLORA_LOG_WARNING;
+  strncpy(log->last, message, sizeof log->last - 1);
+}
+
+static void a_full_memory_is_told_and_harmless(void **state) {
+  (void)state;
+  struct log log = {0};
+  dlora_learner_options options = test_quick_options();
+  options.energy_threshold = 1.0f; /* every direction is taken at once */
+  options.log = keep_line;
+  options.log_user = &log;
+  dlora_learner *learner = test_learner(model, &options);
+  dlora_task_report report = DLORA_TASK_REPORT_INIT;
+  test_learn(learner, four, 2, 20, 1, &report);
+  assert_int_equal(log.warnings, 0);
+  assert_int_equal(report.rank_orthogonal_min, 4);
+  assert_true(report.memory_max > VIT_DIM - 4);
+  test_learn(learner, four + 2, 2, 20, 2, &report);
+  assert_true(report.rank_orthogonal_min < 4);
+  assert_true(log.warnings > 0);
+  assert_non_null(strstr(log.last, "orthogonal branch has rank"));
+  struct test_pictures p = test_pictures(four, 4, 20, 52);
+  assert_true(test_accuracy(learner, &p) > 0.5);
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_option_learns_and_matters),
+      cmocka_unit_test(options_that_need_company_matter_in_it),
+      cmocka_unit_test(the_micro_batch_changes_no_more_than_rounding),
+      cmocka_unit_test(the_macro_and_the_function_agree),
+      cmocka_unit_test(the_papers_preset_is_the_documented_one),
+      cmocka_unit_test(structure_cannot_change_after_creation),
+      cmocka_unit_test(options_may_change_between_tasks),
+      cmocka_unit_test(impossible_options_are_named),
+      cmocka_unit_test(a_full_memory_is_told_and_harmless),
+  };
+  return cmocka_run_group_tests(tests, load_model, free_model);
+}
