@@ -284,6 +284,7 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
     }
     const struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED, .relevance = tasks && num_tasks ? relevance : NULL};
     dli_pass_upper(pass, &mode, features + first * dim);
+    DLI_TRY_DONE(dli_features_finite(features + first * dim, part.count, dim, __func__));
   }
 done:
   dli_free(&learner->allocator, relevance);

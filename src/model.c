@@ -116,6 +116,7 @@ dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *ima
     if (status == DLORA_OK) {
       const struct dli_pass_mode frozen = {0};
       dli_pass_upper(pass, &frozen, features + first * model->vit.dim);
+      status = dli_features_finite(features + first * model->vit.dim, part.count, model->vit.dim, __func__);
     }
   }
   dlora_pass_destroy(pass);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/finite.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -163,6 +164,14 @@ dlora_status dli_images_part(const dlora_images *images, size_t first, size_t co
   if (out->f32) out->f32 += first * values;
   out->count = images->count - first < count ? images->count - first : count;
   return DLORA_OK;
+}
+
+dlora_status dli_features_finite(const float *features, size_t count, size_t dim, const char *caller) {
+  const size_t bad = dli_first_not_finite(features, count * dim);
+  if (bad == count * dim) return DLORA_OK;
+  return dli_raise(DLORA_ERR_NOT_FINITE,
+                   "%s: the features of an image of the batch (number %zu of its part) are not finite", caller,
+                   bad / dim);
 }
 
 struct load_call {
@@ -389,7 +398,7 @@ dlora_status dlora_pass_forward(dlora_pass *pass, const dlora_images *images, in
   DLI_TRY(dli_pass_load(pass, images, NULL, __func__));
   const struct dli_pass_mode mode = {.terms = terms, .relevance = relevance};
   dli_pass_upper(pass, &mode, features);
-  return DLORA_OK;
+  return features ? dli_features_finite(features, images->count, pass->model->vit.dim, __func__) : DLORA_OK;
 }
 
 static dlora_status require_run(const dlora_pass *pass, const char *caller) {

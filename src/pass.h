@@ -79,6 +79,8 @@ dlora_status dli_pass_create(dlora_pass **out, const dlora_model *model, struct 
 /* Images [first, first + at most count) of a batch; checks it. */
 dlora_status dli_images_part(const dlora_images *images, size_t first, size_t count, dlora_images *out,
                              const char *caller);
+/* NOT_FINITE where pixels that are finite, but far out of range, have overflowed inside the network. */
+dlora_status dli_features_finite(const float *features, size_t count, size_t dim, const char *caller);
 /* Preprocessing, patch embedding, trunk. augment: [images->count] or NULL. */
 dlora_status dli_pass_load(dlora_pass *pass, const dlora_images *images, const struct dli_augment *augment,
                            const char *caller);

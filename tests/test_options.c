@@ -85,6 +85,7 @@ static void every_option_learns_and_matters(void **state) {
       SET(WORD, residual_basis, DLORA_BASIS_FREE),
       SET(WORD, objective, DLORA_OBJECTIVE_TASK),
       SET(WORD, within, DLORA_WITHIN_HEAD),
+      SET(WORD, within, DLORA_WITHIN_STATISTICS),
       SET(WORD, layers, DLORA_LAYERS_FINAL),
       SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
       SET(WORD, observed_tokens, DLORA_TOKENS_CLASS),

@@ -10,7 +10,7 @@ static const method_info methods[NUM_METHODS] = {
                                   "untouched backbone, ridge regression on a random projection of the final feature",
                                   "#b5a642", "6 3"},
     [METHOD_SEQUENTIAL] = {"sequential", "one merged LoRA after another, no memory; final feature", "#f2a33a", ""},
-    [METHOD_SEQUENTIAL_DRIFT] = {"sequential-drift", "the same with drift compensation", "#c46a00", ""},
+    [METHOD_SEQUENTIAL_DRIFT] = {"sequential-drift", "sequential with drift compensation", "#c46a00", ""},
     [METHOD_ORTHOGONAL_FINAL_NODRIFT] = {"orthogonal-final-nodrift",
                                          "orthogonal branch; final feature, no drift compensation", "#9ecae1", "2 3"},
     [METHOD_ORTHOGONAL_FINAL] = {"orthogonal-final", "orthogonal branch; final feature, drift compensation", "#4292c6",
@@ -21,9 +21,11 @@ static const method_info methods[NUM_METHODS] = {
     [METHOD_RESIDUAL] = {"residual", "residual branch alone", "#31a354", ""},
     [METHOD_PAPER] = {"paper", "both branches as the paper reads", "#8856a7", ""},
     [METHOD_DUAL] = {"dual", "both branches, the library's defaults", "#d7191c", ""},
-    [METHOD_DUAL_TWO_PASS] = {"dual-two-pass", "the same, task from a first pass over final features", "#fb6a8a",
-                              "8 3"},
-    [METHOD_DUAL_GIVEN] = {"dual-given", "the same, told the task of every image", "#67000d", "2 3"},
+    [METHOD_DUAL_GATE] = {"dual-gate", "dual, task from where the first adapted block begins (relevance gate)",
+                          "#e78ac3", "8 3"},
+    [METHOD_DUAL_TWO_PASS] = {"dual-two-pass", "dual, task from a first pass over final features (relevance final)",
+                              "#fb6a8a", "3 3"},
+    [METHOD_DUAL_GIVEN] = {"dual-given", "dual, told the task of every image (relevance given)", "#67000d", "2 3"},
     [METHOD_JOINT] = {"joint", "all classes as one task with the defaults: the upper bound", "#000000", "10 4"},
 };
 
@@ -83,6 +85,9 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
     case METHOD_PAPER:
       if (dlora_learner_options_paper(&paper, sizeof paper) != DLORA_OK) return false;
       set_paper(&paper, paper_blocks, options);
+      break;
+    case METHOD_DUAL_GATE:
+      options->relevance = DLORA_RELEVANCE_GATE;
       break;
     case METHOD_DUAL_TWO_PASS:
       options->relevance = DLORA_RELEVANCE_FINAL;
