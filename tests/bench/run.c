@@ -104,8 +104,9 @@ static bool evaluate(run_state *run, size_t stage, double *auroc, problem *why) 
       dlora_learner_evaluate(run->learner, &source, &run->evaluation) == DLORA_OK || failed(&images, "measuring", why);
   feed_close(&images);
   *auroc = NAN;
-  /* Where the task must be named, an image of no learnt task cannot be scored. */
-  if (done && request->method != METHOD_DUAL_GIVEN && request->from->unknown_images > 0)
+  /* Where the task must be named, an image of no learnt task cannot be scored; one stage is no mean over all of them.
+   */
+  if (done && request->method != METHOD_DUAL_GIVEN && !run->joint && request->from->unknown_images > 0)
     done = unknown_auroc(run->learner, tasks, num_learnt, request->from->unknown_images, auroc, why);
   progress_clear(request->view);
   run->evaluate_seconds += progress_seconds() - started;
