@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/minimise.h"
 #include "base/status.h"
 #include "base/threads.h"
 #include "linalg/matrix.h"
@@ -108,41 +109,27 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
-/* Mean negative log-likelihood of the held-out features under the head at temperature exp(log_t), with a weak normal
- * prior on log_t around 0 (deviation 2) so that a handful of easy images does not drive it to an extreme. logits [n,
- * own] */
-static double head_loss(const float *logits, const size_t *targets, size_t n, size_t own, double log_t) {
-  const double inverse = exp(-log_t);
-  double loss = 0.125 * log_t * log_t;
-  for (size_t i = 0; i < n; i++) {
-    const float *row = logits + i * own;
+/* Held-out features under the task's head. */
+struct head_fit {
+  size_t rows, classes;
+  const float *logits;   /* [rows, classes] */
+  const size_t *targets; /* [rows] */
+};
+
+/* Negative log-likelihood at log T, with a weak normal prior on log T around 0 (deviation 2) so that a handful of easy
+ * images does not drive it to an extreme. */
+static double head_cost(const void *context, double log_temperature) {
+  const struct head_fit *fit = context;
+  const double sharpness = exp(-log_temperature);
+  double loss = 0.125 * log_temperature * log_temperature;
+  for (size_t i = 0; i < fit->rows; i++) {
+    const float *row = fit->logits + i * fit->classes;
     double top = (double)row[0], sum = 0.0;
-    for (size_t j = 1; j < own; j++) top = (double)row[j] > top ? (double)row[j] : top;
-    for (size_t j = 0; j < own; j++) sum += exp(inverse * ((double)row[j] - top));
-    loss += log(sum) - inverse * ((double)row[targets[i]] - top);
+    for (size_t j = 1; j < fit->classes; j++) top = (double)row[j] > top ? (double)row[j] : top;
+    for (size_t j = 0; j < fit->classes; j++) sum += exp(sharpness * ((double)row[j] - top));
+    loss += log(sum) - sharpness * ((double)row[fit->targets[i]] - top);
   }
   return loss;
-}
-
-/* The loss is smooth and, away from the extremes, has one valley in log T: a grid finds it, golden section its bottom.
- */
-static double fit_temperature(const float *logits, const size_t *targets, size_t n, size_t own) {
-  const double low = -3.0, step = 0.25, golden = 0.61803398874989485;
-  double best = low;
-  for (size_t i = 1; i <= 30; i++) {
-    const double at = low + step * (double)i;
-    if (head_loss(logits, targets, n, own, at) < head_loss(logits, targets, n, own, best)) best = at;
-  }
-  double a = best - step, b = best + step;
-  while (b - a > 1e-4) {
-    const double c = b - golden * (b - a), d = a + golden * (b - a);
-    if (head_loss(logits, targets, n, own, c) < head_loss(logits, targets, n, own, d)) {
-      b = d;
-    } else {
-      a = c;
-    }
-  }
-  return exp(0.5 * (a + b));
 }
 
 static dlora_status calibrate_head(const dlora_learner *learner, struct outcome *o) {
@@ -162,7 +149,8 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
     while (o->derived.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
   }
   dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
-  o->head.temperature = (float)fit_temperature(logits, targets, n, own);
+  const struct head_fit fit = {n, own, logits, targets};
+  o->head.temperature = (float)exp(dli_minimise(head_cost, &fit, log(0.05), log(100.0)));
 done:
   dli_free(allocator, targets);
   dli_free(allocator, logits);

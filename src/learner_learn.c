@@ -48,11 +48,7 @@ static dlora_status train(const struct loop *loop) {
   size_t done = 0, images_done = 0;
   dli_random_seed(&shuffle, o->seed, 8 * dlora_learner_num_tasks(learner) + 3);
   for (size_t epoch = 0; epoch < o->epochs; epoch++) {
-    for (size_t i = loop->num_trained; i > 1; i--) {
-      const size_t j = dli_random_below(&shuffle, i), swap = loop->trained[i - 1];
-      loop->trained[i - 1] = loop->trained[j];
-      loop->trained[j] = swap;
-    }
+    dli_random_shuffle(&shuffle, loop->trained, loop->num_trained);
     for (size_t first = 0; first < loop->num_trained; first += o->batch_size) {
       dlora_images images;
       const int64_t *labels;

@@ -3,14 +3,13 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/minimise.h"
 #include "base/status.h"
 #include "src/predictor_state.h"
 
 /* Temperatures tried. */
 #define LOWEST 0.05
 #define HIGHEST 100.0
-#define GRID 33
-#define GOLDEN_STEPS 40 /* 0.618^40 of a grid step is 1e-9 */
 
 /* Standard deviation of a weak prior on log T around the initial temperature, worth a fraction of one image: a handful
  * of held-out features that are all right says "as sharp as you like", which is not to be believed. */
@@ -84,7 +83,8 @@ struct fit {
 };
 
 /* Negative log-likelihood of the class posterior at log T, with the prior. */
-static double cost(const struct fit *fit, double log_temperature) {
+static double cost(const void *context, double log_temperature) {
+  const struct fit *fit = context;
   double sharpness = exp(-log_temperature), sum = 0.0;
   for (size_t i = 0; i < fit->rows; i++) {
     const double *score = fit->scores + i * fit->num;
@@ -100,30 +100,6 @@ static double cost(const struct fit *fit, double log_temperature) {
   }
   double off = (log_temperature - fit->centre) / PRIOR_DEVIATION;
   return sum + 0.5 * off * off;
-}
-
-/* Grid, then golden section around its best point: the cost need not be convex where classes sum over tasks. */
-static double minimise(const struct fit *fit) {
-  const double low = log(LOWEST), step = (log(HIGHEST) - log(LOWEST)) / (GRID - 1), ratio = 0.5 * (sqrt(5.0) - 1.0);
-  size_t best = 0;
-  double lowest = HUGE_VAL;
-  for (size_t i = 0; i < GRID; i++) {
-    double value = cost(fit, low + (double)i * step);
-    if (value < lowest) lowest = value, best = i;
-  }
-  double a = low + (double)(best > 0 ? best - 1 : 0) * step,
-         b = low + (double)(best < GRID - 1 ? best + 1 : best) * step;
-  double c = b - ratio * (b - a), d = a + ratio * (b - a), at_c = cost(fit, c), at_d = cost(fit, d);
-  for (size_t i = 0; i < GOLDEN_STEPS; i++) {
-    if (at_c < at_d) {
-      b = d, d = c, at_d = at_c;
-      c = b - ratio * (b - a), at_c = cost(fit, c);
-    } else {
-      a = c, c = d, at_c = at_d;
-      d = a + ratio * (b - a), at_d = cost(fit, d);
-    }
-  }
-  return 0.5 * (a + b);
 }
 
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
@@ -161,7 +137,7 @@ dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_ca
   if (rows > 0) {
     const struct fit fit = {rows, num, readout->columns, scores, expected, log(predictor->initial_temperature)};
     size_t kept = rows < DLI_UNKNOWN_SCORES ? rows : DLI_UNKNOWN_SCORES;
-    calibration->log_temperatures[task] = minimise(&fit);
+    calibration->log_temperatures[task] = dli_minimise(cost, &fit, log(LOWEST), log(HIGHEST));
     calibration->held_out[task] = rows;
     calibration->num_scores[task] = kept;
     for (size_t i = 0; i < kept; i++)

@@ -80,12 +80,16 @@ size_t dli_random_below(struct dli_random *random, size_t bound) {
   return (size_t)(draw % range);
 }
 
-void dli_random_permutation(struct dli_random *random, size_t *order, size_t count) {
-  for (size_t i = 0; i < count; i++) order[i] = i;
+void dli_random_shuffle(struct dli_random *random, size_t *order, size_t count) {
   for (size_t i = count; i > 1; i--) {
     const size_t j = dli_random_below(random, i);
     const size_t swapped = order[i - 1];
     order[i - 1] = order[j];
     order[j] = swapped;
   }
+}
+
+void dli_random_permutation(struct dli_random *random, size_t *order, size_t count) {
+  for (size_t i = 0; i < count; i++) order[i] = i;
+  dli_random_shuffle(random, order, count);
 }
