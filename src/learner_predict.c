@@ -177,7 +177,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
     choose_top_task(b->task, count, num_tasks, b->relevance);
     mode.relevance = b->relevance;
   }
-  dli_pass_upper(pass, &mode, b->z);
+  DLI_TRY(dli_pass_upper(pass, &mode, b->z));
 
   /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. */
   const int own_task = relevance == DLORA_RELEVANCE_FINAL || relevance == DLORA_RELEVANCE_GIVEN;

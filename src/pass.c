@@ -225,8 +225,10 @@ static const float *relevance_of(struct dli_pass_share *share, size_t block, int
   if (!memory) return NULL;
   for (size_t i = 0; i < rows / rows_per_image; i++) {
     float *w = share->relevance + i * tasks;
-    if (dlora_projector_relevance(memory, in + i * rows_per_image * ldin, 1, w) != DLORA_OK) {
+    const dlora_status status = dlora_projector_relevance(memory, in + i * rows_per_image * ldin, 1, w);
+    if (status != DLORA_OK) {
       memset(w, 0, tasks * sizeof *w);
+      share->status = status;
     }
   }
   return share->relevance;
@@ -301,6 +303,7 @@ static void upper_share(size_t begin, size_t end, size_t index, void *user) {
   const dlora_pass *pass = c->pass;
   struct dli_pass_share *share = &c->pass->shares[index];
   const struct dli_vit *vit = &pass->model->vit;
+  share->status = DLORA_OK;
   if (begin == end) return;
   share->mode = &pass->last;
   const struct dli_vit_hooks hooks = {share, hook_forward, hook_backward};
@@ -308,13 +311,22 @@ static void upper_share(size_t begin, size_t end, size_t index, void *user) {
                         c->out + begin * vit->dim);
 }
 
-void dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, float *features) {
+dlora_status dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, float *features) {
   pass->last = *mode;
   pass->ran = 1;
   pass->gated = mode->relevance || mode->energy;
   struct upper_call call = {pass, features ? features : pass->features, NULL};
   dli_parallel_for(pass->threads, pass->count, upper_share, &call);
   pass->last.relevance = NULL; /* the caller's array may be gone by the backward pass, which never needs it */
+  for (size_t i = 0; mode->energy && i < pass->threads; i++) {
+    const dlora_status status = pass->shares[i].status;
+    /* The sentence was raised in the share's own thread. */
+    if (status != DLORA_OK) {
+      return dli_raise(status, "relevance by energy could not be computed%s",
+                       status == DLORA_ERR_NO_MEMORY ? ": no memory" : "");
+    }
+  }
+  return DLORA_OK;
 }
 
 void dli_pass_early(dlora_pass *pass, float *features) {

@@ -45,6 +45,7 @@ struct dli_pass_share {
   float *relevance; /* [max_images, tasks] by energy in one block */
   const struct dlora_pass *pass;
   const struct dli_pass_mode *mode; /* of the running call */
+  dlora_status status;              /* of relevance by energy in the running call */
   size_t first;                     /* images [first, first + workspace.images) of the batch */
 };
 
@@ -86,8 +87,9 @@ dlora_status dli_pass_load(dlora_pass *pass, const dlora_images *images, const s
                            const char *caller);
 /* Makes room for the mode's scratch; call it before dli_pass_upper whenever ranks or tasks may have grown. */
 dlora_status dli_pass_reserve(dlora_pass *pass);
-/* Upper blocks of the loaded images: features [count, dim]. May be repeated in other modes. */
-void dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, float *features);
+/* Upper blocks of the loaded images: features [count, dim]. May be repeated in other modes. Only fails in a mode with
+ * energy, which takes memory. */
+dlora_status dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, float *features);
 void dli_pass_early(dlora_pass *pass, float *features);
 /* Adds to gradients, an array like the bank's. */
 void dli_pass_backward(dlora_pass *pass, const float *d_features, float *gradients);
