@@ -51,11 +51,6 @@ static uint64_t random_u64(struct dli_random *random) {
   return high << 32 | dli_random_u32(random);
 }
 
-float dli_random_uniform(struct dli_random *random) {
-  /* 24 bits: all that a float below 1 can hold evenly. */
-  return (float)(dli_random_u32(random) >> 8) * 0x1p-24f;
-}
-
 double dli_random_normal(struct dli_random *random) {
   /* Box-Muller; the half keeps the logarithm's argument above 0. */
   const double radius = ((double)(random_u64(random) >> 12) + 0.5) * 0x1p-52;

@@ -15,7 +15,6 @@ struct dli_random {
 
 void dli_random_seed(struct dli_random *random, uint64_t seed, uint64_t stream);
 uint32_t dli_random_u32(struct dli_random *random);
-float dli_random_uniform(struct dli_random *random);              /* [0, 1) */
 double dli_random_normal(struct dli_random *random);              /* mean 0, variance 1 */
 size_t dli_random_below(struct dli_random *random, size_t bound); /* 0 ... bound - 1, unbiased */
 void dli_random_shuffle(struct dli_random *random, size_t *order, size_t count);
