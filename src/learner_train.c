@@ -138,12 +138,34 @@ static float learning_rate_now(const dlora_learner_options *o, const struct dli_
   return o->learning_rate * (float)(0.5 * (1.0 + cos(3.14159265358979323846 * done / (double)task->planned_steps)));
 }
 
+/* In [low, high). */
+static double draw_between(struct dli_random *random, double low, double high) {
+  return low + (high - low) * (double)dli_random_u32(random) / 4294967296.0;
+}
+
+/* Part of an image with a share of its area in [scale, 1] and sides in a relation of 3 : 4 to 4 : 3, as far as it fits.
+ */
+static void draw_part(struct dli_random *random, double scale, struct dli_augment *a) {
+  const double area = draw_between(random, scale, 1.0), aspect = exp(draw_between(random, -1.0, 1.0) * log(4.0 / 3.0));
+  const double width = fmin(1.0, sqrt(area * aspect)), height = fmin(1.0, sqrt(area / aspect));
+  a->width = (float)width;
+  a->height = (float)height;
+  a->left = (float)draw_between(random, 0.0, 1.0 - width);
+  a->top = (float)draw_between(random, 0.0, 1.0 - height);
+}
+
 static void draw_augmentation(const dlora_learner_options *o, struct dli_task *task, size_t count) {
   const uint32_t span = 2 * (uint32_t)o->crop_padding + 1;
+  const double jitter = (double)o->jitter;
   for (size_t i = 0; i < count; i++) {
     struct dli_augment *a = &task->augment[i];
-    *a = (struct dli_augment){0, 0, 0};
+    *a = DLI_AUGMENT_NONE;
     if (o->flip) a->flip = (int)(dli_random_u32(&task->random) & 1u);
+    if (o->crop_scale < 1.0f) draw_part(&task->random, (double)o->crop_scale, a);
+    if (jitter > 0.0) {
+      a->brightness = (float)draw_between(&task->random, 1.0 - jitter, 1.0 + jitter);
+      a->contrast = (float)draw_between(&task->random, 1.0 - jitter, 1.0 + jitter);
+    }
     if (!o->crop_padding) continue;
     a->dx = (int)dli_random_below(&task->random, span) - o->crop_padding;
     a->dy = (int)dli_random_below(&task->random, span) - o->crop_padding;
@@ -164,7 +186,8 @@ static double micro_step(dlora_learner *learner, struct dli_task *task, const in
   }
   dli_gemm_nt(n, old, dim, 1.0f, task->features, dim, task->old_weight, dim, 1.0f, task->logits, rows);
   dli_gemm_nt(n, own, dim, 1.0f, task->features, dim, task->head_weight, dim, 1.0f, task->logits + old, rows);
-  const double loss = dli_cross_entropy(task->logits, n, rows, task->targets, weight);
+  const double loss =
+      dli_cross_entropy(task->logits, n, rows, task->targets, learner->options.objective_temperature, weight);
   dli_gemm_nn(n, dim, own, 1.0f, task->logits + old, rows, task->head_weight, dim, 0.0f, task->d_features, dim);
   dli_gemm_nn(n, dim, old, 1.0f, task->logits, rows, task->old_weight, dim, 1.0f, task->d_features, dim);
   if (!task->fixed_head) {

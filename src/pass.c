@@ -184,11 +184,9 @@ static void load_share(size_t begin, size_t end, size_t index, void *user) {
   const struct load_call *c = user;
   struct dli_pass_share *share = &c->pass->shares[index];
   const struct dli_vit *vit = &c->pass->model->vit;
-  const struct dli_augment none = {0, 0, 0};
   share->first = begin;
   for (size_t i = begin; i < end; i++) {
-    const struct dli_augment *a = c->augment ? &c->augment[i] : &none;
-    dli_image_plan_run(share->plan, c->images, i, a->flip, a->dx, a->dy, share->workspace.input);
+    dli_image_plan_run(share->plan, c->images, i, c->augment ? &c->augment[i] : NULL, share->workspace.input);
     dli_vit_embed_image(vit, &share->workspace, i - begin);
   }
   dli_vit_forward_trunk(vit, c->pass->model->kernels, &share->workspace, end - begin);

@@ -23,11 +23,6 @@ dlora_status dli_deployed_reserve(struct dli_deployed *deployed, float *const *m
 /* Follows the bank after a reserve with its matrices; a no-op while no task has ended. */
 void dli_deployed_update(struct dli_deployed *deployed);
 
-/* Random changes of one training image. */
-struct dli_augment {
-  int flip, dx, dy;
-};
-
 /* How the upper blocks run. */
 struct dli_pass_mode {
   int frozen;                           /* the model's own weights, no adapter at all */

@@ -68,7 +68,7 @@ dlora_status dli_reader_read(struct dli_reader *reader, const size_t *indices, s
     snprintf(name, sizeof name, "image %zu of the source", indices[i]);
     if (one.count != 1) return dli_raise(DLORA_ERR_ARGUMENT, "%s: count is %zu, expected 1", name, one.count);
     DLI_TRY(dli_image_plan_prepare(reader->plan, &one, name));
-    dli_image_plan_run(reader->plan, &one, 0, 0, 0, 0, reader->pixels + i * 3 * size * size);
+    dli_image_plan_run(reader->plan, &one, 0, NULL, reader->pixels + i * 3 * size * size);
     reader->labels[i] = reader->source->labels[indices[i]];
   }
   *images = (dlora_images){NULL, reader->pixels, count, size, size, 3};

@@ -38,6 +38,8 @@ static void training_beats_the_frozen_readout(void **state) {
   options.learning_rate = 5e-3f;
   options.relevance = DLORA_RELEVANCE_NONE;
   options.frozen_baseline = 1;
+  options.crop_scale = 1.0f; /* training sees what is measured */
+  options.jitter = 0.0f;
   dlora_learner *learner = test_learner(model, &options);
   dlora_task_report report = DLORA_TASK_REPORT_INIT;
   test_learn(learner, six, 6, 60, 1, &report);
@@ -461,6 +463,78 @@ static void class_names_are_kept_and_replaced(void **state) {
   dlora_learner_destroy(NULL);
 }
 
+/* One step of plain gradient descent on one batch, whose head can be worked out from the features alone: the loss is
+ * cross-entropy of equation (3) divided by the objective's temperature, and the rows follow its gradient. */
+static void a_step_follows_the_gradient_of_the_loss(void **state) {
+  (void)state;
+  enum { CLASSES = 3, COUNT = 24 };
+  const float temperature = 2.5f, rate = 0.5f;
+  dlora_learner_options options = test_quick_options();
+  options.objective_temperature = temperature;
+  options.learning_rate = rate;
+  options.optimizer = DLORA_OPTIMIZER_SGD;
+  options.momentum = 0.0f;
+  options.schedule = DLORA_SCHEDULE_CONSTANT;
+  options.flip = 0;
+  options.crop_scale = 1.0f;
+  options.jitter = options.held_out = 0.0f;
+  options.layers = DLORA_LAYERS_FINAL;
+  dlora_learner *learner = test_learner(model, &options);
+  struct test_pictures p = test_pictures(six, CLASSES, COUNT / CLASSES, 5);
+
+  dlora_predictor_options readout = DLORA_PREDICTOR_OPTIONS_INIT;
+  dlora_predictor *predictor = NULL;
+  dlora_pass_options wide = DLORA_PASS_OPTIONS_INIT;
+  dlora_pass *pass = NULL;
+  float z[COUNT * VIT_DIM], w[CLASSES * VIT_DIM], b[CLASSES];
+  readout.shrinkage = options.shrinkage;
+  wide.max_batch = COUNT;
+  assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &wide));
+  assert_status(DLORA_OK, dlora_pass_forward(pass, &p.images, 0, NULL, z));
+  assert_status(DLORA_OK, dlora_predictor_create(&predictor, VIT_DIM, &readout));
+  assert_status(DLORA_OK, dlora_predictor_observe(predictor, z, p.labels, COUNT));
+  assert_status(DLORA_OK, dlora_predictor_linear_weights(predictor, 0, VIT_DIM, 1, w, b));
+  double expected = 0.0;
+  float after[CLASSES * VIT_DIM];
+  memcpy(after, w, sizeof w);
+  for (size_t i = 0; i < COUNT; i++) {
+    double logits[CLASSES], sum = 0.0;
+    for (size_t c = 0; c < CLASSES; c++) {
+      logits[c] = (double)b[c];
+      for (size_t j = 0; j < VIT_DIM; j++) logits[c] += (double)w[c * VIT_DIM + j] * (double)z[i * VIT_DIM + j];
+      sum += exp(logits[c] / (double)temperature);
+    }
+    for (size_t c = 0; c < CLASSES; c++) {
+      const double probability = exp(logits[c] / (double)temperature) / sum, right = p.labels[i] == six[c];
+      if (right > 0.0) expected -= log(probability) / COUNT;
+      const double slope = (double)rate * (probability - right) / (double)temperature / COUNT;
+      for (size_t j = 0; j < VIT_DIM; j++) after[c * VIT_DIM + j] -= (float)(slope * (double)z[i * VIT_DIM + j]);
+    }
+  }
+
+  float loss = 0.0f;
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 1));
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, &loss));
+  assert_true(expected > 0.01 && fabs((double)loss - expected) < 1e-4 * expected);
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  size_t size, length;
+  unsigned char *bytes = test_saved(learner, &size), *head = test_tensor(bytes, "head.0.weight", &length);
+  float saved[CLASSES * VIT_DIM];
+  assert_int_equal(length, sizeof saved);
+  memcpy(saved, head, sizeof saved);
+  assert_close(saved, after, CLASSES * VIT_DIM, 1e-4);
+  double moved = 0.0;
+  for (size_t i = 0; i < CLASSES * VIT_DIM; i++) moved = fmax(moved, fabs((double)(after[i] - w[i])));
+  assert_true(moved > 1e-3);
+  free(bytes);
+  test_pictures_free(&p);
+  dlora_predictor_destroy(predictor);
+  dlora_pass_destroy(pass);
+  dlora_learner_destroy(learner);
+}
+
 static void parts_are_lent_for_inspection(void **state) {
   (void)state;
   dlora_learner_options options = test_quick_options();
@@ -496,6 +570,7 @@ int main(void) {
       cmocka_unit_test(sources_may_mix_sizes_and_colours),
       cmocka_unit_test(gray_images_are_colour_images_of_equal_channels),
       cmocka_unit_test(class_names_are_kept_and_replaced),
+      cmocka_unit_test(a_step_follows_the_gradient_of_the_loss),
       cmocka_unit_test(parts_are_lent_for_inspection),
   };
   return cmocka_run_group_tests(tests, load_model, free_model);

@@ -96,6 +96,10 @@ static void every_option_learns_and_matters(void **state) {
       SET(WORD, drift_compensation, 0),
       SET(WORD, flip, 0),
       SET(WORD, crop_padding, 3),
+      SET(REAL, objective_temperature, 1.0),
+      SET(REAL, crop_scale, 1.0),
+      SET(REAL, crop_scale, 0.2),
+      SET(REAL, jitter, 0.0),
       SET(WORD, use_prior, 1),
       SET(WORD, sites, DLORA_SITE_QUERY),
       SET(WORD, sites, DLORA_SITE_OUTPUT),
@@ -213,6 +217,9 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   expected.within = DLORA_WITHIN_HEAD;
   expected.layers = DLORA_LAYERS_FINAL;
   expected.drift_compensation = 0;
+  expected.objective_temperature = 1.0f;
+  expected.crop_scale = 1.0f;
+  expected.jitter = 0.0f;
   assert_memory_equal(&paper, &expected, sizeof paper);
 
   double accuracy;
@@ -326,6 +333,12 @@ static void impossible_options_are_named(void **state) {
       SET(WORD, schedule, 2),
       SET(WORD, crop_padding, -1),
       SET(WORD, crop_padding, VIT_SIZE),
+      SET(REAL, objective_temperature, 0.0),
+      SET(REAL, objective_temperature, (double)NAN),
+      SET(REAL, crop_scale, 0.0),
+      SET(REAL, crop_scale, 1.5),
+      SET(REAL, jitter, -0.1),
+      SET(REAL, jitter, 1.5),
       SET(SIZE, batch_size, 0),
       SET(SIZE, batch_size, 1e18),
       SET(SIZE, epochs, 1e18),

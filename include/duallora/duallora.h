@@ -567,7 +567,12 @@ typedef struct dlora_learner_options {
   float held_out;         /**< share of each task's images kept from training, and from statistics until T is fitted */
   float ridge;            /**< [structure] of the random projection */
   float unknown_quantile; /**< share of known images that dlora_prediction.unknown accepts */
-  float reserved;         /**< 0 */
+  float objective_temperature; /**< logits are divided by it in the training loss; at 1 the rows that training starts
+                                  from are so sure of few images that little is learnt */
+  float crop_scale; /**< < 1: training sees random parts of an image, of this share of its area to all of it, with
+                       sides in a relation of 3 : 4 to 4 : 3 */
+  float jitter;     /**< > 0: brightness and contrast of training images are multiplied by random factors in
+                       [1 - jitter, 1 + jitter] */
 } dlora_learner_options;
 
 /** The defaults, chosen by measurement (docs/METHOD.md). */
@@ -577,7 +582,7 @@ typedef struct dlora_learner_options {
         DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
         DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_STATISTICS, 1, 1, 0, DLORA_TOKENS_ALL, \
         DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.1f, \
-        2.0f, 0.05f, 0.01f, 0.95f, 0.0f \
+        2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.4f, 0.3f \
   }
 
 /** What learning one task came to. */

@@ -15,9 +15,10 @@ struct scratch {
   size_t channels;
   struct dli_axis horizontal;
   struct dli_axis vertical;
-  float *row;    /* [width, channels] */
-  float *middle; /* [height, image_size, channels] */
-  float *pixels; /* [image_size, image_size, channels], in [0, 1] */
+  float *row;        /* [width, channels] */
+  float *middle;     /* [height, image_size, channels] */
+  float *pixels;     /* [image_size, image_size, channels], in [0, 1] */
+  float *normalised; /* [3, image_size, image_size] */
 };
 
 struct dli_image_plan {
@@ -34,6 +35,7 @@ static void scratch_free(struct scratch *scratch, const dlora_allocator *allocat
   dli_free(allocator, scratch->row);
   dli_free(allocator, scratch->middle);
   dli_free(allocator, scratch->pixels);
+  dli_free(allocator, scratch->normalised);
   *scratch = (struct scratch){0};
 }
 
@@ -77,6 +79,7 @@ static dlora_status scratch_create(struct scratch *scratch, const struct dli_ima
   const size_t size = plan->image_size;
   *scratch = (struct scratch){.height = height, .width = width, .channels = channels};
   DLI_TRY_DONE(DLI_NEW(allocator, scratch->pixels, size * size * channels));
+  DLI_TRY_DONE(DLI_NEW(allocator, scratch->normalised, 3 * size * size));
   if (height != size || width != size) {
     size_t middle_size = 0;
     if (!dli_multiply(&middle_size, height, size * channels)) {
@@ -180,58 +183,88 @@ static void resize(struct scratch *scratch, size_t size, const uint8_t *image) {
   }
 }
 
-/* One channel: from [size, size] at distance `stride`, out [size, size]. */
-struct plane {
-  const float *from;
-  size_t stride;
-  size_t size;
-  float mean;
-  float std;
-  float black; /* what comes in from outside, normalised */
+/* scratch->pixels of the present image, normalised: out [3, size, size]. */
+static void normalise(const struct dli_image_plan *plan, float *out) {
+  const size_t size = plan->image_size, channels = plan->scratch.channels;
+  for (size_t c = 0; c < 3; c++) {
+    const float *from = plan->scratch.pixels + (channels == 3 ? c : 0);
+    for (size_t i = 0; i < size * size; i++) *out++ = (from[i * channels] - plan->mean[c]) / plan->std[c];
+  }
+}
+
+/* Neighbours of a position between pixels, and how much of the second. */
+struct between {
+  size_t low;
+  size_t high;
+  float share;
 };
 
-static void move_plane(const struct plane *plane, int flip, int dx, int dy, float *out) {
-  const long long size = (long long)plane->size;
-  for (long long y = 0; y < size; y++) {
-    const long long from_y = y - dy;
-    for (long long x = 0; x < size; x++) {
-      const long long moved = x - dx;
-      const long long from_x = flip ? size - 1 - moved : moved;
-      const int inside = from_y >= 0 && from_y < size && from_x >= 0 && from_x < size;
-      *out++ = inside ? (plane->from[(size_t)(from_y * size + from_x) * plane->stride] - plane->mean) / plane->std
-                      : plane->black;
+static struct between neighbours(double position, size_t size) {
+  const double last = (double)(size - 1);
+  const double inside = position < 0.0 ? 0.0 : (position > last ? last : position);
+  const size_t low = (size_t)inside;
+  return (struct between){low, low + 1 < size ? low + 1 : low, (float)(inside - (double)low)};
+}
+
+/* One channel, from and out [size, size]: gain * from + add, and what comes in from outside is black. */
+static void change_plane(const float *from, size_t size, const struct dli_augment *a, float gain, float add,
+                         float black, float *out) {
+  const long long end = (long long)size;
+  const double side = (double)size;
+  for (long long y = 0; y < end; y++) {
+    const long long from_y = y - a->dy;
+    const struct between v = neighbours((double)a->top * side + (double)a->height * ((double)from_y + 0.5) - 0.5, size);
+    const float *upper = from + v.low * size, *lower = from + v.high * size;
+    for (long long x = 0; x < end; x++) {
+      const long long moved = x - a->dx;
+      const long long from_x = a->flip ? end - 1 - moved : moved;
+      if (from_y < 0 || from_y >= end || from_x < 0 || from_x >= end) {
+        *out++ = black;
+        continue;
+      }
+      const struct between h =
+          neighbours((double)a->left * side + (double)a->width * ((double)from_x + 0.5) - 0.5, size);
+      const float above = upper[h.low] + h.share * (upper[h.high] - upper[h.low]);
+      const float below = lower[h.low] + h.share * (lower[h.high] - lower[h.low]);
+      *out++ = gain * (above + v.share * (below - above)) + add;
     }
   }
 }
 
-static void copy_plane(const struct plane *plane, float *out) {
-  for (size_t i = 0; i < plane->size * plane->size; i++)
-    out[i] = (plane->from[i * plane->stride] - plane->mean) / plane->std;
+/* Mean pixel value of a normalised image before normalisation. */
+static double mean_pixel(const struct dli_image_plan *plan, const float *image) {
+  const size_t count = plan->image_size * plan->image_size;
+  double mean = 0.0;
+  for (size_t c = 0; c < 3; c++) {
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++) sum += (double)image[c * count + i];
+    mean += (sum / (double)count * (double)plan->std[c] + (double)plan->mean[c]) / 3.0;
+  }
+  return mean;
 }
 
-void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images, size_t index, int flip, int dx, int dy,
-                        float *out) {
-  struct scratch *scratch = &plan->scratch;
-  const size_t size = plan->image_size;
-  if (images->u8) resize(scratch, size, images->u8 + index * scratch->height * scratch->width * scratch->channels);
+static void change(const struct dli_image_plan *plan, const float *image, const struct dli_augment *a, float *out) {
+  const size_t count = plan->image_size * plan->image_size;
+  const int adjusts = a->brightness != 1.0f || a->contrast != 1.0f;
+  const double level = adjusts ? (double)(a->brightness - a->contrast) * mean_pixel(plan, image) : 0.0;
   for (size_t c = 0; c < 3; c++) {
-    struct plane plane = {.size = size, .black = (0.0f - plan->mean[c]) / plan->std[c]};
-    if (images->u8) {
-      plane.from = scratch->pixels + (scratch->channels == 3 ? c : 0);
-      plane.stride = scratch->channels;
-      plane.mean = plan->mean[c];
-      plane.std = plan->std[c];
-    } else {
-      /* Already normalised. */
-      plane.from = images->f32 + (index * 3 + c) * size * size;
-      plane.stride = 1;
-      plane.std = 1.0f;
-    }
-    float *to = out + c * size * size;
-    if (flip || dx || dy) {
-      move_plane(&plane, flip, dx, dy, to);
-    } else {
-      copy_plane(&plane, to);
-    }
+    const float mean = plan->mean[c], std = plan->std[c];
+    const float add = adjusts ? ((float)level + (a->contrast - 1.0f) * mean) / std : 0.0f;
+    change_plane(image + c * count, plan->image_size, a, a->contrast, add, (0.0f - mean) / std, out + c * count);
+  }
+}
+
+void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images, size_t index,
+                        const struct dli_augment *augment, float *out) {
+  struct scratch *scratch = &plan->scratch;
+  const size_t size = plan->image_size, count = 3 * size * size;
+  if (images->u8) {
+    resize(scratch, size, images->u8 + index * scratch->height * scratch->width * scratch->channels);
+    normalise(plan, augment ? scratch->normalised : out);
+    if (augment) change(plan, scratch->normalised, augment, out);
+  } else if (augment) {
+    change(plan, images->f32 + index * count, augment, out);
+  } else {
+    memcpy(out, images->f32 + index * count, count * sizeof *out);
   }
 }

@@ -18,10 +18,18 @@ void dli_image_plan_destroy(struct dli_image_plan *plan);
 /* Checks the batch (exactly one of u8 and f32, sizes, channels, finite values) and readies the plan for its image size;
  * memory is taken only when a size is new. `caller` names the function in errors. */
 dlora_status dli_image_plan_prepare(struct dli_image_plan *plan, const dlora_images *images, const char *caller);
-/* Image `index` of the prepared batch as normalised CHW floats: out [3, image_size, image_size]; mirrored left to right
- * if flip, then moved by (dx, dy) pixels of the model's image size with black (pixel value 0 before normalisation)
- * coming in. f32 batches are flipped and moved too. Not to be called from two threads at once. */
-void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images, size_t index, int flip, int dx, int dy,
-                        float *out);
+/* Random changes of one training image, in this order: its brightness and contrast, the part of it that becomes the
+ * whole (bilinear, at the model's image size), mirrored left to right, moved with black coming in. */
+struct dli_augment {
+  float brightness, contrast;     /* factors: of the image's mean, and of each pixel's distance from it */
+  float left, top, width, height; /* the part, as shares of the sides */
+  int flip;
+  int dx, dy; /* pixels of the model's image size */
+};
+#define DLI_AUGMENT_NONE ((struct dli_augment){1.0f, 1.0f, 0.0f, 0.0f, 1.0f, 1.0f, 0, 0, 0})
+/* Image `index` of the prepared batch, changed unless augment is NULL, as normalised CHW floats: out [3, image_size,
+ * image_size]. f32 batches are changed just so. Not to be called from two threads at once. */
+void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images, size_t index,
+                        const struct dli_augment *augment, float *out);
 
 #endif

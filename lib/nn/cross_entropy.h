@@ -4,7 +4,9 @@
 
 #include <stddef.h>
 
-/* Sum over rows of -log softmax(logits)[target]; logits [rows, classes] become its gradient times `weight`. */
-double dli_cross_entropy(float *logits, size_t rows, size_t classes, const size_t *targets, float weight);
+/* Sum over rows of -log softmax(logits / temperature)[target]; logits [rows, classes] become the gradient with respect
+ * to them times `weight`. */
+double dli_cross_entropy(float *logits, size_t rows, size_t classes, const size_t *targets, float temperature,
+                         float weight);
 
 #endif

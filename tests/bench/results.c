@@ -68,6 +68,9 @@ static const member members[] = {
     MEMBER(MEMBER_REAL, held_out),
     MEMBER(MEMBER_REAL, ridge),
     MEMBER(MEMBER_REAL, unknown_quantile),
+    MEMBER(MEMBER_REAL, objective_temperature),
+    MEMBER(MEMBER_REAL, crop_scale),
+    MEMBER(MEMBER_REAL, jitter),
 };
 
 static bool add_options(cJSON *settings, const dlora_learner_options *options) {
