@@ -99,7 +99,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
   DLI_TRY(range("epsilon", o->epsilon, 0.0f, 0, 1.0f));
   DLI_TRY(range("momentum", o->momentum, 0.0f, 1, 0.9999999f));
   DLI_TRY(range("weight_decay", o->weight_decay, 0.0f, 1, 1e6f));
-  DLI_TRY(range("shrinkage", o->shrinkage, 0.0f, 0, 1e6f));
+  DLI_TRY(range("shrinkage", o->shrinkage, 0.0f, 1, 1e6f));
   DLI_TRY(range("temperature", o->temperature, 0.0f, 0, 1e6f));
   DLI_TRY(range("held_out", o->held_out, 0.0f, 1, 0.5f));
   DLI_TRY(range("ridge", o->ridge, 0.0f, 0, 1e6f));

@@ -300,6 +300,13 @@ void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_st
   }
 }
 
+/* The level that suits n columns estimated from so many degrees of freedom: measured as in docs/METHOD.md 7. The bounds
+ * keep C invertible whatever the features, and its own directions in it however few they are. */
+static double shrinkage_for(const dlora_predictor *predictor, size_t n, double degrees) {
+  if (predictor->shrinkage > 0.0) return predictor->shrinkage;
+  return fmin(1.0, fmax(1e-3, 0.15 * (double)n / degrees));
+}
+
 /* C + shrinkage trace(C) / n I. Where there is no variance (one image a class so far: nothing is known of the spread
  * within a class) C is the identity times the mean square spread of the means, which makes the score a distance to the
  * nearest mean in units of what tells classes apart; and the identity where the means do not differ either. */
@@ -341,7 +348,7 @@ void dli_statistics_within(const dlora_predictor *predictor, const struct dli_st
     }
   }
   measure_means(predictor, statistics, centre, first, columns, &spread, &power);
-  shrink(covariance, columns, predictor->shrinkage, spread, power);
+  shrink(covariance, columns, shrinkage_for(predictor, columns, degrees), spread, power);
 }
 
 dlora_status dli_statistics_global(const dlora_predictor *predictor, const struct dli_statistics *statistics,
@@ -363,7 +370,7 @@ dlora_status dli_statistics_global(const dlora_predictor *predictor, const struc
   }
   for (size_t i = 0; i < dim * dim; i++) covariance[i] /= degrees;
   measure_means(predictor, statistics, centre, 0, dim, &spread, &power);
-  shrink(covariance, dim, predictor->shrinkage, spread, power);
+  shrink(covariance, dim, shrinkage_for(predictor, dim, degrees), spread, power);
   dli_free(&predictor->allocator, rows);
   return DLORA_OK;
 }

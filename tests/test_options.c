@@ -356,7 +356,7 @@ static void impossible_options_are_named(void **state) {
       SET(REAL, epsilon, 0.0),
       SET(REAL, momentum, 1.0),
       SET(REAL, weight_decay, -1.0),
-      SET(REAL, shrinkage, 0.0),
+      SET(REAL, shrinkage, -0.1),
       SET(REAL, temperature, 0.0),
       SET(REAL, held_out, 0.9),
       SET(REAL, ridge, -1.0),

@@ -258,6 +258,27 @@ static void plain_lda(struct data data, int64_t first, size_t classes, size_t fr
   free(mean);
 }
 
+static void shrinkage_follows_the_number_of_features(void **state) {
+  (void)state;
+  static const struct {
+    size_t n;
+    double shrinkage; /* 0.15 dim / (n - classes), in [0.001, 1] */
+  } cases[] = {{400, 0.15 * DIM / (400 - CLASSES)}, {CLASSES + 1, 0.15 * DIM < 1.0 ? 0.15 * DIM : 1.0}, {20000, 1e-3}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct data data = make_data(cases[i].n, DIM, 0, CLASSES, 0.6f, 1);
+    double weight[CLASSES * DIM], bias[CLASSES];
+    plain_lda(data, 0, CLASSES, 0, DIM, cases[i].shrinkage, weight, bias);
+    dlora_predictor *predictor = new_predictor(DIM, NULL);
+    learn(predictor, data);
+    float found[CLASSES * DIM], found_bias[CLASSES];
+    assert_status(DLORA_OK, dlora_predictor_linear_weights(predictor, 0, DIM, 0, found, found_bias));
+    for (size_t j = 0; j < CLASSES * DIM; j++)
+      assert_true(fabs((double)found[j] - weight[j]) < 1e-4 * (1.0 + fabs(weight[j])));
+    dlora_predictor_destroy(predictor);
+    free_data(data);
+  }
+}
+
 static void posterior_is_the_softmax_of_plain_lda_scores(void **state) {
   (void)state;
   dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
@@ -1222,6 +1243,7 @@ static void every_failed_allocation_leaves_the_predictor_as_it_was(void **state)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(shrinkage_follows_the_number_of_features),
       cmocka_unit_test(posterior_is_the_softmax_of_plain_lda_scores),
       cmocka_unit_test(linear_weights_of_an_open_task_follow_the_finished_ones),
       cmocka_unit_test(batches_orders_and_halves_give_the_same_statistics),

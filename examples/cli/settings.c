@@ -114,7 +114,7 @@ static const row rows[] = {
     {OPTION_OFF, "no-drift-compensation", NULL, "leave old statistics where they are", 0, 0, NULL,
      AT(drift_compensation), false},
     {OPTION_ON, "use-prior", NULL, "class frequencies count", 0, 0, NULL, AT(use_prior), false},
-    {OPTION_REAL, "shrinkage", "X", "of the covariance (default 0.1)", 0, 1e6, NULL, AT(shrinkage), false},
+    {OPTION_REAL, "shrinkage", "X", "of the covariance; 0: from the number of images (default)", 0, 1e6, NULL, AT(shrinkage), false},
     {OPTION_REAL, "temperature", "X", "of the posterior until it is fitted (default 2)", 1e-6, 1e6, NULL,
      AT(temperature), false},
     {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate (default 0.05)", 0, 0.9, NULL,

@@ -377,13 +377,13 @@ typedef struct dlora_predictor_options {
   size_t random_features; /**< width of the random projection */
   int32_t readout;        /**< DLORA_READOUT_... */
   int32_t use_prior;      /**< not 0: add the log of each component's share of the images to its score */
-  float shrinkage;        /**< C + shrinkage * trace(C) / dim * I */
-  float temperature;      /**< T > 0, until one is fitted on held-out features */
-  float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix */
-  float reserved;         /**< 0 */
+  float shrinkage;   /**< C + shrinkage * trace(C) / dim * I; 0: 0.15 dim / (features - components), in [0.001, 1] */
+  float temperature; /**< T > 0, until one is fitted on held-out features */
+  float ridge;       /**< of the random projection, relative to the mean diagonal of its Gram matrix */
+  float reserved;    /**< 0 */
 } dlora_predictor_options;
 #define DLORA_PREDICTOR_OPTIONS_INIT \
-  { sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, 0.1f, 2.0f, 0.01f, 0.0f }
+  { sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, 0.0f, 2.0f, 0.01f, 0.0f }
 
 /** A decision for one image. This struct never grows. */
 typedef struct dlora_prediction {
@@ -562,7 +562,7 @@ typedef struct dlora_learner_options {
   float epsilon;
   float momentum;
   float weight_decay;
-  float shrinkage;        /**< [structure] of the readout's covariance */
+  float shrinkage;        /**< [structure] of the readout's covariance; 0: from the number of images */
   float temperature;      /**< [structure] until fitted on held-out features */
   float held_out;         /**< share of each task's images kept from training, and from statistics until T is fitted */
   float ridge;            /**< [structure] of the random projection */
@@ -581,7 +581,7 @@ typedef struct dlora_learner_options {
     sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 32, 0, 2000, \
         DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
         DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_STATISTICS, 1, 1, 0, DLORA_TOKENS_ALL, \
-        DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.1f, \
+        DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, \
         2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.4f, 0.3f \
   }
 

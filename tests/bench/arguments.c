@@ -218,7 +218,7 @@ static size_t fill_table(option *table, arguments *to, lists *text) {
        NULL, false, &o->energy_threshold, NULL},
       {OPTION_SIZE, "max-observed", "N", "images whose tokens enter the memory; 0: all", 0, 1e9, NULL, false,
        &o->max_observed_images, NULL},
-      {OPTION_REAL, "shrinkage", "X", "of the covariance", 0, 1e6, NULL, false, &o->shrinkage, NULL},
+      {OPTION_REAL, "shrinkage", "X", "of the covariance; 0: from the number of images", 0, 1e6, NULL, false, &o->shrinkage, NULL},
       {OPTION_REAL, "temperature", "X", "of the posterior until it is fitted", 1e-6, 1e6, NULL, false, &o->temperature,
        NULL},
       {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate", 0, 0.5, NULL, false, &o->held_out,
