@@ -305,7 +305,9 @@ dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *i
   dlora_images part;
   const double started = dli_seconds();
   DLI_TRY(dli_images_part(images, 0, images->count, &part, __func__));
-  DLI_TRY(dli_image_plan_prepare(task->pass->shares[0].plan, images, __func__));
+  dlora_status status = dli_image_plan_prepare(task->pass->shares[0].plan, images, __func__);
+  if (status == DLORA_ERR_NO_MEMORY) goto done; /* nothing has changed yet, but callers need to know one case only */
+  DLI_TRY(status);
   if (task->phase == DLI_TRAIN || task->phase == DLI_OBSERVE_AFTER) {
     for (size_t i = 0; i < images->count; i++) {
       if (dli_task_find_class(task, labels[i]) == task->num_classes) {
@@ -315,7 +317,6 @@ dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *i
       }
     }
   }
-  dlora_status status = DLORA_OK;
   if (task->phase == DLI_TRAIN) DLI_TRY_DONE(begin_second_round(learner, task));
   for (size_t i = 0; i < images->count; i++) {
     if (dli_task_find_class(task, labels[i]) == task->num_classes) DLI_TRY_DONE(add_class(learner, task, labels[i]));

@@ -208,10 +208,11 @@ static dlora_status check_step(const dlora_learner *learner, const dlora_images 
 
 dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                 float *loss) {
-  DLI_TRY(check_step(learner, images, labels));
+  dlora_status status = check_step(learner, images, labels);
+  if (status == DLORA_ERR_NO_MEMORY) dli_task_release(learner); /* as where memory runs out later on */
+  DLI_TRY(status);
   struct dli_task *task = learner->task;
   const dlora_learner_options *o = &learner->options;
-  dlora_status status = DLORA_OK;
   dlora_images part;
   const double started = dli_seconds();
   double sum = 0.0;
