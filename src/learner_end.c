@@ -280,7 +280,9 @@ dlora_status dlora_learner_end_task(dlora_learner *learner, dlora_task_report *r
   struct outcome outcome = {0};
   dlora_task_report full;
   const double started = dli_seconds();
+  const int before = dli_threads_enter(learner->options.threads);
   dlora_status status = prepare(learner, &outcome);
+  dli_threads_leave(before);
   if (status == DLORA_OK) {
     fill_report(learner, &outcome, &full);
     full.seconds_statistics += dli_seconds() - started;

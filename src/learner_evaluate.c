@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "src/learner.h"
 #include "src/source.h"
 
@@ -161,7 +162,10 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_images, tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_images_right, tasks));
   DLI_TRY_DONE(choose_images(&e));
-  DLI_TRY_DONE(run(&e));
+  const int before = dli_threads_enter(learner->options.threads);
+  status = run(&e);
+  dli_threads_leave(before);
+  if (status != DLORA_OK) goto done;
   record(learner, &e.tally);
   if (evaluation) {
     dlora_evaluation full;

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "linalg/matrix.h"
 #include "src/bank.h"
 #include "src/learner.h"
@@ -226,6 +227,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   dlora_pass *pass = NULL;
   struct dli_predict_buffers *buffers = NULL;
   const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->derived.num_classes;
+  const int before = dli_threads_enter(learner->options.threads);
   DLI_TRY_DONE(dli_pass_create(&pass, learner->model, learner->deployed, learner->first_block, batch,
                                learner->options.threads, 0, &learner->allocator));
   DLI_TRY_DONE(dli_predict_buffers_create(&buffers, learner, batch));
@@ -237,6 +239,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
     DLI_TRY_DONE(dli_learner_decide(learner, pass, tasks ? tasks + first : NULL, buffers, &out));
   }
 done:
+  dli_threads_leave(before);
   dli_predict_buffers_destroy(buffers);
   dlora_pass_destroy(pass);
   return status;

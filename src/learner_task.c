@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "src/bank.h"
 #include "src/learner.h"
 
@@ -297,15 +298,18 @@ static dlora_status require_task(const dlora_learner *learner, const char *calle
   return dli_raise(DLORA_ERR_STATE, "%s: no task is open; call dlora_learner_begin_task first", caller);
 }
 
-dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
-  DLI_TRY(require_task(learner, __func__));
-  DLI_REQUIRE(images);
-  DLI_REQUIRE(labels);
+static dlora_status observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
+  DLI_TRY(require_task(learner, "dlora_learner_observe"));
+  if (!images || !labels) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_observe: %s is NULL", images ? "labels" : "images");
+  }
   struct dli_task *task = learner->task;
   dlora_images part;
   const double started = dli_seconds();
-  DLI_TRY(dli_images_part(images, 0, images->count, &part, __func__));
-  DLI_TRY(dli_image_plan_prepare(task->pass->shares[0].plan, images, __func__));
+  DLI_TRY(dli_images_part(images, 0, images->count, &part, "dlora_learner_observe"));
+  dlora_status status = dli_image_plan_prepare(task->pass->shares[0].plan, images, "dlora_learner_observe");
+  if (status == DLORA_ERR_NO_MEMORY) goto done; /* nothing has changed yet, but callers need to know one case only */
+  DLI_TRY(status);
   if (task->phase == DLI_TRAIN || task->phase == DLI_OBSERVE_AFTER) {
     for (size_t i = 0; i < images->count; i++) {
       if (dli_task_find_class(task, labels[i]) == task->num_classes) {
@@ -315,20 +319,26 @@ dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *i
       }
     }
   }
-  dlora_status status = DLORA_OK;
   if (task->phase == DLI_TRAIN) DLI_TRY_DONE(begin_second_round(learner, task));
   for (size_t i = 0; i < images->count; i++) {
     if (dli_task_find_class(task, labels[i]) == task->num_classes) DLI_TRY_DONE(add_class(learner, task, labels[i]));
   }
   for (size_t first = 0; first < images->count; first += part.count) {
-    DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, __func__));
-    DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, __func__));
+    DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, "dlora_learner_observe"));
+    DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, "dlora_learner_observe"));
     DLI_TRY_DONE(observe_loaded(learner, task, labels + first));
   }
   task->num_images[task->phase == DLI_OBSERVE_AFTER] += images->count;
   task->seconds[task->phase] += dli_seconds() - started;
 done:
   if (status != DLORA_OK) dli_task_release(learner);
+  return status;
+}
+
+dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
+  const int before = dli_threads_enter(learner ? learner->options.threads : 0);
+  const dlora_status status = observe(learner, images, labels);
+  dli_threads_leave(before);
   return status;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "linalg/matrix.h"
 #include "nn/cross_entropy.h"
 #include "src/bank.h"
@@ -229,20 +230,20 @@ static dlora_status check_step(const dlora_learner *learner, const dlora_images 
   return dli_image_plan_prepare(task->pass->shares[0].plan, images, "dlora_learner_step");
 }
 
-dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
-                                float *loss) {
-  DLI_TRY(check_step(learner, images, labels));
+static dlora_status step(dlora_learner *learner, const dlora_images *images, const int64_t *labels, float *loss) {
+  dlora_status status = check_step(learner, images, labels);
+  if (status == DLORA_ERR_NO_MEMORY) dli_task_release(learner); /* as where memory runs out later on */
+  DLI_TRY(status);
   struct dli_task *task = learner->task;
   const dlora_learner_options *o = &learner->options;
-  dlora_status status = DLORA_OK;
   dlora_images part;
   const double started = dli_seconds();
   double sum = 0.0;
   if (task->phase == DLI_OBSERVE_BEFORE) DLI_TRY_DONE(start_training(learner, task));
   for (size_t first = 0; first < images->count; first += part.count) {
-    DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, __func__));
+    DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, "dlora_learner_step"));
     draw_augmentation(o, task, part.count);
-    DLI_TRY_DONE(dli_pass_load(task->pass, &part, task->augment, __func__));
+    DLI_TRY_DONE(dli_pass_load(task->pass, &part, task->augment, "dlora_learner_step"));
     sum += micro_step(learner, task, labels + first, 1.0f / (float)images->count);
   }
   const double mean = sum / (double)images->count;
@@ -260,5 +261,13 @@ dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *imag
   if (loss) *loss = (float)mean;
 done:
   if (status != DLORA_OK) dli_task_release(learner);
+  return status;
+}
+
+dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                float *loss) {
+  const int before = dli_threads_enter(learner ? learner->options.threads : 0);
+  const dlora_status status = step(learner, images, labels, loss);
+  dli_threads_leave(before);
   return status;
 }

@@ -47,6 +47,7 @@ dlora_status dli_pass_create(dlora_pass **out, const dlora_model *model, struct 
   dlora_status status = DLORA_OK;
   dlora_pass *pass;
   if (!max_batch) max_batch = 1;
+  const size_t allowed = threads;
   /* Where the BLAS has threads of its own, products from several threads would fight for them. */
   if (!dli_blas_runs_inside_threads()) threads = 1;
   if (threads > max_batch) threads = max_batch;
@@ -58,6 +59,7 @@ dlora_status dli_pass_create(dlora_pass **out, const dlora_model *model, struct 
   pass->first_block = first_block;
   pass->lowest_input = DLORA_INPUT_FC2;
   pass->max_batch = max_batch;
+  pass->allowed = allowed;
   pass->training = training;
   DLI_TRY_DONE(DLI_NEW(allocator, pass->site_of, 6 * vit->depth));
   for (size_t i = 0; pass->bank && i < pass->bank->num_sites; i++) {
@@ -174,6 +176,15 @@ dlora_status dli_features_finite(const float *features, size_t count, size_t dim
                    bad / dim);
 }
 
+/* Runs shares side by side. Many threads of a program may use passes at once: a product must not start more threads
+ * than this one was given. */
+static void share_out(const dlora_pass *pass, void (*run)(size_t begin, size_t end, size_t index, void *user),
+                      void *user) {
+  const int before = dli_threads_enter(pass->allowed);
+  dli_parallel_for(pass->threads, pass->count, run, user);
+  dli_threads_leave(before);
+}
+
 struct load_call {
   dlora_pass *pass;
   const dlora_images *images;
@@ -201,7 +212,7 @@ dlora_status dli_pass_load(dlora_pass *pass, const dlora_images *images, const s
   pass->count = images->count;
   pass->ran = 0;
   struct load_call call = {pass, images, augment};
-  dli_parallel_for(pass->threads, pass->count, load_share, &call);
+  share_out(pass, load_share, &call);
   return DLORA_OK;
 }
 
@@ -314,7 +325,7 @@ dlora_status dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, 
   pass->ran = 1;
   pass->gated = mode->relevance || mode->energy;
   struct upper_call call = {pass, features ? features : pass->features, NULL};
-  dli_parallel_for(pass->threads, pass->count, upper_share, &call);
+  share_out(pass, upper_share, &call);
   pass->last.relevance = NULL; /* the caller's array may be gone by the backward pass, which never needs it */
   for (size_t i = 0; mode->energy && i < pass->threads; i++) {
     const dlora_status status = pass->shares[i].status;
@@ -360,7 +371,7 @@ static void backward_share(size_t begin, size_t end, size_t index, void *user) {
 
 void dli_pass_backward(dlora_pass *pass, const float *d_features, float *gradients) {
   struct upper_call call = {pass, NULL, d_features};
-  dli_parallel_for(pass->threads, pass->count, backward_share, &call);
+  share_out(pass, backward_share, &call);
   /* in the order of the threads, so that the sum can be repeated bit by bit */
   for (size_t i = 0; i < pass->threads; i++) {
     pass->model->kernels->add(pass->shares[i].gradients, pass->bank->count, gradients);

@@ -54,6 +54,7 @@ struct dlora_pass {
   int32_t lowest_input; /* DLORA_INPUT_... of the lowest site */
   size_t *site_of;      /* [depth, 6] site index + 1, or 0 */
   size_t max_batch, threads;
+  size_t allowed; /* threads that a product may use where there is one share only */
   int training;
   struct dli_pass_share *shares; /* [threads] */
   size_t scratch_rank;           /* rank that scratch has room for */

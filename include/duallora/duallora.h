@@ -657,7 +657,7 @@ DLORA_API dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t p
 DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels);
 /** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch.
  * Errors: STATE, ARGUMENT; NOT_FINITE if an input is, and then the batch is refused and the task goes on, or if the
- * loss becomes so, and then the task is cancelled: the learner is as it was before it. */
+ * loss becomes so, and then the task is cancelled, as it is with NO_MEMORY: the learner is as it was before it. */
 DLORA_API dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                           float *loss);
 /** Closes the task: directions committed, adapters merged or kept, statistics taken over. report may be NULL. */

@@ -1,10 +1,11 @@
 #include "base/threads.h"
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #ifdef _OPENMP
 #include <limits.h>
 #include <omp.h>
-#else
-#include <unistd.h>
 #endif
 
 size_t dli_threads_available(void) {
@@ -14,6 +15,47 @@ size_t dli_threads_available(void) {
   const long count = sysconf(_SC_NPROCESSORS_ONLN);
 #endif
   return count > 0 ? (size_t)count : 1;
+}
+
+#ifdef _OPENMP
+/* Whether the calling thread has come through fork since it first did something here. The threads that the runtime
+ * keeps for it were not copied, and it would wait for them for ever. A thread that had none then may start some. */
+static bool threads_are_gone(void) {
+  static _Thread_local pid_t first;
+  const pid_t now = getpid();
+  if (!first) first = now;
+  return first != now;
+}
+
+int dli_threads_enter(size_t threads) {
+  const int before = omp_get_max_threads();
+  if (threads > (size_t)before || !threads) threads = (size_t)before;
+  if (threads > 1 && !omp_in_parallel() && threads_are_gone()) threads = 1;
+  if (threads == (size_t)before) return 0;
+  omp_set_num_threads((int)threads); /* of the calling thread alone */
+  return before;
+}
+
+void dli_threads_leave(int before) {
+  if (before) omp_set_num_threads(before);
+}
+#else
+int dli_threads_enter(size_t threads) {
+  (void)threads;
+  return 0;
+}
+
+void dli_threads_leave(int before) {
+  (void)before;
+}
+#endif
+
+int dli_blas_enter(void) {
+  return dli_threads_enter(0);
+}
+
+void dli_blas_leave(int before) {
+  dli_threads_leave(before);
 }
 
 /* The first count % threads shares are one longer than the others. */
@@ -30,7 +72,7 @@ void dli_parallel_for(size_t threads, size_t count, void (*run)(size_t begin, si
   if (threads == 0) threads = 1;
 #ifdef _OPENMP
   const size_t useful = threads < count ? threads : count;
-  if (useful > 1) {
+  if (useful > 1 && !threads_are_gone()) {
     const int asked = useful < INT_MAX ? (int)useful : INT_MAX;
 #pragma omp parallel num_threads(asked)
     {

@@ -4,6 +4,8 @@
 #include <limits.h>
 #include <stdbool.h>
 
+#include "base/threads.h"
+
 /* Largest part of a dimension given to one BLAS call: fits a 32-bit int with room for the library's own arithmetic. */
 #define PART ((size_t)1 << 30)
 #define MOMENT_ROWS 256
@@ -35,6 +37,7 @@ static size_t smaller(size_t a, size_t b) {
       plain_##name(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc); \
       return; \
     } \
+    const int entered = dli_blas_enter(); \
     for (size_t i = 0; i < m; i += PART) { \
       for (size_t j = 0; j < n; j += PART) { \
         for (size_t l = 0; l < k; l += PART) { \
@@ -45,6 +48,7 @@ static size_t smaller(size_t a, size_t b) {
         } \
       } \
     } \
+    dli_blas_leave(entered); \
   }
 
 DEFINE_GEMM(gemm, float, cblas_sgemm)
@@ -94,11 +98,13 @@ void dli_mirror_lower(size_t n, double *s) {
 
 void dli_add_gram_lower(const double *x, size_t rows, size_t n, double *s) {
   if (n == 0) return;
+  const int entered = dli_blas_enter();
   for (size_t i = 0; i < rows; i += PART) {
     /* n * n doubles exist, so n fits an int. */
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)n, (int)smaller(rows - i, PART), 1.0, x + i * n, (int)n,
                 1.0, s, (int)n);
   }
+  dli_blas_leave(entered);
 }
 
 void dli_add_second_moment(const float *x, size_t rows, size_t n, double *s, double *scratch) {

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "base/threads.h"
 #include "linalg/matrix.h"
 
 /* LAPACK by its Fortran symbols, which every implementation has; the sizes at the end are the lengths of the character
@@ -39,6 +40,7 @@ dlora_status dli_eigen_top(const dlora_allocator *allocator, size_t n, double *s
                      INT_MAX / LAPACK_BLOCK);
   }
   dlora_status status = DLORA_OK;
+  const int entered = dli_blas_enter();
   double *real = NULL; /* d, e, tau, w: [n] each; work [64 * n] */
   int *integer = NULL; /* isuppz [2 * n], iwork [10 * n] */
   DLI_TRY_DONE(DLI_NEW(allocator, real, (4 + LAPACK_BLOCK) * n));
@@ -66,6 +68,7 @@ dlora_status dli_eigen_top(const dlora_allocator *allocator, size_t n, double *s
     cblas_dswap((int)n, vectors + i * n, 1, vectors + (k - 1 - i) * n, 1);
   }
 done:
+  dli_blas_leave(entered);
   dli_free(allocator, integer);
   dli_free(allocator, real);
   return status;
@@ -74,7 +77,9 @@ done:
 dlora_status dli_cholesky(size_t n, double *s) {
   if (n == 0) return DLORA_OK;
   int order = (int)n, info = 0; /* n * n doubles exist, so n fits an int */
+  const int entered = dli_blas_enter();
   dpotrf_("U", &order, s, &order, &info, 1);
+  dli_blas_leave(entered);
   for (size_t i = 0; info == 0 && i < n; i++) {
     /* A NaN passes some implementations' own test. */
     if (!(s[i * n + i] > 0.0) || !isfinite(s[i * n + i])) info = (int)i + 1;
@@ -90,11 +95,13 @@ dlora_status dli_cholesky(size_t n, double *s) {
 /* b [rows, n] <- b L^-T, or b L^-1 if plain. */
 static void solve_triangle(size_t n, const double *l, int plain, double *b, size_t rows) {
   if (n == 0) return;
+  const int entered = dli_blas_enter();
   for (size_t i = 0; i < rows; i += ROW_PART) {
     size_t part = rows - i < ROW_PART ? rows - i : ROW_PART;
     cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, plain ? CblasNoTrans : CblasTrans, CblasNonUnit, (int)part,
                 (int)n, 1.0, l, (int)n, b + i * n, (int)n);
   }
+  dli_blas_leave(entered);
 }
 
 void dli_cholesky_forward(size_t n, const double *l, double *b, size_t rows) {
@@ -118,6 +125,7 @@ static void remove_span(double *v, size_t k, const double *basis, size_t m, size
 
 size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, size_t n) {
   if (n == 0) return 0;
+  const int entered = dli_blas_enter();
   int width = (int)n;
   size_t kept = 0; /* rows 0 ... kept - 1 of v are final */
   for (size_t begin = 0; begin < k; begin += GRAM_BLOCK) {
@@ -147,5 +155,6 @@ size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, si
     }
     kept += count;
   }
+  dli_blas_leave(entered);
   return kept;
 }

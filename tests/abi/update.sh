@@ -1,0 +1,14 @@
+#!/bin/sh
+# After a change of the public header: brings everything that is derived from it up to date, which then wants a look at
+# `git diff`. The version map and the symbol inventory, the layouts, the table of statuses, the baseline of abidiff.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+"$here/symbols.sh" --update
+"$here/layout.sh" update
+"$here/../../docs/make_errors.sh"
+"$here/abidiff.sh" update || {
+  status=$?
+  [ $status -eq 77 ] || exit $status
+  echo "tests/abi/duallora-x86_64.abi is as it was: install abigail-tools and run this again" >&2
+  exit 1
+}
