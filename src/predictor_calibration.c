@@ -82,21 +82,32 @@ struct fit {
   double centre;          /* of the prior on log T */
 };
 
+double dli_log_posterior(double scaled, double log_sum, double log_broad_sum) {
+  const double sharp = log(1.0 - DLI_BROAD_SHARE) + scaled - log_sum;
+  const double broad = log(DLI_BROAD_SHARE) + scaled / DLI_BROAD - log_broad_sum;
+  return sharp > broad ? sharp + log1p(exp(broad - sharp)) : broad + log1p(exp(sharp - broad));
+}
+
 /* Negative log-likelihood of the class posterior at log T, with the prior. */
 static double cost(const void *context, double log_temperature) {
   const struct fit *fit = context;
   double sharpness = exp(-log_temperature), sum = 0.0;
   for (size_t i = 0; i < fit->rows; i++) {
     const double *score = fit->scores + i * fit->num;
-    double all = 0.0, right = 0.0, best = -HUGE_VAL;
-    for (size_t j = 0; j < fit->num; j++) {
-      if (fit->columns[j] == fit->expected[i] && score[j] > best) best = score[j];
-    }
+    double all = 0.0, broad = 0.0, right = 0.0, best = -HUGE_VAL;
     for (size_t j = 0; j < fit->num; j++) {
       all += exp(score[j] * sharpness);
-      if (fit->columns[j] == fit->expected[i]) right += exp((score[j] - best) * sharpness);
+      broad += exp(score[j] * sharpness / DLI_BROAD);
+      if (fit->columns[j] == fit->expected[i] && score[j] > best) best = score[j];
     }
-    sum += log(all) - log(right) - best * sharpness;
+    /* A class that recurs has several components; relative to the best of them nothing overflows. */
+    const double log_all = log(all), log_broad = log(broad);
+    const double log_best = dli_log_posterior(best * sharpness, log_all, log_broad);
+    for (size_t j = 0; j < fit->num; j++) {
+      if (fit->columns[j] != fit->expected[i]) continue;
+      right += exp(dli_log_posterior(score[j] * sharpness, log_all, log_broad) - log_best);
+    }
+    sum -= log_best + log(right);
   }
   double off = (log_temperature - fit->centre) / PRIOR_DEVIATION;
   return sum + 0.5 * off * off;

@@ -47,16 +47,17 @@ static void normalise_row(const dlora_predictor *predictor, double *components, 
                           double *largest) {
   const struct dli_statistics *finished = &predictor->finished;
   const struct dli_readout *readout = &predictor->readout_state;
-  double best = components[0], sum = 0.0;
+  double best = components[0], sum = 0.0, broad = 0.0;
   for (size_t i = 1; i < finished->num; i++) best = components[i] > best ? components[i] : best;
   for (size_t i = 0; i < finished->num; i++) {
     components[i] = (components[i] - best) / predictor->temperature;
     sum += exp(components[i]);
+    broad += exp(components[i] / DLI_BROAD);
   }
   for (size_t i = 0; i < predictor->num_tasks; i++) tasks[i] = 0.0;
   for (size_t i = 0; i < readout->num_classes; i++) classes[i] = 0.0, largest[i] = -HUGE_VAL;
   for (size_t i = 0; i < finished->num; i++) {
-    components[i] -= log(sum);
+    components[i] = dli_log_posterior(components[i], log(sum), log(broad));
     tasks[finished->tasks[i]] += exp(components[i]);
     size_t column = readout->columns[i];
     if (components[i] > largest[column]) largest[column] = components[i];

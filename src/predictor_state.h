@@ -14,6 +14,11 @@
 /* Share of known features that dlora_predictor_predict accepts. */
 #define DLI_UNKNOWN_QUANTILE 0.95
 
+/* The posterior is mostly softmax(scores / T), and for a share softmax(scores / (BROAD T)): what a single temperature
+ * makes too sure when it is right about the doubtful ones. docs/METHOD.md 7. */
+#define DLI_BROAD 4.0
+#define DLI_BROAD_SHARE 0.15
+
 /* Sums over features, one entry per (task, class) component, by ascending task. In the open task's, tasks are 0 and
  * only the lower triangles of scatter and gram are kept up. */
 struct dli_statistics {
@@ -132,6 +137,9 @@ dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_c
                                   const struct dli_calibration *calibration, size_t copied, size_t num_tasks);
 /* Adds entry `from` of b to entry `to` of a. */
 void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from);
+/* Log of a component's posterior, from its score less the row's largest, divided by T, and the logs of the sums of
+ * exp(that) and exp(that / DLI_BROAD) over the row. */
+double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
 /* Fits the temperature and takes the unknown scores of the held-out features as entry `task`. */
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
                                  const struct dli_statistics *statistics, const struct dli_readout *readout);

@@ -291,7 +291,7 @@ static void posterior_is_the_softmax_of_plain_lda_scores(void **state) {
   learn(predictor, data);
   struct answer answer = ask(predictor, probe.x, probe.n);
   for (size_t i = 0; i < probe.n; i++) {
-    double score[CLASSES], best = -HUGE_VAL, sum = 0.0;
+    double score[CLASSES], best = -HUGE_VAL, sum = 0.0, broad = 0.0;
     for (size_t c = 0; c < CLASSES; c++) {
       score[c] = bias[c];
       for (size_t j = 0; j < DIM; j++) score[c] += weight[c * DIM + j] * (double)probe.x[i * DIM + j];
@@ -299,9 +299,10 @@ static void posterior_is_the_softmax_of_plain_lda_scores(void **state) {
       best = fmax(best, score[c]);
     }
     for (size_t c = 0; c < CLASSES; c++) sum += exp(score[c] - best);
+    for (size_t c = 0; c < CLASSES; c++) broad += exp((score[c] - best) / 4.0);
     for (size_t c = 0; c < CLASSES; c++) {
       /* Classes appear in order in the data: component c is class c. */
-      double expected = score[c] - best - log(sum);
+      double expected = log(0.85 * exp(score[c] - best) / sum + 0.15 * exp((score[c] - best) / 4.0) / broad);
       assert_true(fabs((double)answer.components[i * CLASSES + c] - expected) < 1e-4 * (1.0 + fabs(expected)));
     }
   }
@@ -549,6 +550,22 @@ static void predictions_do_not_depend_on_the_batch(void **state) {
   }
 }
 
+/* By how much the first of two scores is the larger one, from the logs of their probabilities at T = 1. */
+static double margin_of(double log_first, double log_second) {
+  double low = -60.0, high = 60.0;
+  for (int i = 0; i < 60; i++) {
+    const double middle = 0.5 * (low + high);
+    const double first = 0.85 / (1.0 + exp(-middle)) + 0.15 / (1.0 + exp(-middle / 4.0));
+    const double second = 0.85 / (1.0 + exp(middle)) + 0.15 / (1.0 + exp(middle / 4.0));
+    if (log(first / second) < log_first - log_second) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 static void prior_is_the_log_share_of_images(void **state) {
   (void)state;
   dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
@@ -565,8 +582,8 @@ static void prior_is_the_log_share_of_images(void **state) {
   assert_status(DLORA_OK, dlora_predictor_get_components(flat, NULL, NULL, counts, NULL));
   double expected = log((double)counts[0] / (double)counts[1]);
   for (size_t i = 0; i < 20; i++) {
-    double before = (double)a.components[2 * i] - (double)a.components[2 * i + 1];
-    double after = (double)b.components[2 * i] - (double)b.components[2 * i + 1];
+    double before = margin_of((double)a.components[2 * i], (double)a.components[2 * i + 1]);
+    double after = margin_of((double)b.components[2 * i], (double)b.components[2 * i + 1]);
     assert_true(fabs(after - before - expected) < 1e-4);
   }
   free_answer(a);

@@ -439,8 +439,9 @@ DLORA_API dlora_status dlora_predictor_append(dlora_predictor *predictor, const 
  * one predictor had observed both parts (data-parallel use). Open tasks are combined too. Error: MISMATCH. */
 DLORA_API dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predictor *other);
 /** Posteriors of features [n, dim]: component_log_probs [n, num_components], class_log_probs [n, num_classes] (summed
- * over tasks), task_probs [n, num_tasks] (summed over classes), unknown_scores [n]. Any may be NULL. softmax of
- * equation (3) over T. Error: STATE before the first task. */
+ * over tasks), task_probs [n, num_tasks] (summed over classes), unknown_scores [n]. Any may be NULL. Of the
+ * scores s of equation (3): 0.85 softmax(s / T) + 0.15 softmax(s / (4 T)), METHOD.md 7. Error: STATE before the first
+ * task. */
 DLORA_API dlora_status dlora_predictor_posterior(const dlora_predictor *predictor, const float *features, size_t n,
                                                  float *component_log_probs, float *class_log_probs, float *task_probs,
                                                  float *unknown_scores);
