@@ -28,7 +28,7 @@ install_missing() {
   command -v apt-get >/dev/null || return 0 # elsewhere CMake says what it misses
   missing=
   for package in gcc g++ cmake ninja-build pkg-config binutils libcjson-dev libcmocka-dev \
-    libjpeg62-turbo-dev libpng-dev zlib1g-dev clang clang-format valgrind doxygen libblis-dev; do
+    libjpeg62-turbo-dev libpng-dev zlib1g-dev clang libclang-rt-14-dev clang-format valgrind doxygen libblis-dev; do
     installed "$package" || missing="$missing $package"
   done
   # Its OpenMP flavour shares threads with ours. A flavour that is already there is kept: the alternatives system goes on
