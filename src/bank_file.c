@@ -4,14 +4,17 @@
  *   <prefix>.task.<t>.<site>.a   F32 [rank, input_dim], absent where the rank is 0
  *   <prefix>.task.<t>.<site>.b   F32 [output_dim, rank]
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/status.h"
 #include "src/bank.h"
+#include "src/saved_file.h"
 
-enum { NAME_SIZE = 160, MAX_ADAPTERS = 1 << 20 };
+/* Two widths of this size, and 16 bytes for each of their product, still fit a size_t. */
+enum { NAME_SIZE = 160, MAX_ADAPTERS = 1 << 20, MAX_WIDTH = 1 << 29 };
 static const char format[] = "duallora.bank.1";
 
 dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, const char *prefix) {
@@ -48,28 +51,6 @@ dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, c
   return DLORA_OK;
 }
 
-/* Metadata "<prefix>.<key>" as `count` decimal integers from -1 to 2^31. */
-static dlora_status read_integers(const struct dli_tensors *tensors, const char *name, size_t count, int64_t *out) {
-  const char *text = dli_tensors_metadata(tensors, name), *at = text;
-  if (!text) return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is missing", dli_tensors_label(tensors), name);
-  for (size_t i = 0; i < count; i++) {
-    int64_t value = 0, sign = 1;
-    while (*at == ' ') at++;
-    if (*at == '-') {
-      sign = -1;
-      at++;
-    }
-    const char *start = at;
-    for (; *at >= '0' && *at <= '9' && value <= INT32_MAX; at++) value = 10 * value + (*at - '0');
-    if (at == start || value > INT32_MAX) {
-      return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.60s\", expected %zu integers",
-                       dli_tensors_label(tensors), name, text, count);
-    }
-    out[i] = sign * value;
-  }
-  return DLORA_OK;
-}
-
 static dlora_status read_array(const dlora_bank *bank, const struct dli_tensors *tensors, const char *name, size_t rows,
                                size_t cols, float **out) {
   const struct dli_tensor *tensor;
@@ -85,8 +66,7 @@ static dlora_status read_adapter(dlora_bank *bank, const struct dli_tensors *ten
   char name[NAME_SIZE];
   snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, task, site);
   const struct dli_tensor *found = dli_tensors_find(tensors, name);
-  if (!found) return DLORA_OK;
-  const size_t rank = found->num_dims == 2 ? found->shape[0] : 0;
+  const size_t rank = found && found->num_dims == 2 ? found->shape[0] : 0;
   if (!rank || rank > bank->sites[site].input_dim) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has no rank between 1 and %zu", dli_tensors_label(tensors), name,
                      bank->sites[site].input_dim);
@@ -103,6 +83,24 @@ static dlora_status read_adapter(dlora_bank *bank, const struct dli_tensors *ten
   return status;
 }
 
+/* Whether *at begins with this text, and passes over it. */
+static bool pass_text(const char **at, const char *text) {
+  const size_t length = strlen(text);
+  if (strncmp(*at, text, length) != 0) return false;
+  *at += length;
+  return true;
+}
+
+/* A number below `end`, written without leading zeros. */
+static bool pass_number(const char **at, size_t end, size_t *out) {
+  size_t value = 0;
+  const char *start = *at;
+  while (**at >= '0' && **at <= '9' && value < end) value = 10 * value + (size_t)(*(*at)++ - '0');
+  *out = value;
+  return *at > start && value < end && (*start != '0' || *at == start + 1);
+}
+
+/* Goes through the tensors rather than through all tasks and sites, of which a small file may claim a million. */
 static dlora_status read_content(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
                                  size_t num_tasks) {
   char name[NAME_SIZE];
@@ -113,8 +111,13 @@ static dlora_status read_content(dlora_bank *bank, const struct dli_tensors *ten
     if (!dli_tensors_find(tensors, name)) continue;
     DLI_TRY(read_array(bank, tensors, name, bank->sites[i].output_dim, bank->sites[i].input_dim, &bank->merged[i]));
   }
-  for (size_t t = 0; t < num_tasks; t++) {
-    for (size_t i = 0; i < bank->num_sites; i++) DLI_TRY(read_adapter(bank, tensors, prefix, t, i));
+  for (size_t i = 0; i < dli_tensors_count(tensors); i++) {
+    const char *at = dli_tensors_at(tensors, i)->name;
+    size_t task, site;
+    if (pass_text(&at, prefix) && pass_text(&at, ".task.") && pass_number(&at, num_tasks, &task) &&
+        pass_text(&at, ".") && pass_number(&at, bank->num_sites, &site) && strcmp(at, ".a") == 0) {
+      DLI_TRY(read_adapter(bank, tensors, prefix, task, site));
+    }
   }
   return DLORA_OK;
 }
@@ -125,9 +128,9 @@ dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, 
   char name[NAME_SIZE];
   int64_t num_tasks, num_sites;
   snprintf(name, sizeof name, "%s.num_tasks", prefix);
-  DLI_TRY(read_integers(tensors, name, 1, &num_tasks));
+  DLI_TRY(dli_saved_integers(tensors, name, 1, &num_tasks));
   snprintf(name, sizeof name, "%s.num_sites", prefix);
-  DLI_TRY(read_integers(tensors, name, 1, &num_sites));
+  DLI_TRY(dli_saved_integers(tensors, name, 1, &num_sites));
   /* Each site needs a line of metadata, so the file bounds their number; a task without adapters needs nothing in the
    * file, so their number is bounded here. */
   if (num_sites < 1 || (size_t)num_sites > dli_tensors_metadata_count(tensors) || num_tasks < 0 ||
@@ -144,9 +147,10 @@ dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, 
   for (size_t i = 0; i < (size_t)num_sites; i++) {
     int64_t values[4];
     snprintf(name, sizeof name, "%s.site.%zu", prefix, i);
-    DLI_TRY_DONE(read_integers(tensors, name, 4, values));
-    if (values[0] < 1 || values[1] < 1) {
-      status = dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s has a width below 1", dli_tensors_label(tensors), name);
+    DLI_TRY_DONE(dli_saved_integers(tensors, name, 4, values));
+    if (values[0] < 1 || values[0] > MAX_WIDTH || values[1] < 1 || values[1] > MAX_WIDTH) {
+      status = dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s has a width that is not between 1 and %d",
+                         dli_tensors_label(tensors), name, MAX_WIDTH);
       goto done;
     }
     sites[i] = (dlora_site){(size_t)values[0], (size_t)values[1], (int32_t)values[2], (int32_t)values[3]};
@@ -182,14 +186,8 @@ dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_ban
   DLI_TRY(dli_options_read("dlora_bank_options", &known, sizeof known, options));
   dlora_allocator allocator;
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  DLI_TRY(dli_tensors_open(&tensors, path, &allocator));
-  dlora_status status;
-  const char *found = dli_tensors_metadata(tensors, "format");
-  if (!found || strcmp(found, format) != 0) {
-    status = dli_raise(DLORA_ERR_FORMAT, "%s: format is %s, expected %s", path, found ? found : "missing", format);
-  } else {
-    status = dli_bank_read(out, tensors, "bank", &known);
-  }
+  DLI_TRY(dli_saved_open(&tensors, path, format, &allocator));
+  const dlora_status status = dli_bank_read(out, tensors, "bank", &known);
   dli_tensors_close(tensors);
   return status;
 }

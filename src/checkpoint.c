@@ -183,19 +183,33 @@ static dlora_status check_header(const struct dli_tensors *tensors, const dlora_
   return DLORA_OK;
 }
 
+static int compare_names(const void *left, const void *right) {
+  const struct dli_class_name *a = left, *b = right;
+  return (a->class_id > b->class_id) - (a->class_id < b->class_id);
+}
+
+/* All at once and then sorted: a header may hold millions. */
 static dlora_status read_names(dlora_learner *learner, const struct dli_tensors *tensors) {
   static const char prefix[] = "class_name.";
-  for (size_t i = 0; i < dli_tensors_metadata_count(tensors); i++) {
+  const size_t count = dli_tensors_metadata_count(tensors);
+  DLI_TRY(DLI_NEW(&learner->allocator, learner->names, count));
+  learner->max_names = count;
+  for (size_t i = 0; i < count; i++) {
     const char *key, *value;
+    char written[32];
     dli_tensors_metadata_at(tensors, i, &key, &value);
     if (strncmp(key, prefix, sizeof prefix - 1) != 0) continue;
-    char *end;
-    const long long id = strtoll(key + sizeof prefix - 1, &end, 10);
-    if (*end || end == key + sizeof prefix - 1) {
+    const long long id = strtoll(key + sizeof prefix - 1, NULL, 10);
+    /* Only as it is written: no blanks, no plus sign, nothing too large, so that no two keys are one class. */
+    snprintf(written, sizeof written, "%lld", id);
+    if (strcmp(written, key + sizeof prefix - 1) != 0) {
       return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %.60s names no class id", dli_tensors_label(tensors), key);
     }
-    DLI_TRY(dlora_learner_set_class_name(learner, (int64_t)id, value));
+    char *name = dli_strdup(&learner->allocator, value);
+    if (!name) return DLORA_ERR_NO_MEMORY;
+    learner->names[learner->num_names++] = (struct dli_class_name){(int64_t)id, name};
   }
+  qsort(learner->names, learner->num_names, sizeof *learner->names, compare_names);
   return DLORA_OK;
 }
 

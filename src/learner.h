@@ -95,9 +95,9 @@ struct dlora_learner {
   size_t num_heads;
   struct dli_head *heads; /* [num_heads], one per finished task */
   struct dli_metrics metrics;
-  size_t num_names;
-  struct dli_class_name *names;
-  struct dli_task *task; /* NULL: none open */
+  size_t num_names, max_names;
+  struct dli_class_name *names; /* [num_names] by class id */
+  struct dli_task *task;        /* NULL: none open */
   struct dli_derived derived;
 };
 

@@ -1,3 +1,4 @@
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,6 +7,7 @@
 #include "base/status.h"
 #include "src/predictor.h"
 #include "src/predictor_state.h"
+#include "src/saved_file.h"
 
 #define FORMAT "duallora.predictor.1"
 #define NAME_SIZE 256
@@ -90,16 +92,19 @@ static dlora_status copy_fields(const struct dli_tensors *tensors, const char *p
   return DLORA_OK;
 }
 
+static bool is_positive(double value) {
+  return value >= (double)FLT_TRUE_MIN && value <= (double)FLT_MAX;
+}
+
 /* The options that a file was saved with, or the caller's where it agrees with the file on what the sums are. */
 static dlora_status choose_options(dlora_predictor_options *out, const struct dlora_predictor *saved, const char *label,
                                    const char *prefix, const dlora_predictor_options *given) {
   bool random = saved->readout == DLORA_READOUT_RANDOM_PROJECTION;
+  /* Options are floats, so that the smallest and the largest are those of floats. */
   if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > 1 ||
       (random && (saved->saved_random_features == 0 || saved->saved_random_features > DLI_PREDICTOR_MAX_DIM)) ||
-      !(saved->shrinkage >= 0.0 && isfinite(saved->shrinkage)) ||
-      !(saved->temperature > 0.0 && isfinite(saved->temperature)) ||
-      !(saved->initial_temperature > 0.0 && isfinite(saved->initial_temperature)) ||
-      (random && !(saved->ridge > 0.0 && isfinite(saved->ridge)))) {
+      !(saved->shrinkage >= 0.0 && saved->shrinkage <= (double)FLT_MAX) || !is_positive(saved->temperature) ||
+      !is_positive(saved->initial_temperature) || (random && !is_positive(saved->ridge))) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: the settings of predictor %s are out of range", label, prefix);
   }
   *out = (dlora_predictor_options)DLORA_PREDICTOR_OPTIONS_INIT;
@@ -270,21 +275,13 @@ dlora_status dlora_predictor_load(dlora_predictor **out, const char *path, const
   DLI_REQUIRE(out);
   *out = NULL;
   DLI_REQUIRE(path);
+  struct dli_tensors *tensors;
   dlora_predictor_options known = DLORA_PREDICTOR_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_predictor_options", &known, sizeof known, options));
   dlora_allocator allocator;
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  dlora_status status = DLORA_OK;
-  struct dli_tensors *tensors = NULL;
-  DLI_TRY_DONE(dli_tensors_open(&tensors, path, &allocator));
-  const char *format = dli_tensors_metadata(tensors, "format");
-  if (!format || strcmp(format, FORMAT) != 0) {
-    status = dli_raise(DLORA_ERR_FORMAT, "%s: metadata \"format\" is \"%.64s\", expected \"" FORMAT "\"", path,
-                       format ? format : "");
-    goto done;
-  }
-  DLI_TRY_DONE(dli_predictor_read(out, tensors, "predictor", options));
-done:
+  DLI_TRY(dli_saved_open(&tensors, path, FORMAT, &allocator));
+  const dlora_status status = dli_predictor_read(out, tensors, "predictor", options);
   dli_tensors_close(tensors);
   return status;
 }

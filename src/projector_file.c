@@ -7,6 +7,7 @@
 #include "linalg/matrix.h"
 #include "src/projector.h"
 #include "src/projector_state.h"
+#include "src/saved_file.h"
 
 #define FORMAT "duallora.projector.1"
 #define NAME_SIZE 256
@@ -153,21 +154,13 @@ dlora_status dlora_projector_load(dlora_projector **out, const char *path, const
   DLI_REQUIRE(out);
   *out = NULL;
   DLI_REQUIRE(path);
+  struct dli_tensors *tensors;
   dlora_projector_options known = DLORA_PROJECTOR_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_projector_options", &known, sizeof known, options));
   dlora_allocator allocator;
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  dlora_status status = DLORA_OK;
-  struct dli_tensors *tensors = NULL;
-  DLI_TRY_DONE(dli_tensors_open(&tensors, path, &allocator));
-  const char *format = dli_tensors_metadata(tensors, "format");
-  if (!format || strcmp(format, FORMAT) != 0) {
-    status = dli_raise(DLORA_ERR_FORMAT, "%s: metadata \"format\" is \"%.64s\", expected \"" FORMAT "\"", path,
-                       format ? format : "");
-    goto done;
-  }
-  DLI_TRY_DONE(dli_projector_read(out, tensors, "projector", &known));
-done:
+  DLI_TRY(dli_saved_open(&tensors, path, FORMAT, &allocator));
+  const dlora_status status = dli_projector_read(out, tensors, "projector", &known);
   dli_tensors_close(tensors);
   return status;
 }

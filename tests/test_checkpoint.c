@@ -120,6 +120,28 @@ static void an_empty_learner_can_be_saved_and_loaded(void **state) {
   dlora_learner_destroy(empty);
 }
 
+static void class_names_come_back_whatever_their_ids_and_order(void **state) {
+  (void)state;
+  static const int64_t ids[] = {5, -3, INT64_MAX, 10, INT64_MIN, 2, 100, 5};
+  static const char *const names[] = {"old", "b", "", "d", "e", "\xC3\xA9", "g", "five"};
+  const char *path = test_temporary("names.safetensors");
+  dlora_learner *named = test_learner(model, NULL), *loaded = NULL;
+  for (size_t i = 0; i < 8; i++) assert_status(DLORA_OK, dlora_learner_set_class_name(named, ids[i], names[i]));
+  assert_status(DLORA_OK, dlora_learner_save(named, path));
+  assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, NULL));
+  test_assert_same_learner(named, loaded);
+  assert_status(DLORA_OK, dlora_learner_set_class_name(loaded, 7, "seven"));
+  for (size_t i = 1; i < 8; i++) {
+    assert_string_equal(dlora_learner_get_class_name(named, ids[i]), names[i]);
+    assert_string_equal(dlora_learner_get_class_name(loaded, ids[i]), names[i]);
+  }
+  assert_string_equal(dlora_learner_get_class_name(loaded, 7), "seven");
+  assert_null(dlora_learner_get_class_name(loaded, 6));
+  assert_null(dlora_learner_get_class_name(loaded, 101));
+  dlora_learner_destroy(loaded);
+  dlora_learner_destroy(named);
+}
+
 static int32_t never(const dlora_progress *progress, void *user) {
   (void)progress;
   ++*(size_t *)user;
@@ -451,6 +473,7 @@ int main(void) {
       cmocka_unit_test(everything_learnt_comes_back),
       cmocka_unit_test(a_loaded_learner_learns_on_as_the_saved_one_would),
       cmocka_unit_test(an_empty_learner_can_be_saved_and_loaded),
+      cmocka_unit_test(class_names_come_back_whatever_their_ids_and_order),
       cmocka_unit_test(callbacks_are_not_saved_and_options_may_be_given),
       cmocka_unit_test(another_backbone_is_refused_with_both_fingerprints),
       cmocka_unit_test(a_full_disk_leaves_the_old_file),

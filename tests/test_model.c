@@ -366,6 +366,17 @@ static void missing_num_heads_is_named(void **state) {
   assert_error_names("num_heads");
 }
 
+/* The file is at fault, not the caller: FORMAT. */
+static void unusable_metadata_is_named(void **state) {
+  (void)state;
+  check_edited(DLORA_ERR_FORMAT, "\"num_heads\":\"2\"", "\"num_heads\":\"3\"", "num_heads");
+  check_edited(DLORA_ERR_FORMAT, "\"num_heads\":\"2\"", "\"num_heads\":\"x\"", "num_heads");
+  check_edited(DLORA_ERR_FORMAT, "\"1e-6\"", "\"1e+6\"", "layer_norm_eps");
+  check_edited(DLORA_ERR_FORMAT, "\"1e-6\"", "\"6e-x\"", "layer_norm_eps");
+  check_edited(DLORA_ERR_FORMAT, "\"0.229,0.224,0.225\"", "\"0.000,0.224,0.225\"", "deviation");
+  check_edited(DLORA_ERR_FORMAT, "\"0.229,0.224,0.225\"", "\"0.229,0.224,0.22x\"", "std");
+}
+
 static void missing_tensors_are_named(void **state) {
   (void)state;
   check_edited(DLORA_ERR_FORMAT, "\"blocks.1.norm2.bias\"", "\"blocks.1.norm3.bias\"", "blocks.1.norm2.bias");
@@ -651,6 +662,7 @@ int main(void) {
       cmocka_unit_test(unusable_options_are_refused),
       cmocka_unit_test(longer_options_of_zeros_are_accepted),
       cmocka_unit_test(missing_num_heads_is_named),
+      cmocka_unit_test(unusable_metadata_is_named),
       cmocka_unit_test(missing_tensors_are_named),
       cmocka_unit_test(wrong_shapes_are_named),
       cmocka_unit_test(wrong_dtypes_are_named),

@@ -1144,7 +1144,7 @@ static void damaged_files_are_refused(void **state) {
     assert_status(DLORA_ERR_FORMAT, dlora_predictor_load(&loaded, damaged, NULL));
     assert_null(loaded);
   }
-  const double bad = (double)NAN, negative = -1.0, huge = 1e300;
+  const double bad = (double)NAN, negative = -1.0, huge = 1e300, tiny = 1e-300;
   const int64_t zero = 0, far = 9, minus = -1;
   const struct {
     const char *tensor;
@@ -1159,6 +1159,8 @@ static void damaged_files_are_refused(void **state) {
                  {"predictor.readout", &far},
                  {"predictor.temperature", &negative},
                  {"predictor.shrinkage", &bad},
+                 {"predictor.shrinkage", &huge},
+                 {"predictor.initial_temperature", &tiny},
                  {"predictor.held_out", &far},
                  {"predictor.num_unknown_scores", &far},
                  {"predictor.log_temperatures", &huge}};

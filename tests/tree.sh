@@ -8,11 +8,12 @@ case ${1:-} in
   includes)
     status=0
     # Tests and examples are users: the public header and files of their own folder, nothing of the library's inside.
+    # Fuzz targets also read the command's headers, whose sources they are made with.
     for file in $(find tests examples -name '*.[ch]'); do
       for included in $(sed -n 's/^ *# *include *"\(.*\)".*/\1/p' "$file"); do
         [ "$included" = duallora/duallora.h ] || [ -f "$(dirname "$file")/$included" ] && continue
         case $file in
-          examples/*) [ -f "examples/$included" ] && continue ;;
+          examples/* | tests/fuzz/*) [ -f "examples/$included" ] && continue ;;
         esac
         echo "$file includes \"$included\""
         status=1
@@ -44,6 +45,12 @@ case ${1:-} in
       name=${file#tests/test_}
       grep -q "^  ${name%.c})\{0,1\}\$" tests/CMakeLists.txt && continue
       echo "$file is not in tests/CMakeLists.txt"
+      status=1
+    done
+    for file in $(find tests/fuzz -name '*.c'); do
+      name=$(basename "$file" .c)
+      grep -qE "\\<$name\.c\\>|(foreach\(name|fuzz_target\()[^)]*\\<${name#fuzz_}\\>" tests/fuzz/CMakeLists.txt && continue
+      echo "$file is not in tests/fuzz/CMakeLists.txt"
       status=1
     done
     exit $status

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "utf8.h"
+
 char *dataset_join(const char *folder, const char *name) {
   size_t size = strlen(folder) + strlen(name) + 2;
   char *path = malloc(size);
@@ -31,7 +33,9 @@ bool dataset_read_names(const char *path, char *names[256], problem *why) {
     if (length == sizeof line - 1) done = problem_set(why, "%s: a line is longer than a class name may be", path);
     if (!done || length == 0) continue;
     line[length] = '\0';
-    if (count == 256) {
+    if (!utf8_is_valid(line)) { /* it goes into JSON files */
+      done = problem_set(why, "%s: the name of class %zu is not valid UTF-8", path, count);
+    } else if (count == 256) {
       done = problem_set(why, "%s: more than 256 names", path);
     } else if ((names[count++] = strdup(line)) == NULL) {
       done = problem_set(why, "%s: no memory for its names", path);

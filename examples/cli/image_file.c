@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 // clang-format off
 #include <jpeglib.h> /* needs stdio.h before it */
 #include <jerror.h>  /* needs jpeglib.h */
@@ -16,6 +17,9 @@
 
 /* A header may claim any size; this is more than any camera makes, and 300 MB decoded. */
 #define MAX_PIXELS 100000000u
+/* No file holds more pixels for each of its bytes: deflate shrinks by 1032 to 1 at most, and PNG packs 8 pixels into a
+ * byte; JPEG with Huffman codes stays below 512. A larger claim in a header is false whatever follows. */
+#define MAX_PIXELS_PER_BYTE 8256u
 /* Progressive files need about ten scans; thousands in a small file are a known way to burn hours. */
 #define MAX_JPEG_SCANS 200
 
@@ -23,6 +27,7 @@
 typedef struct reading {
   const char *path;
   FILE *file;
+  uint64_t file_size;
   pixels *out; /* NULL: the header alone */
   problem *why;
   jmp_buf jump;
@@ -46,10 +51,13 @@ static bool reserve(pixels *out, size_t height, size_t width, const char *path, 
   return true;
 }
 
-static bool check_size(size_t height, size_t width, const char *path, problem *why) {
+static bool check_size(const reading *r, size_t height, size_t width) {
   if (height == 0 || width == 0 || width > MAX_PIXELS / height)
-    return problem_set(why, "%s: an image of %zu x %zu pixels; at least 1 x 1 and at most %u pixels are accepted", path,
-                       width, height, MAX_PIXELS);
+    return problem_set(r->why, "%s: an image of %zu x %zu pixels; at least 1 x 1 and at most %u pixels are accepted",
+                       r->path, width, height, MAX_PIXELS);
+  if ((uint64_t)height * width / MAX_PIXELS_PER_BYTE > r->file_size)
+    return problem_set(r->why, "%s: its header announces %zu x %zu pixels, which do not fit in its %llu bytes", r->path,
+                       width, height, (unsigned long long)r->file_size);
   return true;
 }
 
@@ -109,7 +117,7 @@ static bool decode_jpeg(reading *r) {
   jpeg->progress = &r->jpeg_progress;
   jpeg_stdio_src(jpeg, r->file);
   jpeg_read_header(jpeg, TRUE);
-  if (!check_size(jpeg->image_height, jpeg->image_width, r->path, r->why)) return false;
+  if (!check_size(r, jpeg->image_height, jpeg->image_width)) return false;
   if (r->out == NULL) return true;
 
   bool cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
@@ -149,11 +157,14 @@ static bool decode_png(reading *r) {
   if (r->png != NULL) r->png_info = png_create_info_struct(r->png);
   if (r->png_info == NULL) return problem_set(r->why, "%s: no memory to read it", r->path);
   png_structp png = r->png;
+  /* Comments, colour profiles and camera data are passed over unread: they may unpack to megabytes each, and for eXIf
+   * libpng takes two gigabytes where a chunk says that it has them. */
+  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
   png_init_io(png, r->file);
   png_read_info(png, r->png_info);
   png_uint_32 width = png_get_image_width(png, r->png_info);
   png_uint_32 height = png_get_image_height(png, r->png_info);
-  if (!check_size(height, width, r->path, r->why)) return false;
+  if (!check_size(r, height, width)) return false;
   if (r->out == NULL) return true;
 
   int color = png_get_color_type(png, r->png_info);
@@ -180,6 +191,7 @@ static bool decode_png(reading *r) {
 static bool read_file(const char *path, pixels *out, problem *why) {
   static const uint8_t jpeg_signature[3] = {0xff, 0xd8, 0xff};
   uint8_t head[8] = {0};
+  struct stat status;
   reading r;
   memset(&r, 0, sizeof r);
   r.path = path;
@@ -189,12 +201,14 @@ static bool read_file(const char *path, pixels *out, problem *why) {
   if (r.file == NULL) return problem_set(why, "cannot open %s: %s", path, strerror(errno));
   size_t size = fread(head, 1, sizeof head, r.file);
   bool done = false;
-  if (fseek(r.file, 0, SEEK_SET) != 0) {
+  if (fstat(fileno(r.file), &status) != 0 || fseek(r.file, 0, SEEK_SET) != 0) {
     problem_set(why, "cannot read %s: %s", path, strerror(errno));
   } else if (size >= sizeof jpeg_signature && memcmp(head, jpeg_signature, sizeof jpeg_signature) == 0) {
+    r.file_size = (uint64_t)status.st_size;
     done = decode_jpeg(&r);
     jpeg_destroy_decompress(&r.jpeg);
   } else if (size == sizeof head && png_sig_cmp(head, 0, sizeof head) == 0) {
+    r.file_size = (uint64_t)status.st_size;
     done = decode_png(&r);
     png_destroy_read_struct(&r.png, &r.png_info, NULL);
   } else {

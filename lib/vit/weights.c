@@ -63,7 +63,7 @@ struct loader {
   char prefix[96];
 };
 
-enum { NAME_SIZE = 256 };
+enum { NAME_SIZE = 256, MAX_UPSAMPLING = 4 };
 
 static bool ends_with(const char *text, const char *end) {
   const size_t a = strlen(text), b = strlen(end);
@@ -276,6 +276,7 @@ static const char *parse_number(const char *text, double *out) {
     text++;
     negative = *text == '-';
     if (*text == '-' || *text == '+') text++;
+    if (*text < '0' || *text > '9') return NULL;
     for (; *text >= '0' && *text <= '9' && exponent < 1000; text++) exponent = exponent * 10 + (*text - '0');
     value *= pow(10.0, negative ? -exponent : exponent);
   }
@@ -286,14 +287,14 @@ static const char *parse_number(const char *text, double *out) {
 static dlora_status metadata_numbers(const struct loader *l, const char *key, size_t count, double *out, bool *found) {
   const char *text = dli_tensors_metadata(l->tensors, key), *at = text;
   *found = text != NULL;
-  for (size_t i = 0; text && i < count; i++) {
+  for (size_t i = 0; at && i < count; i++) {
     at = parse_number(at, &out[i]);
-    if (!at || !isfinite(out[i])) {
-      return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.60s\", expected %zu number%s",
-                       dli_tensors_label(l->tensors), key, text, count, count == 1 ? "" : "s");
-    }
+    if (at && !isfinite(out[i])) at = NULL;
   }
-  return DLORA_OK;
+  while (at && (*at == ' ' || *at == ']')) at++;
+  if (!text || (at && !*at)) return DLORA_OK;
+  return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.60s\", expected %zu number%s",
+                   dli_tensors_label(l->tensors), key, text, count, count == 1 ? "" : "s");
 }
 
 static dlora_status metadata_size(const struct loader *l, const char *key, size_t *out) {
@@ -309,6 +310,11 @@ static dlora_status metadata_size(const struct loader *l, const char *key, size_
   return DLORA_OK;
 }
 
+/* Whose mistake a value is: the caller's, or the file's. */
+static dlora_status blame(bool given) {
+  return given ? DLORA_ERR_ARGUMENT : DLORA_ERR_FORMAT;
+}
+
 static dlora_status read_heads(struct loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   DLI_TRY(metadata_size(l, "num_attention_heads", &vit->heads));
@@ -321,7 +327,7 @@ static dlora_status read_heads(struct loader *l, const dlora_model_options *opti
         dli_tensors_label(l->tensors));
   }
   if (vit->dim % vit->heads) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "%s: embed_dim %zu is not a multiple of num_heads %zu",
+    return dli_raise(blame(options->num_heads != 0), "%s: embed_dim %zu is not a multiple of num_heads %zu",
                      dli_tensors_label(l->tensors), vit->dim, vit->heads);
   }
   return DLORA_OK;
@@ -333,8 +339,9 @@ static dlora_status read_normalisation(struct loader *l, const dlora_model_optio
   bool found;
   DLI_TRY(metadata_numbers(l, "layer_norm_eps", 1, &eps, &found));
   if (options->layer_norm_eps != 0.0f) eps = (double)options->layer_norm_eps;
-  if (!(eps > 0.0 && eps < 1.0)) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "%s: layer_norm_eps is %g, expected it between 0 and 1",
+  /* As a float: one that it rounds to 0 would divide by 0 in a constant row. */
+  if (!((float)eps > 0.0f && (float)eps < 1.0f)) {
+    return dli_raise(blame(options->layer_norm_eps != 0.0f), "%s: layer_norm_eps is %g, expected it between 0 and 1",
                      dli_tensors_label(l->tensors), eps);
   }
   vit->eps = (float)eps;
@@ -345,7 +352,7 @@ static dlora_status read_normalisation(struct loader *l, const dlora_model_optio
     vit->mean[c] = given ? options->mean[c] : (float)mean[c];
     vit->std[c] = given ? options->std[c] : (float)std[c];
     if (!(vit->std[c] > 0.0f) || !isfinite(vit->std[c]) || !isfinite(vit->mean[c])) {
-      return dli_raise(DLORA_ERR_ARGUMENT, "%s: pixel mean %g and standard deviation %g of channel %zu are not usable",
+      return dli_raise(blame(given), "%s: pixel mean %g and standard deviation %g of channel %zu are not usable",
                        dli_tensors_label(l->tensors), (double)vit->mean[c], (double)vit->std[c], c);
     }
   }
@@ -391,7 +398,7 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   name_of(l, name, l->naming->positions, 0, "");
   DLI_TRY(require(l, name, 3, (size_t[]){1, SIZE_MAX, dim}, &tensor));
   size_t side = (size_t)(sqrt((double)tensor->shape[1]) + 0.5);
-  if (side * side + 1 != tensor->shape[1]) {
+  if (!side || side * side + 1 != tensor->shape[1]) {
     return dli_raise(DLORA_ERR_UNSUPPORTED,
                      "%s: tensor %s has %zu positions, expected a square grid and one class token", label, name,
                      tensor->shape[1]);
@@ -399,16 +406,20 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   DLI_TRY(load(l, name, 3, tensor->shape, &positions));
   vit->image_size = side * p;
   DLI_TRY(metadata_size(l, "image_size", &vit->image_size));
-  if (!options->image_size && vit->image_size / p > 256) {
-    return dli_raise(DLORA_ERR_UNSUPPORTED,
-                     "%s: metadata asks for image_size %zu, more than 256 patches a side; set it in the options", label,
-                     vit->image_size);
+  /* Memory goes with the square of it, and a file must not take much more than it has bytes. */
+  if (!options->image_size && vit->image_size > side * p && vit->image_size / p > MAX_UPSAMPLING * side) {
+    return dli_raise(
+        DLORA_ERR_UNSUPPORTED,
+        "%s: metadata asks for image_size %zu, more than %d times the %zu that tensor %s is for; set it in "
+        "the options",
+        label, vit->image_size, MAX_UPSAMPLING, side * p, name);
   }
   if (options->image_size) vit->image_size = options->image_size;
   vit->grid = vit->image_size / p;
   if (!vit->grid || vit->image_size % p || vit->image_size > 16384) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "%s: image_size is %zu, expected a multiple of the patch size %zu up to 16384",
-                     label, vit->image_size, p);
+    return dli_raise(blame(options->image_size != 0),
+                     "%s: image_size is %zu, expected a multiple of the patch size %zu up to 16384", label,
+                     vit->image_size, p);
   }
   vit->tokens = vit->grid * vit->grid + 1;
   name_of(l, name, l->naming->class_token, 0, "");

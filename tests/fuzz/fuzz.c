@@ -1,0 +1,122 @@
+#include "fuzz.h"
+
+#include <malloc.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+size_t fuzz_num_accepted, fuzz_peak;
+
+void fuzz_fail(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  fputs("fuzz: ", stderr);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  va_end(arguments);
+  abort();
+}
+
+/* ---- files ---- */
+
+const char *fuzz_file(size_t slot, const void *bytes, size_t size) {
+  static int descriptors[FUZZ_FILES];
+  static char paths[FUZZ_FILES][64];
+  static size_t sizes[FUZZ_FILES];
+  if (!paths[slot][0]) {
+    descriptors[slot] = memfd_create("fuzz", MFD_CLOEXEC);
+    if (descriptors[slot] < 0) fuzz_fail("no file in memory");
+    snprintf(paths[slot], sizeof paths[slot], "/proc/self/fd/%d", descriptors[slot]);
+  }
+  if (size < sizes[slot] && ftruncate(descriptors[slot], (off_t)size) != 0) fuzz_fail("a file cannot be cut");
+  if (pwrite(descriptors[slot], bytes, size, 0) != (ssize_t)size) fuzz_fail("a file cannot be written");
+  sizes[slot] = size;
+  return paths[slot];
+}
+
+/* ---- memory ---- */
+
+static struct watch {
+  int on;
+  size_t limit;
+  size_t handles; /* bytes out of the allocator, always counted */
+  size_t all;     /* bytes out of malloc since the watch began */
+} watch;
+
+static void *take(size_t size, void *user) {
+  (void)user;
+  if (watch.on && size > watch.limit - (watch.handles < watch.limit ? watch.handles : watch.limit)) {
+    fuzz_fail("the allocator is asked for %zu bytes with %zu out, the limit is %zu", size, watch.handles, watch.limit);
+  }
+  void *pointer = malloc(size);
+  if (pointer) watch.handles += malloc_usable_size(pointer);
+  if (watch.on && watch.handles > fuzz_peak) fuzz_peak = watch.handles;
+  return pointer;
+}
+
+static void give_back(void *pointer, void *user) {
+  (void)user;
+  watch.handles -= malloc_usable_size(pointer);
+  free(pointer);
+}
+
+const dlora_allocator fuzz_allocator = {take, give_back, NULL};
+
+/* Of the sanitizers' run-time libraries; absent elsewhere. */
+int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void *, size_t),
+                                              void (*free_hook)(const volatile void *)) __attribute__((weak));
+size_t __sanitizer_get_allocated_size(const volatile void *pointer) __attribute__((weak));
+
+static void on_malloc(const volatile void *pointer, size_t size) {
+  (void)pointer;
+  if (!watch.on) return;
+  watch.all += size;
+  if (watch.all > fuzz_peak) fuzz_peak = watch.all;
+  if (watch.all <= watch.limit) return;
+  watch.on = 0;
+  fuzz_fail("%zu bytes are out of malloc, the limit is %zu", watch.all, watch.limit);
+}
+
+static void on_free(const volatile void *pointer) {
+  if (!watch.on || !pointer) return;
+  const size_t size = __sanitizer_get_allocated_size(pointer);
+  watch.all -= size < watch.all ? size : watch.all;
+}
+
+void fuzz_watch(size_t size, size_t per_byte, size_t constant) {
+  static int installed;
+  if (!installed && __sanitizer_install_malloc_and_free_hooks && __sanitizer_get_allocated_size) {
+    __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
+  }
+  installed = 1;
+  watch.limit = per_byte * size + constant;
+  watch.all = 0;
+  watch.on = 1;
+}
+
+void fuzz_unwatch(void) {
+  watch.on = 0;
+}
+
+void fuzz_released(void) {
+  if (watch.handles) fuzz_fail("%zu bytes were not given back to the allocator", watch.handles);
+}
+
+/* ---- promises ---- */
+
+int fuzz_check(dlora_status status, const void *handle, const char *call) {
+  if (status == DLORA_OK) {
+    if (!handle) fuzz_fail("%s succeeded without a handle", call);
+    fuzz_num_accepted++;
+    return 1;
+  }
+  if (handle) fuzz_fail("%s failed with a handle: %s", call, dlora_last_error());
+  if (!*dlora_last_error()) fuzz_fail("%s failed without a sentence", call);
+  if (status != DLORA_ERR_FORMAT && status != DLORA_ERR_UNSUPPORTED && status != DLORA_ERR_MISMATCH) {
+    fuzz_fail("%s blames something else than the file: %s: %s", call, dlora_status_name(status), dlora_last_error());
+  }
+  return 0;
+}

@@ -1,0 +1,50 @@
+/* The command's JPEG and PNG reader: the pixels of a file in memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/image_file.h"
+#include "fuzz.h"
+#include "image_size.h"
+
+/* Bytes a pixel while a progressive CMYK file is decoded: 4 coefficients of 2 bytes, and 3 decoded. What libjpeg takes
+ * whatever the file: an image of one row is padded to strips of 32, up to 65535 pixels wide. */
+enum { JPEG_PER_PIXEL = 12, JPEG_CONSTANT = 64 << 20 };
+/* 3 decoded bytes, and what libpng takes for rows: a few of up to 8 bytes a pixel. */
+enum { PNG_PER_PIXEL = 3, PNG_CONSTANT = 1 << 20, PNG_PER_COLUMN = 48 };
+
+static void watch(const uint8_t *data, size_t size) {
+  const struct image_size image = image_size_of(data, size);
+  const uint64_t most = (uint64_t)PIXELS_PER_BYTE * size, claimed = image.width * image.height;
+  const size_t counted = (size_t)(claimed < most ? claimed : most),
+               width = (size_t)(image.width < most ? image.width : most);
+  if (image.is_png) {
+    fuzz_watch(counted, PNG_PER_PIXEL, PNG_CONSTANT + width * PNG_PER_COLUMN);
+  } else {
+    fuzz_watch((size_t)most, JPEG_PER_PIXEL, JPEG_CONSTANT);
+  }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  pixels image = {0};
+  problem why = {""};
+  if (image_size_is_slow(data, size)) return 0;
+  const char *path = fuzz_file(0, data, size);
+  watch(data, size);
+  const bool header = image_file_check_header(path, &why);
+  if (!header && !*why.text) fuzz_fail("image_file_check_header failed without a sentence");
+  why.text[0] = '\0';
+  const bool decoded = image_file_decode(path, &image, &why);
+  fuzz_unwatch();
+  if (decoded) {
+    uint32_t sum = 0;
+    if (!header) fuzz_fail("decoded, although its header was refused");
+    if (!image.height || !image.width) fuzz_fail("decoded to nothing");
+    /* Every pixel is there, for a sanitizer. */
+    for (size_t i = 0; i < image.height * image.width * 3; i++) sum += image.bytes[i];
+    fuzz_num_accepted += sum < UINT32_MAX;
+  } else if (!*why.text) {
+    fuzz_fail("image_file_decode failed without a sentence");
+  }
+  free(image.bytes);
+  return 0;
+}
