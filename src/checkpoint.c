@@ -26,7 +26,7 @@
 #include "src/predictor.h"
 #include "src/projector.h"
 
-enum { NAME_SIZE = 96, NUM_INTEGERS = 27, NUM_FLOATS = 15 };
+enum { NAME_SIZE = 96, NUM_INTEGERS = 27, NUM_FLOATS = 16 };
 static const char format[] = "duallora.learner.1";
 
 /* ---- options ---- */
@@ -62,9 +62,9 @@ static void options_to_arrays(const dlora_learner_options *o, int64_t *integers,
       o->use_prior,
   };
   const float f[NUM_FLOATS] = {
-      o->energy_threshold,      o->learning_rate, o->beta1,       o->beta2,    o->epsilon, o->momentum,
-      o->weight_decay,          o->shrinkage,     o->temperature, o->held_out, o->ridge,   o->unknown_quantile,
-      o->objective_temperature, o->crop_scale,    o->jitter};
+      o->energy_threshold,      o->learning_rate, o->beta1,       o->beta2,     o->epsilon, o->momentum,
+      o->weight_decay,          o->shrinkage,     o->temperature, o->held_out,  o->ridge,   o->unknown_quantile,
+      o->objective_temperature, o->crop_scale,    o->jitter,      o->later_rate};
   memcpy(integers, i, sizeof i);
   memcpy(floats, f, sizeof f);
 }
@@ -98,9 +98,9 @@ static void options_from_arrays(const int64_t *i, const float *f, dlora_learner_
     *words[k] = i[8 + k] < INT32_MIN || i[8 + k] > INT32_MAX ? INT32_MIN : (int32_t)i[8 + k];
   }
   float *const floats[] = {
-      &o->energy_threshold,      &o->learning_rate, &o->beta1,       &o->beta2,    &o->epsilon, &o->momentum,
-      &o->weight_decay,          &o->shrinkage,     &o->temperature, &o->held_out, &o->ridge,   &o->unknown_quantile,
-      &o->objective_temperature, &o->crop_scale,    &o->jitter};
+      &o->energy_threshold,      &o->learning_rate, &o->beta1,       &o->beta2,     &o->epsilon, &o->momentum,
+      &o->weight_decay,          &o->shrinkage,     &o->temperature, &o->held_out,  &o->ridge,   &o->unknown_quantile,
+      &o->objective_temperature, &o->crop_scale,    &o->jitter,      &o->later_rate};
   for (size_t k = 0; k < NUM_FLOATS; k++) *floats[k] = f[k];
 }
 

@@ -133,10 +133,13 @@ done:
 
 /* ---- one step ---- */
 
-static float learning_rate_now(const dlora_learner_options *o, const struct dli_task *task) {
-  if (o->schedule == DLORA_SCHEDULE_CONSTANT || !task->planned_steps) return o->learning_rate;
+static float learning_rate_now(const dlora_learner *learner) {
+  const dlora_learner_options *o = &learner->options;
+  const struct dli_task *task = learner->task;
+  const float start = dlora_learner_num_tasks(learner) ? o->later_rate * o->learning_rate : o->learning_rate;
+  if (o->schedule == DLORA_SCHEDULE_CONSTANT || !task->planned_steps) return start;
   const double done = task->num_steps < task->planned_steps ? (double)task->num_steps : (double)task->planned_steps;
-  return o->learning_rate * (float)(0.5 * (1.0 + cos(3.14159265358979323846 * done / (double)task->planned_steps)));
+  return start * (float)(0.5 * (1.0 + cos(3.14159265358979323846 * done / (double)task->planned_steps)));
 }
 
 /* In [low, high). */
@@ -253,7 +256,7 @@ static dlora_status step(dlora_learner *learner, const dlora_images *images, con
                   mean, task->num_steps);
     goto done;
   }
-  DLI_TRY_DONE(dlora_bank_step(learner->bank, learning_rate_now(o, task)));
+  DLI_TRY_DONE(dlora_bank_step(learner->bank, learning_rate_now(learner)));
   if (task->num_steps < DLI_LOSS_WINDOW) task->first_loss += mean;
   task->last_losses[task->num_steps % DLI_LOSS_WINDOW] = mean;
   task->num_steps++;

@@ -23,6 +23,7 @@ dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t 
   paper.objective_temperature = 1.0f;
   paper.crop_scale = 1.0f;
   paper.jitter = 0.0f;
+  paper.later_rate = 1.0f;
   return dli_struct_write("dlora_learner_options", options, size, &paper, sizeof paper);
 }
 
@@ -106,6 +107,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
   DLI_TRY(range("objective_temperature", o->objective_temperature, 0.0f, 0, 1e6f));
   DLI_TRY(range("crop_scale", o->crop_scale, 0.0f, 0, 1.0f));
   DLI_TRY(range("jitter", o->jitter, 0.0f, 1, 1.0f));
+  DLI_TRY(range("later_rate", o->later_rate, 0.0f, 1, 1e6f));
   return range("unknown_quantile", o->unknown_quantile, 0.0f, 0, 0.999999f);
 }
 

@@ -535,6 +535,41 @@ static void a_step_follows_the_gradient_of_the_loss(void **state) {
   dlora_learner_destroy(learner);
 }
 
+/* Features by the learner's own bank: z [count, VIT_DIM]. */
+static void features_of(const dlora_learner *learner, const dlora_images *images, float *z) {
+  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_pass *pass = NULL;
+  options.max_batch = images->count;
+  assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &options));
+  assert_status(DLORA_OK, dlora_pass_forward(pass, images, DLORA_TERM_MERGED, NULL, z));
+  dlora_pass_destroy(pass);
+}
+
+static void later_tasks_learn_at_their_own_rate(void **state) {
+  (void)state;
+  enum { COUNT = 12, VALUES = COUNT * VIT_DIM };
+  struct test_pictures p = test_pictures(six, 6, COUNT / 6, 9);
+  float z[3][VALUES];
+  double moved[2];
+  for (int slow = 0; slow < 2; slow++) {
+    dlora_learner_options options = test_quick_options();
+    options.learning_rate = 1e-2f;
+    options.later_rate = slow ? 0.0f : 1.0f;
+    dlora_learner *learner = test_learner(model, &options);
+    features_of(learner, &p.images, z[0]);
+    for (size_t t = 0; t < 2; t++) {
+      test_learn(learner, six + 2 * t, 2, 30, (uint32_t)t + 1, NULL);
+      features_of(learner, &p.images, z[t + 1]);
+      moved[t] = 0.0;
+      for (size_t i = 0; i < VALUES; i++) moved[t] = fmax(moved[t], fabs((double)(z[t + 1][i] - z[t][i])));
+    }
+    assert_true(moved[0] > 1e-3);
+    assert_true(slow ? moved[1] == 0.0 : moved[1] > 1e-3);
+    dlora_learner_destroy(learner);
+  }
+  test_pictures_free(&p);
+}
+
 static void parts_are_lent_for_inspection(void **state) {
   (void)state;
   dlora_learner_options options = test_quick_options();
@@ -571,6 +606,7 @@ int main(void) {
       cmocka_unit_test(gray_images_are_colour_images_of_equal_channels),
       cmocka_unit_test(class_names_are_kept_and_replaced),
       cmocka_unit_test(a_step_follows_the_gradient_of_the_loss),
+      cmocka_unit_test(later_tasks_learn_at_their_own_rate),
       cmocka_unit_test(parts_are_lent_for_inspection),
   };
   return cmocka_run_group_tests(tests, load_model, free_model);

@@ -100,6 +100,8 @@ static void every_option_learns_and_matters(void **state) {
       SET(REAL, crop_scale, 1.0),
       SET(REAL, crop_scale, 0.2),
       SET(REAL, jitter, 0.0),
+      SET(REAL, later_rate, 1.0),
+      SET(REAL, later_rate, 0.0),
       SET(WORD, use_prior, 1),
       SET(WORD, sites, DLORA_SITE_QUERY),
       SET(WORD, sites, DLORA_SITE_OUTPUT),
@@ -220,6 +222,7 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   expected.objective_temperature = 1.0f;
   expected.crop_scale = 1.0f;
   expected.jitter = 0.0f;
+  expected.later_rate = 1.0f;
   assert_memory_equal(&paper, &expected, sizeof paper);
 
   double accuracy;
@@ -338,6 +341,7 @@ static void impossible_options_are_named(void **state) {
       SET(REAL, crop_scale, 0.0),
       SET(REAL, crop_scale, 1.5),
       SET(REAL, jitter, -0.1),
+      SET(REAL, later_rate, -0.1),
       SET(REAL, jitter, 1.5),
       SET(SIZE, batch_size, 0),
       SET(SIZE, batch_size, 1e18),

@@ -80,6 +80,8 @@ static const row rows[] = {
      false},
     {OPTION_REAL, "jitter", "X", "brightness and contrast change by up to this share (default 0.3)", 0, 1, NULL,
      AT(jitter), false},
+    {OPTION_REAL, "later-rate", "X", "learning rate of tasks after the first, as a factor (default 0.2)", 0, 1e3, NULL,
+     AT(later_rate), false},
     {OPTION_REAL, "objective-temperature", "X", "logits are divided by it in the training loss (default 3)", 1e-3, 1e3,
      NULL, AT(objective_temperature), false},
     {OPTION_SIZE, "rank", "R", "of the orthogonal adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,

@@ -574,6 +574,9 @@ typedef struct dlora_learner_options {
                        sides in a relation of 3 : 4 to 4 : 3 */
   float jitter;     /**< > 0: brightness and contrast of training images are multiplied by random factors in
                        [1 - jitter, 1 + jitter] */
+  float later_rate; /**< learning rate of tasks after the first, as a factor of learning_rate: features that move less
+                       keep the statistics of earlier classes right */
+  float reserved;   /**< 0 */
 } dlora_learner_options;
 
 /** The defaults, chosen by measurement (docs/METHOD.md). */
@@ -583,7 +586,7 @@ typedef struct dlora_learner_options {
         DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
         DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_STATISTICS, 1, 1, 0, DLORA_TOKENS_ALL, \
         DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, \
-        2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.4f, 0.3f \
+        2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.4f, 0.3f, 0.2f, 0.0f \
   }
 
 /** What learning one task came to. */

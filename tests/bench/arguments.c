@@ -198,6 +198,8 @@ static size_t fill_table(option *table, arguments *to, lists *text) {
        NULL, false, &o->crop_scale, NULL},
       {OPTION_REAL, "jitter", "X", "brightness and contrast change by up to this share", 0, 1, NULL, false, &o->jitter,
        NULL},
+      {OPTION_REAL, "later-rate", "X", "learning rate of tasks after the first, as a factor", 0, 1e3, NULL, false,
+       &o->later_rate, NULL},
       {OPTION_REAL, "objective-temperature", "X", "logits are divided by it in the training loss", 1e-3, 1e3, NULL,
        false, &o->objective_temperature, NULL},
       {OPTION_SIZE, "rank", "R", "of the orthogonal adapters", 1, 4096, NULL, false, &o->rank_orthogonal, NULL},

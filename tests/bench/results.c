@@ -71,6 +71,7 @@ static const member members[] = {
     MEMBER(MEMBER_REAL, objective_temperature),
     MEMBER(MEMBER_REAL, crop_scale),
     MEMBER(MEMBER_REAL, jitter),
+    MEMBER(MEMBER_REAL, later_rate),
 };
 
 static bool add_options(cJSON *settings, const dlora_learner_options *options) {
