@@ -436,6 +436,46 @@ static void loading_predicting_evaluating_and_saving_survive(void **state) {
   fail_every_allocation(load_and_use);
 }
 
+/* A task that was open when the learner was saved. */
+static dlora_status load_and_go_on(struct test_memory *memory) {
+  dlora_learner *learner = NULL;
+  dlora_status status = DLORA_OK;
+  dlora_learner_options options = small_options(memory);
+  options.layers = DLORA_LAYERS_FINAL;
+  options.relevance = DLORA_RELEVANCE_ENERGY;
+  TRY(dlora_learner_load(&learner, model, test_temporary("memory-open.safetensors"), &options));
+  TRY(dlora_learner_step(learner, &pictures.images, pictures.labels, NULL));
+done:
+  dlora_learner_destroy(learner);
+  return status;
+}
+
+static void saving_and_loading_open_tasks_survive(void **state) {
+  (void)state;
+  struct test_memory memory;
+  test_memory_start(&memory);
+  dlora_learner_options options = small_options(&memory);
+  options.layers = DLORA_LAYERS_FINAL;
+  options.relevance = DLORA_RELEVANCE_ENERGY;
+  dlora_learner *learner = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &pictures.images, pictures.labels));
+  assert_status(DLORA_OK, dlora_learner_step(learner, &pictures.images, pictures.labels, NULL));
+  size_t failed = 0;
+  dlora_status status = DLORA_ERR_NO_MEMORY;
+  for (; status != DLORA_OK; failed++) {
+    const size_t live = memory.live;
+    memory.fail_at = memory.total + failed;
+    status = dlora_learner_save(learner, test_temporary("memory-open.safetensors"));
+    if (status != DLORA_OK) assert_status(DLORA_ERR_NO_MEMORY, status);
+    assert_int_equal(memory.live, live);
+  }
+  assert_true(failed > 50);
+  dlora_learner_destroy(learner);
+  assert_int_equal(memory.live, 0);
+  fail_every_allocation(load_and_go_on);
+}
+
 /* ---- one allocator for each handle ---- */
 
 static void every_handle_uses_its_own_allocator_alone(void **state) {
@@ -467,6 +507,7 @@ int main(void) {
       cmocka_unit_test(learning_with_other_options_survives),
       cmocka_unit_test(an_own_loop_survives),
       cmocka_unit_test(loading_predicting_evaluating_and_saving_survive),
+      cmocka_unit_test(saving_and_loading_open_tasks_survive),
       cmocka_unit_test(every_handle_uses_its_own_allocator_alone),
   };
   return cmocka_run_group_tests(tests, make_pictures, free_pictures);
