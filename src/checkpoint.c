@@ -288,7 +288,8 @@ static dlora_status check_bank(const dlora_learner *learner, const struct dli_te
 }
 
 /* Predictions lay the scores of one predictor beside the components of `plain`, so all must have the same ones. The
- * gate tells tasks only: the order of its classes within a task is its own. */
+ * gate tells tasks only, and the untouched backbone's statistics speak for themselves; both are taken before training,
+ * when the images may have come in another order: that of their classes within a task is their own. */
 static dlora_status check_components(const dlora_learner *learner, const dlora_predictor *predictor, const char *name,
                                      const struct dli_tensors *tensors) {
   const struct dli_derived *d = &learner->derived;
@@ -300,8 +301,8 @@ static dlora_status check_components(const dlora_learner *learner, const dlora_p
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, classes, count));
   DLI_TRY_DONE(dlora_predictor_get_components(predictor, tasks, classes, NULL, NULL));
   const int same_tasks = memcmp(tasks, d->component_tasks, count * sizeof *tasks) == 0;
-  const int same_classes =
-      predictor == learner->gate || memcmp(classes, d->component_classes, count * sizeof *classes) == 0;
+  const int own_order = strcmp(name, "gate") == 0 || strcmp(name, "frozen") == 0;
+  const int same_classes = own_order || memcmp(classes, d->component_classes, count * sizeof *classes) == 0;
   if (!same_tasks || !same_classes) {
     status = dli_raise(DLORA_ERR_FORMAT, "%s: predictor %s has other tasks or classes than predictor plain",
                        dli_tensors_label(tensors), name);
