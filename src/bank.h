@@ -60,4 +60,16 @@ dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, c
 dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, const char *prefix,
                            const dlora_bank_options *options);
 
+/* The open task's pairs and the optimizer's state, but not the `extra` parameters themselves. */
+dlora_status dli_bank_write_open(const dlora_bank *bank, struct dli_writer *writer, const char *prefix);
+/* Gives the open task, which has no pairs yet, those of a file, with B 0. limits: largest rank of the orthogonal and
+ * the residual pairs; memories: [num_sites] what projects a trained A', or NULL for a fixed one; train_residual: A_t is
+ * trained. */
+dlora_status dli_bank_read_pairs(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
+                                 const size_t limits[2], const dlora_projector *const *memories,
+                                 int32_t train_residual);
+/* Then, with the extra parameters in place, B of each pair and the optimizer after num_steps steps. */
+dlora_status dli_bank_read_values(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
+                                  uint64_t num_steps);
+
 #endif

@@ -165,6 +165,106 @@ done:
   return status;
 }
 
+/* ---- the open task ---- */
+
+static const char *const branch_names[] = {"orthogonal", "residual"};
+
+static void name_factor(char name[NAME_SIZE], const char *prefix, size_t pair, char factor) {
+  snprintf(name, NAME_SIZE, "%s.%zu.%s.%c", prefix, pair / 2, branch_names[pair % 2], factor);
+}
+
+dlora_status dli_bank_write_open(const dlora_bank *bank, struct dli_writer *writer, const char *prefix) {
+  const size_t count = bank->count + bank->extra;
+  char name[NAME_SIZE];
+  for (size_t i = 0; i < 2 * bank->num_sites; i++) {
+    const struct dli_pair *pair = &bank->pairs[i];
+    const dlora_site *site = &bank->sites[i / 2];
+    if (!pair->rank) continue;
+    name_factor(name, prefix, i, 'a');
+    DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){pair->rank, site->input_dim},
+                           pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset));
+    name_factor(name, prefix, i, 'b');
+    DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){site->output_dim, pair->rank},
+                           bank->parameters + pair->b_offset));
+  }
+  snprintf(name, sizeof name, "%s.optimizer.first", prefix);
+  DLI_TRY(dli_writer_add(writer, name, DLI_F32, 1, &count, bank->optimizer.first));
+  if (!bank->optimizer.second) return DLORA_OK;
+  snprintf(name, sizeof name, "%s.optimizer.second", prefix);
+  return dli_writer_add(writer, name, DLI_F32, 1, &count, bank->optimizer.second);
+}
+
+/* Rank and A of one pair; the values of B are still to come. */
+static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix, size_t index,
+                              size_t limit, const dlora_projector *memory, int32_t train_residual) {
+  const size_t site = index / 2, branch = index % 2, input_dim = bank->sites[site].input_dim;
+  if (limit > input_dim) limit = input_dim;
+  char name[NAME_SIZE];
+  name_factor(name, prefix, index, 'a');
+  const struct dli_tensor *found = dli_tensors_find(tensors, name);
+  if (!found) return DLORA_OK;
+  const size_t rank = found->num_dims == 2 ? found->shape[0] : 0;
+  if (!rank || rank > limit) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has no rank between 1 and %zu", dli_tensors_label(tensors), name,
+                     limit);
+  }
+  float *a = NULL;
+  dlora_status status = read_array(bank, tensors, name, rank, input_dim, &a);
+  if (status == DLORA_OK && branch == DLI_ORTHOGONAL) {
+    status = dlora_bank_set_orthogonal(bank, site, a, rank, memory);
+  } else if (status == DLORA_OK) {
+    status = dlora_bank_set_residual(bank, site, a, rank, train_residual);
+  }
+  dli_free(&bank->allocator, a);
+  return status;
+}
+
+static dlora_status read_state(const dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
+                               const char *suffix, int nonnegative, float *out) {
+  const size_t count = bank->count + bank->extra;
+  const struct dli_tensor *tensor;
+  char name[NAME_SIZE];
+  snprintf(name, sizeof name, "%s.optimizer.%s", prefix, suffix);
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 1, &count, &tensor));
+  DLI_TRY(dli_tensor_to_float(tensors, tensor, out));
+  for (size_t i = 0; nonnegative && i < count; i++) {
+    if (out[i] < 0.0f) {
+      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has the mean square %g", dli_tensors_label(tensors), name,
+                       (double)out[i]);
+    }
+  }
+  return DLORA_OK;
+}
+
+dlora_status dli_bank_read_pairs(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
+                                 const size_t limits[2], const dlora_projector *const *memories,
+                                 int32_t train_residual) {
+  for (size_t i = 0; i < 2 * bank->num_sites; i++) {
+    DLI_TRY(read_pair(bank, tensors, prefix, i, limits[i % 2], memories[i / 2], train_residual));
+  }
+  return DLORA_OK;
+}
+
+dlora_status dli_bank_read_values(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
+                                  uint64_t num_steps) {
+  char name[NAME_SIZE];
+  for (size_t i = 0; i < 2 * bank->num_sites; i++) {
+    const struct dli_pair *pair = &bank->pairs[i];
+    const struct dli_tensor *tensor;
+    if (!pair->rank) continue;
+    name_factor(name, prefix, i, 'b');
+    const size_t shape[] = {bank->sites[i / 2].output_dim, pair->rank};
+    DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, shape, &tensor));
+    DLI_TRY(dli_tensor_to_float(tensors, tensor, bank->parameters + pair->b_offset));
+  }
+  DLI_TRY(read_state(bank, tensors, prefix, "first", 0, bank->optimizer.first));
+  if (bank->optimizer.second) DLI_TRY(read_state(bank, tensors, prefix, "second", 1, bank->optimizer.second));
+  bank->optimizer.step = num_steps;
+  return DLORA_OK;
+}
+
+/* ---- public ---- */
+
 dlora_status dlora_bank_save(const dlora_bank *bank, const char *path) {
   DLI_REQUIRE(bank);
   DLI_REQUIRE(path);

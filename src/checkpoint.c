@@ -12,8 +12,7 @@
  *   metrics.accuracy          F64 [num_tasks, num_tasks]
  *   metrics.overall           F64 [num_tasks]
  *
- * Nothing of an open task is written. The optimizer and its random state begin anew with each task, so that there is
- * none to keep.
+ *   training.*                checkpoint_task.c, if a task is open
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,6 +103,55 @@ static void options_from_arrays(const int64_t *i, const float *f, dlora_learner_
   for (size_t k = 0; k < NUM_FLOATS; k++) *floats[k] = f[k];
 }
 
+static const char *const integer_names[] = {"seed",
+                                            "micro_batch",
+                                            "rank_orthogonal",
+                                            "rank_residual",
+                                            "epochs",
+                                            "batch_size",
+                                            "max_observed_images",
+                                            "random_features",
+                                            "sites",
+                                            "first_block",
+                                            "num_blocks",
+                                            "layers",
+                                            "readout",
+                                            "frozen_baseline",
+                                            "residual_basis",
+                                            "relevance",
+                                            "objective",
+                                            "within",
+                                            "train_head",
+                                            "drift_compensation",
+                                            "train_orthogonal_a",
+                                            "observed_tokens",
+                                            "optimizer",
+                                            "schedule",
+                                            "flip",
+                                            "crop_padding",
+                                            "use_prior"};
+static const char *const float_names[] = {
+    "energy_threshold",      "learning_rate", "beta1",       "beta2",     "epsilon", "momentum",
+    "weight_decay",          "shrinkage",     "temperature", "held_out",  "ridge",   "unknown_quantile",
+    "objective_temperature", "crop_scale",    "jitter",      "later_rate"};
+_Static_assert(sizeof integer_names / sizeof *integer_names == NUM_INTEGERS, "a name for each integer");
+_Static_assert(sizeof float_names / sizeof *float_names == NUM_FLOATS, "a name for each float");
+
+/* Name of the first option that differs and is kept in a checkpoint, micro_batch apart, or NULL. */
+static const char *find_difference(const dlora_learner_options *a, const dlora_learner_options *b) {
+  int64_t integers[2][NUM_INTEGERS];
+  float floats[2][NUM_FLOATS];
+  options_to_arrays(a, integers[0], floats[0]);
+  options_to_arrays(b, integers[1], floats[1]);
+  for (size_t i = 0; i < NUM_INTEGERS; i++) {
+    if (integers[0][i] != integers[1][i] && strcmp(integer_names[i], "micro_batch") != 0) return integer_names[i];
+  }
+  for (size_t i = 0; i < NUM_FLOATS; i++) {
+    if (floats[0][i] != floats[1][i]) return float_names[i];
+  }
+  return NULL;
+}
+
 /* ---- writing ---- */
 
 static dlora_status write_parts(const dlora_learner *learner, struct dli_writer *writer) {
@@ -126,7 +174,8 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
   }
   DLI_TRY(dli_predictor_write(learner->plain, writer, "plain"));
   DLI_TRY(dli_predictor_write(learner->gate, writer, "gate"));
-  if (learner->routed) DLI_TRY(dli_predictor_write(learner->routed, writer, "routed"));
+  const int has_routed = learner->routed && !(learner->task && learner->task->made_routed);
+  if (has_routed) DLI_TRY(dli_predictor_write(learner->routed, writer, "routed"));
   if (learner->frozen) DLI_TRY(dli_predictor_write(learner->frozen, writer, "frozen"));
   for (size_t t = 0; t < learner->num_heads; t++) {
     const struct dli_head *head = &learner->heads[t];
@@ -146,22 +195,22 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
 dlora_status dlora_learner_save(const dlora_learner *learner, const char *path) {
   DLI_REQUIRE(learner);
   DLI_REQUIRE(path);
-  if (learner->task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_save: a task is open; end or cancel it first");
-  }
   int64_t integers[NUM_INTEGERS];
   float floats[NUM_FLOATS];
   const size_t num_integers = NUM_INTEGERS, num_floats = NUM_FLOATS;
   struct dli_writer *writer;
+  struct dli_task_record *record = NULL;
   dlora_status status = DLORA_OK;
   options_to_arrays(&learner->options, integers, floats);
   DLI_TRY(dli_writer_create(&writer, &learner->allocator));
   DLI_TRY_DONE(dli_writer_add(writer, "learner.options.integers", DLI_I64, 1, &num_integers, integers));
   DLI_TRY_DONE(dli_writer_add(writer, "learner.options.floats", DLI_F32, 1, &num_floats, floats));
   DLI_TRY_DONE(write_parts(learner, writer));
+  if (learner->task) DLI_TRY_DONE(dli_task_write(learner, writer, &record));
   DLI_TRY_DONE(dli_writer_save(writer, path));
 done:
   dli_writer_destroy(writer);
+  dli_task_record_free(learner, record);
   return status;
 }
 
@@ -256,7 +305,8 @@ static dlora_status check_bank(const dlora_learner *learner, const struct dli_te
 }
 
 /* Predictions lay the scores of one predictor beside the components of `plain`, so all must have the same ones. The
- * gate tells tasks only: the order of its classes within a task is its own. */
+ * gate tells tasks only, and the untouched backbone's statistics speak for themselves; both are taken before training,
+ * when the images may have come in another order: that of their classes within a task is their own. */
 static dlora_status check_components(const dlora_learner *learner, const dlora_predictor *predictor, const char *name,
                                      const struct dli_tensors *tensors) {
   const struct dli_derived *d = &learner->derived;
@@ -268,8 +318,8 @@ static dlora_status check_components(const dlora_learner *learner, const dlora_p
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, classes, count));
   DLI_TRY_DONE(dlora_predictor_get_components(predictor, tasks, classes, NULL, NULL));
   const int same_tasks = memcmp(tasks, d->component_tasks, count * sizeof *tasks) == 0;
-  const int same_classes =
-      predictor == learner->gate || memcmp(classes, d->component_classes, count * sizeof *classes) == 0;
+  const int own_order = strcmp(name, "gate") == 0 || strcmp(name, "frozen") == 0;
+  const int same_classes = own_order || memcmp(classes, d->component_classes, count * sizeof *classes) == 0;
   if (!same_tasks || !same_classes) {
     status = dli_raise(DLORA_ERR_FORMAT, "%s: predictor %s has other tasks or classes than predictor plain",
                        dli_tensors_label(tensors), name);
@@ -403,6 +453,15 @@ static dlora_status read_options(const struct dli_tensors *tensors, const dlora_
   DLI_TRY(dli_learner_options_read(given, &saved, out));
   DLI_TRY(dli_learner_options_check(out, model));
   const char *different = dli_learner_options_difference(out, &saved);
+  if (!different && dli_task_is_open(tensors)) {
+    different = find_difference(out, &saved);
+    if (different) {
+      return dli_raise(DLORA_ERR_MISMATCH,
+                       "%s: holds a task that was begun with another value of the option %s; load with the same, or "
+                       "with no options",
+                       dli_tensors_label(tensors), different);
+    }
+  }
   if (!different) return DLORA_OK;
   return dli_raise(DLORA_ERR_MISMATCH, "%s: was saved with another value of the option %s", dli_tensors_label(tensors),
                    different);
@@ -427,6 +486,7 @@ dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, c
   DLI_TRY_DONE(read_options(tensors, model, options, &known));
   DLI_TRY_DONE(dli_learner_new(&learner, model, &known, &allocator));
   DLI_TRY_DONE(read_parts(learner, tensors));
+  if (dli_task_is_open(tensors)) DLI_TRY_DONE(dli_task_read(learner, tensors));
   *out = learner;
   learner = NULL;
 done:

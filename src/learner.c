@@ -148,6 +148,7 @@ void dlora_learner_destroy(dlora_learner *learner) {
   dlora_predictor_destroy(learner->routed);
   dlora_predictor_destroy(learner->gate);
   dlora_predictor_destroy(learner->frozen);
+  dli_free(&allocator, learner->snapshot_path);
   for (size_t i = 0; i < learner->num_heads; i++) {
     dli_free(&allocator, learner->heads[i].weight);
     dli_free(&allocator, learner->heads[i].bias);
@@ -202,15 +203,30 @@ done:
   return status;
 }
 
+/* Inside a task the options are what it was begun with, but for the callbacks. */
+static dlora_status change_callbacks(dlora_learner *learner, const dlora_learner_options *options) {
+  dlora_learner_options next = learner->options;
+  next.progress = options->progress;
+  next.progress_user = options->progress_user;
+  next.log = options->log;
+  next.log_user = options->log_user;
+  if (memcmp(&next, options, sizeof next) != 0) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_configure: a task is open, and only callbacks may change; end or cancel it first");
+  }
+  learner->options = next;
+  return DLORA_OK;
+}
+
 dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options) {
   DLI_REQUIRE(learner);
-  if (learner->task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_configure: a task is open; end or cancel it first");
-  }
   const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
   dlora_learner_options known;
   DLI_TRY(dli_learner_options_read(options, &defaults, &known));
   DLI_TRY(dli_learner_options_check(&known, learner->model));
+  known.allocator = NULL;
+  if (!known.threads) known.threads = dli_threads_available();
+  if (learner->task) return change_callbacks(learner, &known);
   const char *different = dli_learner_options_difference(&known, &learner->options);
   if (different) {
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_configure: %s cannot change after creation", different);
@@ -219,10 +235,19 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
   DLI_TRY(dli_derived_create(&derived, learner->plain, learner->routed, known.unknown_quantile, &learner->allocator));
   dli_derived_release(&learner->derived, &learner->allocator);
   learner->derived = derived;
-  known.allocator = NULL;
-  if (!known.threads) known.threads = dli_threads_available();
   learner->bank->options = dli_bank_options_of(&known, NULL);
   learner->options = known;
+  return DLORA_OK;
+}
+
+dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const char *path, size_t steps) {
+  DLI_REQUIRE(learner);
+  char *copy = NULL;
+  if (path && !path[0]) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_set_snapshot: path is empty");
+  if (path && !(copy = dli_strdup(&learner->allocator, path))) return DLORA_ERR_NO_MEMORY;
+  dli_free(&learner->allocator, learner->snapshot_path);
+  learner->snapshot_path = copy;
+  learner->snapshot_steps = steps;
   return DLORA_OK;
 }
 

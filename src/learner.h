@@ -5,6 +5,7 @@
 
 #include "base/random.h"
 #include "duallora/duallora.h"
+#include "io/safetensors.h"
 #include "src/metrics.h"
 #include "src/pass.h"
 
@@ -26,7 +27,8 @@ enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
 /* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
 enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
 
-/* Everything about the open task; dropped as a whole when it ends or is cancelled. */
+/* Everything about the open task; dropped as a whole when it ends or is cancelled. What decides how it goes on is also
+ * written and read by checkpoint_task.c. */
 struct dli_task {
   int phase;
   size_t planned_steps, num_steps;
@@ -35,6 +37,9 @@ struct dli_task {
   size_t observed_images[2]; /* of these, in the memory's second moments */
   double seconds[3];         /* by phase */
   double first_loss, last_losses[DLI_LOSS_WINDOW];
+  size_t source_images;       /* of the source that it is learnt from; 0: in the caller's own loop */
+  uint64_t source_labels;     /* fingerprint of the source's labels */
+  double running_loss;        /* mean that progress callbacks are told */
   struct dli_random random;   /* augmentation */
   struct dli_random sampling; /* reservoirs */
   dlora_pass *pass;
@@ -98,6 +103,8 @@ struct dlora_learner {
   size_t num_names, max_names;
   struct dli_class_name *names; /* [num_names] by class id */
   struct dli_task *task;        /* NULL: none open */
+  char *snapshot_path;          /* NULL: none */
+  size_t snapshot_steps;        /* between two snapshots; 0: only when learning stops early */
   struct dli_derived derived;
 };
 
@@ -133,6 +140,24 @@ int dli_is_held_out(const dlora_learner_options *options, size_t class_index, si
 size_t dli_widest_input(const dlora_learner *learner);
 /* Index of a class in the open task, or num_classes. */
 size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
+/* Memory for `count` classes, beside those there are. */
+dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count);
+/* Whether the options have the task train anything. */
+int dli_learner_trains(const dlora_learner *learner);
+/* Memory to follow the drift of features, where that is to be done, for the observations after training. */
+dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task);
+
+/* learner_train.c: memory of the head rows and logits of the open task; the rows are 0. */
+dlora_status dli_task_take_rows(dlora_learner *learner, struct dli_task *task);
+
+/* checkpoint_task.c: the open task as tensors "training.<...>", which borrow the learner's memory and the record. */
+struct dli_task_record;
+dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *writer, struct dli_task_record **record);
+void dli_task_record_free(const dlora_learner *learner, struct dli_task_record *record);
+/* Whether a checkpoint holds an open task. */
+int dli_task_is_open(const struct dli_tensors *tensors);
+/* Opens it in a learner that has been read so far; a failure leaves none open. */
+dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *tensors);
 
 /* learner_predict.c: results of one micro-batch; arrays NULL where not wanted. */
 struct dli_decision {

@@ -1,5 +1,6 @@
 /* The loop around a task: reads a source, observes, trains for some epochs, observes again. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -14,6 +15,7 @@ struct loop {
   size_t *order;   /* [count] images in the order of the passes without training */
   size_t *trained; /* [num_trained] images that train, shuffled every epoch */
   size_t num_trained;
+  int unsaved; /* a snapshot could not be written */
 };
 
 /* Non-zero when the callback cancels. */
@@ -23,44 +25,87 @@ static dlora_status report(const struct loop *loop, int32_t phase, size_t done, 
   return dli_report_progress(o, dlora_learner_num_tasks(loop->learner), phase, done, total, loss, images, started);
 }
 
-static dlora_status observe_all(const struct loop *loop, int32_t phase) {
+/* ---- snapshots ---- */
+
+static dlora_status write_snapshot(struct loop *loop) {
+  const dlora_learner *learner = loop->learner;
+  const dlora_status status = dlora_learner_save(learner, learner->snapshot_path);
+  loop->unsaved = status != DLORA_OK;
+  if (loop->unsaved) return status;
+  dli_learner_log(learner, DLORA_LOG_INFO, "task %zu after %zu steps: snapshot written to %s",
+                  dlora_learner_num_tasks(learner), learner->task->num_steps, learner->snapshot_path);
+  return DLORA_OK;
+}
+
+/* After a step, or a batch of observations, that took `done` of something from `before` to `after`: a snapshot where a
+ * multiple of `every` was reached, so that an interrupted run takes them at the same places as any other. */
+static dlora_status snapshot_if_due(struct loop *loop, size_t before, size_t after, size_t every) {
+  if (!loop->learner->snapshot_path || !every || before / every == after / every) return DLORA_OK;
+  return write_snapshot(loop);
+}
+
+/* Learning stops early, and the task is still whole: its last place is kept. The sentence of what stopped it is kept
+ * too. */
+static dlora_status stop(struct loop *loop, dlora_status status) {
   dlora_learner *learner = loop->learner;
+  if (!learner->task || !learner->snapshot_path || loop->unsaved) return status;
+  char sentence[512];
+  snprintf(sentence, sizeof sentence, "%s", dlora_last_error());
+  if (write_snapshot(loop) != DLORA_OK) {
+    dli_learner_log(learner, DLORA_LOG_WARNING, "the last snapshot could not be written: %s", dlora_last_error());
+  }
+  return dli_raise(status, "%s", sentence);
+}
+
+/* ---- the loop ---- */
+
+static dlora_status observe_all(struct loop *loop, int32_t phase) {
+  dlora_learner *learner = loop->learner;
+  const dlora_learner_options *o = &learner->options;
   const size_t count = loop->source->count, batch = dli_learner_max_batch(learner, 1, count);
+  const size_t begin = learner->task->num_images[phase == DLORA_PHASE_STATISTICS];
+  const size_t every = learner->snapshot_steps < SIZE_MAX / o->batch_size ? learner->snapshot_steps * o->batch_size : 0;
   const double started = dli_seconds();
-  for (size_t first = 0; first < count; first += batch) {
+  for (size_t first = begin; first < count; first += batch) {
     dlora_images images;
     const int64_t *labels;
     const size_t part = count - first < batch ? count - first : batch;
     DLI_TRY(dli_reader_read(loop->reader, loop->order + first, part, &images, &labels));
     DLI_TRY(dlora_learner_observe(learner, &images, labels));
-    DLI_TRY(report(loop, phase, first + part, count, (double)NAN, first + part, started));
+    DLI_TRY(report(loop, phase, first + part, count, (double)NAN, first + part - begin, started));
+    DLI_TRY(snapshot_if_due(loop, first, first + part, every));
   }
   return DLORA_OK;
 }
 
-static dlora_status train(const struct loop *loop) {
+static size_t steps_per_epoch(const struct loop *loop) {
+  const size_t batch = loop->learner->options.batch_size;
+  return (loop->num_trained + batch - 1) / batch;
+}
+
+static dlora_status train(struct loop *loop) {
   dlora_learner *learner = loop->learner;
   const dlora_learner_options *o = &learner->options;
-  const size_t per_epoch = (loop->num_trained + o->batch_size - 1) / o->batch_size, total = per_epoch * o->epochs;
+  const size_t per_epoch = steps_per_epoch(loop), total = per_epoch * o->epochs, begin = learner->task->num_steps;
   const double started = dli_seconds();
   struct dli_random shuffle;
-  double mean = 0.0;
-  size_t done = 0, images_done = 0;
+  size_t images_done = 0;
   dli_random_seed(&shuffle, o->seed, 8 * dlora_learner_num_tasks(learner) + 3);
-  for (size_t epoch = 0; epoch < o->epochs; epoch++) {
-    dli_random_shuffle(&shuffle, loop->trained, loop->num_trained);
-    for (size_t first = 0; first < loop->num_trained; first += o->batch_size) {
-      dlora_images images;
-      const int64_t *labels;
-      const size_t left = loop->num_trained - first, part = left < o->batch_size ? left : o->batch_size;
-      float loss;
-      DLI_TRY(dli_reader_read(loop->reader, loop->trained + first, part, &images, &labels));
-      DLI_TRY(dlora_learner_step(learner, &images, labels, &loss));
-      done++;
-      images_done += part;
-      mean += ((double)loss - mean) / (double)(done < 20 ? done : 20);
-      DLI_TRY(report(loop, DLORA_PHASE_TRAIN, done, total, mean, images_done, started));
-    }
+  for (size_t step = 0; step < total; step++) {
+    const size_t first = step % per_epoch * o->batch_size, left = loop->num_trained - first;
+    const size_t part = left < o->batch_size ? left : o->batch_size;
+    dlora_images images;
+    const int64_t *labels;
+    float loss;
+    if (!first) dli_random_shuffle(&shuffle, loop->trained, loop->num_trained);
+    if (step < begin) continue; /* done before an interruption */
+    DLI_TRY(dli_reader_read(loop->reader, loop->trained + first, part, &images, &labels));
+    DLI_TRY(dlora_learner_step(learner, &images, labels, &loss));
+    double *mean = &learner->task->running_loss;
+    images_done += part;
+    *mean += ((double)loss - *mean) / (double)(step + 1 < 20 ? step + 1 : 20);
+    DLI_TRY(report(loop, DLORA_PHASE_TRAIN, step + 1, total, *mean, images_done, started));
+    DLI_TRY(snapshot_if_due(loop, step, step + 1, learner->snapshot_steps));
   }
   return DLORA_OK;
 }
@@ -99,6 +144,48 @@ done:
   return status;
 }
 
+static uint64_t fingerprint(const int64_t *labels, size_t count) {
+  uint64_t hash = count;
+  for (size_t i = 0; i < count; i++) {
+    hash = (hash ^ (uint64_t)labels[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    hash ^= hash >> 29;
+  }
+  return hash;
+}
+
+/* Whether the open task is one that this loop has begun, on this source, and stands where the loop can have come to. */
+static dlora_status check_place(const struct loop *loop, size_t steps) {
+  const struct dli_task *task = loop->learner->task;
+  const size_t count = loop->source->count;
+  if (!task->source_images) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_learn_source: a task is open; end or cancel it first");
+  }
+  if (task->source_images != count) {
+    return dli_raise(DLORA_ERR_MISMATCH,
+                     "dlora_learner_learn_source: the open task was begun with %zu images, and the source has %zu",
+                     task->source_images, count);
+  }
+  if (task->source_labels != fingerprint(loop->source->labels, count)) {
+    return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_learn_source: the open task was begun with other labels");
+  }
+  const int begun = task->phase == DLI_OBSERVE_BEFORE ? task->num_images[0] <= count : task->num_images[0] == count;
+  const int ending = task->phase != DLI_OBSERVE_AFTER || (task->num_steps == steps && task->num_images[1] <= count);
+  if (task->planned_steps == steps && begun && task->num_steps <= steps && ending) return DLORA_OK;
+  return dli_raise(DLORA_ERR_MISMATCH,
+                   "dlora_learner_learn_source: the open task has seen %zu and %zu images and %zu of %zu steps, where "
+                   "learning from this source cannot have left it",
+                   task->num_images[0], task->num_images[1], task->num_steps, task->planned_steps);
+}
+
+static dlora_status run(struct loop *loop, int trains, dlora_task_report *task_report) {
+  DLI_TRY(observe_all(loop, DLORA_PHASE_OBSERVE));
+  if (trains) {
+    DLI_TRY(train(loop));
+    DLI_TRY(observe_all(loop, DLORA_PHASE_STATISTICS));
+  }
+  return dlora_learner_end_task(loop->learner, task_report);
+}
+
 dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_image_source *source,
                                         dlora_task_report *task_report) {
   DLI_REQUIRE(learner);
@@ -109,28 +196,27 @@ dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_imag
   if (task_report) {
     DLI_TRY(dli_struct_write("dlora_task_report", task_report, task_report->struct_size, &empty, sizeof empty));
   }
-  if (learner->task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_learn_source: a task is open; end or cancel it first");
-  }
   const dlora_learner_options *o = &learner->options;
   const size_t largest =
       dli_learner_max_batch(learner, 1, 0) > o->batch_size ? dli_learner_max_batch(learner, 1, 0) : o->batch_size;
+  const int trains = dli_learner_trains(learner) && o->epochs;
   dlora_status status = DLORA_OK;
   loop.source = &known;
   DLI_TRY_DONE(dli_reader_create(&loop.reader, learner->model, &known, largest < known.count ? largest : known.count,
                                  &learner->allocator));
   DLI_TRY_DONE(choose_images(&loop));
-  const int trains = (o->rank_orthogonal || o->rank_residual) && o->epochs;
-  const size_t steps = (loop.num_trained + o->batch_size - 1) / o->batch_size * o->epochs;
-  DLI_TRY_DONE(dlora_learner_begin_task(learner, trains ? steps : 0));
-  DLI_TRY_DONE(observe_all(&loop, DLORA_PHASE_OBSERVE));
-  if (trains) {
-    DLI_TRY_DONE(train(&loop));
-    DLI_TRY_DONE(observe_all(&loop, DLORA_PHASE_STATISTICS));
+  const size_t steps = trains ? steps_per_epoch(&loop) * o->epochs : 0;
+  if (learner->task) {
+    DLI_TRY_DONE(check_place(&loop, steps));
+  } else {
+    DLI_TRY_DONE(dlora_learner_begin_task(learner, steps));
+    learner->task->source_images = known.count;
+    learner->task->source_labels = fingerprint(known.labels, known.count);
   }
-  DLI_TRY_DONE(dlora_learner_end_task(learner, task_report));
-done:
+  status = run(&loop, trains, task_report);
+  if (status != DLORA_OK) status = stop(&loop, status);
   dli_task_release(learner);
+done:
   dli_reader_destroy(loop.reader);
   dli_free(&learner->allocator, loop.order);
   dli_free(&learner->allocator, loop.trained);

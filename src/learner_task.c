@@ -20,7 +20,7 @@ size_t dli_task_find_class(const struct dli_task *task, int64_t class_id) {
   return index;
 }
 
-static int trains(const dlora_learner *learner) {
+int dli_learner_trains(const dlora_learner *learner) {
   return learner->options.rank_orthogonal > 0 || learner->options.rank_residual > 0;
 }
 
@@ -73,7 +73,7 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
     DLI_TRY(DLI_NEW(allocator, task->held_features, DLI_HEAD_SAMPLE * dim));
     DLI_TRY(DLI_NEW(allocator, task->held_labels, DLI_HEAD_SAMPLE));
   }
-  if (!trains(learner)) return DLORA_OK;
+  if (!dli_learner_trains(learner)) return DLORA_OK;
   DLI_TRY(DLI_NEW(allocator, task->d_features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->targets, batch));
   DLI_TRY(DLI_NEW(allocator, task->augment, batch));
@@ -98,8 +98,8 @@ dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_ste
   dli_random_seed(&task->random, learner->options.seed, 8 * index);
   dli_random_seed(&task->sampling, learner->options.seed, 8 * index + 1);
   DLI_TRY_DONE(dli_pass_create(&task->pass, learner->model, learner->deployed, learner->first_block,
-                               dli_learner_max_batch(learner, 1, 0), learner->options.threads, trains(learner),
-                               allocator));
+                               dli_learner_max_batch(learner, 1, 0), learner->options.threads,
+                               dli_learner_trains(learner), allocator));
   DLI_TRY_DONE(take_buffers(learner, task));
   if (learner->options.rank_residual && !learner->routed) {
     DLI_TRY_DONE(dlora_predictor_clone(&learner->routed, learner->plain));
@@ -113,28 +113,33 @@ done:
 
 /* ---- observe ---- */
 
-static dlora_status add_class(const dlora_learner *learner, struct dli_task *task, int64_t class_id) {
+dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count) {
   const dlora_allocator *allocator = &learner->allocator;
-  if (task->num_classes == task->max_classes) {
-    const size_t room = 2 * task->max_classes + 16;
-    int64_t *classes;
-    size_t *seen;
-    DLI_TRY(DLI_NEW(allocator, classes, room));
-    const dlora_status status = DLI_NEW(allocator, seen, room);
-    if (status != DLORA_OK) {
-      dli_free(allocator, classes);
-      return status;
-    }
-    if (task->num_classes) {
-      memcpy(classes, task->classes, task->num_classes * sizeof *classes);
-      memcpy(seen, task->seen, task->num_classes * sizeof *seen);
-    }
-    dli_free(allocator, task->classes);
-    dli_free(allocator, task->seen);
-    task->classes = classes;
-    task->seen = seen;
-    task->max_classes = room;
+  if (count <= task->max_classes - task->num_classes) return DLORA_OK;
+  const size_t grown = 2 * task->max_classes + 16;
+  const size_t room = task->num_classes + count > grown ? task->num_classes + count : grown;
+  int64_t *classes;
+  size_t *seen;
+  DLI_TRY(DLI_NEW(allocator, classes, room));
+  const dlora_status status = DLI_NEW(allocator, seen, room);
+  if (status != DLORA_OK) {
+    dli_free(allocator, classes);
+    return status;
   }
+  if (task->num_classes) {
+    memcpy(classes, task->classes, task->num_classes * sizeof *classes);
+    memcpy(seen, task->seen, task->num_classes * sizeof *seen);
+  }
+  dli_free(allocator, task->classes);
+  dli_free(allocator, task->seen);
+  task->classes = classes;
+  task->seen = seen;
+  task->max_classes = room;
+  return DLORA_OK;
+}
+
+static dlora_status add_class(const dlora_learner *learner, struct dli_task *task, int64_t class_id) {
+  DLI_TRY(dli_task_reserve_classes(learner, task, 1));
   task->classes[task->num_classes++] = class_id;
   return DLORA_OK;
 }
@@ -254,7 +259,7 @@ static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task
 
   dli_pass_early(task->pass, task->early);
   dli_pass_upper(task->pass, &plain, task->features);
-  if (trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
+  if (dli_learner_trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
   dli_learner_combine(learner, task->early, task->features, count, task->combined);
   DLI_TRY(observe_features(task, learner->plain, task->combined, labels, count, width));
 
@@ -278,14 +283,18 @@ static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task
   return observe_features(task, learner->frozen, task->combined, labels, count, width);
 }
 
-static dlora_status begin_second_round(dlora_learner *learner, struct dli_task *task) {
+dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task) {
   const size_t dim = learner->model->vit.dim;
-  if (learner->options.drift_compensation && dlora_learner_num_tasks(learner)) {
-    const size_t room = task->num_images[0] < DLI_DRIFT_SAMPLE ? task->num_images[0] : DLI_DRIFT_SAMPLE;
-    DLI_TRY(DLI_NEW(&learner->allocator, task->drift_before, room * dim));
-    DLI_TRY(DLI_NEW(&learner->allocator, task->drift_after, room * dim));
-    task->max_drift = room;
-  }
+  if (!learner->options.drift_compensation || !dlora_learner_num_tasks(learner)) return DLORA_OK;
+  const size_t room = task->num_images[0] < DLI_DRIFT_SAMPLE ? task->num_images[0] : DLI_DRIFT_SAMPLE;
+  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_before, room * dim));
+  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_after, room * dim));
+  task->max_drift = room;
+  return DLORA_OK;
+}
+
+static dlora_status begin_second_round(const dlora_learner *learner, struct dli_task *task) {
+  DLI_TRY(dli_task_take_drift(learner, task));
   memset(task->seen, 0, task->num_classes * sizeof *task->seen);
   task->num_energy = task->seen_energy = task->num_held = task->seen_held = 0;
   task->phase = DLI_OBSERVE_AFTER;
@@ -340,6 +349,26 @@ dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *i
   const dlora_status status = observe(learner, images, labels);
   dli_threads_leave(before);
   return status;
+}
+
+dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_open_task *task) {
+  DLI_REQUIRE(learner);
+  DLI_REQUIRE(task);
+  const struct dli_task *t = learner->task;
+  dlora_open_task full = DLORA_OPEN_TASK_INIT;
+  if (t) {
+    full.num_classes = t->num_classes;
+    full.num_observed = t->num_images[0];
+    full.planned_steps = t->planned_steps;
+    full.num_steps = t->num_steps;
+    full.num_observed_after = t->num_images[1];
+    full.num_source_images = t->source_images;
+    full.is_open = 1;
+    full.phase = t->phase == DLI_OBSERVE_BEFORE ? DLORA_PHASE_OBSERVE
+                 : t->phase == DLI_TRAIN        ? DLORA_PHASE_TRAIN
+                                                : DLORA_PHASE_STATISTICS;
+  }
+  return dli_struct_write("dlora_open_task", task, task->struct_size, &full, sizeof full);
 }
 
 dlora_status dlora_learner_cancel_task(dlora_learner *learner) {

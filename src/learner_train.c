@@ -82,6 +82,20 @@ done:
 
 /* ---- head rows ---- */
 
+dlora_status dli_task_take_rows(dlora_learner *learner, struct dli_task *task) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const size_t dim = learner->model->vit.dim, own = task->num_classes;
+  if (learner->options.train_head) {
+    DLI_TRY(dli_bank_set_extra(learner->bank, own * (dim + 1)));
+    task->head_weight = learner->bank->parameters + learner->bank->count;
+  } else {
+    DLI_TRY(DLI_NEW(allocator, task->fixed_head, own * (dim + 1)));
+    task->head_weight = task->fixed_head;
+  }
+  task->head_bias = task->head_weight + own * dim;
+  return DLI_NEW(allocator, task->logits, task->pass->max_batch * (task->num_old + own));
+}
+
 /* Rows of equation (3) on the final feature: earlier components and then the task's own [components, dim],
  * [components]. Earlier components of classes that come again now are left out of the objective: they are not to be
  * pushed away. */
@@ -99,17 +113,10 @@ static dlora_status set_rows(dlora_learner *learner, struct dli_task *task, floa
       task->old_bias[task->num_old++] = bias[i];
     }
   }
-  if (o->train_head) {
-    DLI_TRY(dli_bank_set_extra(learner->bank, own * (dim + 1)));
-    task->head_weight = learner->bank->parameters + learner->bank->count;
-  } else {
-    DLI_TRY(DLI_NEW(allocator, task->fixed_head, own * (dim + 1)));
-    task->head_weight = task->fixed_head;
-  }
-  task->head_bias = task->head_weight + own * dim;
+  DLI_TRY(dli_task_take_rows(learner, task));
   memcpy(task->head_weight, weight + known * dim, own * dim * sizeof *weight);
   memcpy(task->head_bias, bias + known, own * sizeof *bias);
-  return DLI_NEW(allocator, task->logits, task->pass->max_batch * (task->num_old + own));
+  return DLORA_OK;
 }
 
 static dlora_status start_training(dlora_learner *learner, struct dli_task *task) {

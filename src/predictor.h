@@ -14,4 +14,14 @@ dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_wr
 dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
                                 const dlora_predictor_options *options);
 
+/* The same for the open task, held-out features included. */
+dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix);
+/* Into a predictor without an open task. */
+dlora_status dli_predictor_read_open(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix);
+/* What the open task has seen: features with the held-out ones, and borrowed classes [*num_classes] and labels of
+ * held-out features [*num_labels]. */
+uint64_t dli_predictor_open_total(const dlora_predictor *predictor);
+const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes);
+const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "linalg/symmetric.h"
 #include "src/predictor.h"
 #include "src/predictor_state.h"
 #include "src/saved_file.h"
@@ -255,6 +256,118 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
 done:
   dlora_predictor_destroy(predictor);
   return status;
+}
+
+/* Sums of the open task's num components. */
+static size_t list_open(const dlora_predictor *predictor, size_t num, struct field fields[MAX_FIELDS]) {
+  const struct dli_statistics *open = &predictor->open;
+  size_t dim = predictor->dim, random = predictor->random_features, count = 0;
+  fields[count++] = (struct field){"classes", DLI_I64, 1, {num}, open->classes};
+  fields[count++] = (struct field){"counts", DLI_U64, 1, {num}, open->counts};
+  fields[count++] = (struct field){"means", DLI_F64, 2, {num, dim}, open->means};
+  if (num == 0) return count; /* matrices come with the first features */
+  fields[count++] = (struct field){"scatter", DLI_F64, 2, {dim, dim}, open->scatter};
+  if (random > 0) {
+    fields[count++] = (struct field){"cross", DLI_F64, 2, {num, random}, open->cross};
+    fields[count++] = (struct field){"gram", DLI_F64, 2, {random, random}, open->gram};
+  }
+  return count;
+}
+
+dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
+  const struct dli_held_out *held_out = &predictor->held_out;
+  struct field fields[MAX_FIELDS];
+  char name[NAME_SIZE];
+  size_t count = list_open(predictor, predictor->open.num, fields);
+  fields[count++] =
+      (struct field){"held_out_features", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->features};
+  fields[count++] = (struct field){"held_out_labels", DLI_I64, 1, {held_out->count}, held_out->labels};
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
+  }
+  return DLORA_OK;
+}
+
+/* NULL, or the suffix of the tensor of the open task with an impossible value. */
+static const char *find_impossible_open(const dlora_predictor *predictor) {
+  const struct dli_statistics *open = &predictor->open;
+  size_t num = open->num, dim = predictor->dim, random = predictor->random_features;
+  uint64_t total = 0;
+  for (size_t i = 0; i < num; i++) {
+    if (open->counts[i] == 0 || open->counts[i] > ((uint64_t)1 << 53) - total) return "counts";
+    total += open->counts[i];
+    for (size_t j = 0; j < i; j++) {
+      if (open->classes[i] == open->classes[j]) return "classes";
+    }
+  }
+  if (!all_finite(open->means, num * dim)) return "means";
+  if (num > 0 && !dli_may_be_moment(open->scatter, dim)) return "scatter";
+  if (num > 0 && random > 0 && !all_finite(open->cross, num * random)) return "cross";
+  if (num > 0 && random > 0 && !dli_may_be_moment(open->gram, random)) return "gram";
+  return NULL;
+}
+
+static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
+  const size_t any[] = {SIZE_MAX};
+  const struct dli_tensor *tensor = NULL;
+  struct field fields[MAX_FIELDS];
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, "classes"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, any, &tensor));
+  const size_t num = tensor->count;
+  const size_t count = list_open(predictor, num, fields);
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
+  }
+  if (num == 0) return DLORA_OK;
+  DLI_TRY(dli_statistics_new(predictor, &predictor->open, num));
+  (void)list_open(predictor, num, fields);
+  DLI_TRY(copy_fields(tensors, prefix, fields, count));
+  predictor->open.num = num;
+  const char *bad = find_impossible_open(predictor);
+  if (!bad) return DLORA_OK;
+  return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.%s has an impossible value", dli_tensors_label(tensors), prefix,
+                   bad);
+}
+
+static dlora_status read_held_out(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
+  const struct dli_tensor *labels = NULL, *features = NULL;
+  struct dli_held_out *held_out = &predictor->held_out;
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, "held_out_labels"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, (size_t[]){SIZE_MAX}, &labels));
+  DLI_TRY(name_tensor(name, prefix, "held_out_features"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, (size_t[]){labels->count, predictor->dim}, &features));
+  if (labels->count == 0) return DLORA_OK;
+  DLI_TRY(DLI_NEW(&predictor->allocator, held_out->labels, labels->count));
+  DLI_TRY(DLI_NEW(&predictor->allocator, held_out->features, features->count));
+  memcpy(held_out->labels, labels->data, labels->num_bytes);
+  held_out->count = held_out->capacity = labels->count;
+  return dli_tensor_to_float(tensors, features, held_out->features);
+}
+
+dlora_status dli_predictor_read_open(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                     const char *prefix) {
+  dlora_status status = read_open_sums(predictor, tensors, prefix);
+  if (status == DLORA_OK) status = read_held_out(predictor, tensors, prefix);
+  if (status != DLORA_OK) dlora_predictor_discard(predictor);
+  return status;
+}
+
+uint64_t dli_predictor_open_total(const dlora_predictor *predictor) {
+  return dli_statistics_total(&predictor->open) + predictor->held_out.count;
+}
+
+const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes) {
+  *num_classes = predictor->open.num;
+  return predictor->open.classes;
+}
+
+const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels) {
+  *num_labels = predictor->held_out.count;
+  return predictor->held_out.labels;
 }
 
 dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path) {

@@ -11,4 +11,9 @@ dlora_status dli_projector_write(const dlora_projector *projector, struct dli_wr
 dlora_status dli_projector_read(dlora_projector **out, const struct dli_tensors *tensors, const char *prefix,
                                 const dlora_projector_options *options);
 
+/* The same for what has been observed of the open task; nothing where that is nothing. */
+dlora_status dli_projector_write_open(const dlora_projector *projector, struct dli_writer *writer, const char *prefix);
+/* Into a projector without an open task. */
+dlora_status dli_projector_read_open(dlora_projector *projector, const struct dli_tensors *tensors, const char *prefix);
+
 #endif

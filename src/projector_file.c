@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "linalg/matrix.h"
+#include "linalg/symmetric.h"
 #include "src/projector.h"
 #include "src/projector_state.h"
 #include "src/saved_file.h"
@@ -134,6 +135,37 @@ dlora_status dli_projector_read(dlora_projector **out, const struct dli_tensors 
 done:
   dlora_projector_destroy(projector);
   return status;
+}
+
+dlora_status dli_projector_write_open(const dlora_projector *projector, struct dli_writer *writer, const char *prefix) {
+  const size_t shape[] = {projector->dim, projector->dim}, one = 1;
+  char name[NAME_SIZE];
+  if (!projector->observed) return DLORA_OK;
+  DLI_TRY(name_tensor(name, prefix, "observed"));
+  DLI_TRY(dli_writer_add(writer, name, DLI_U64, 1, &one, &projector->observed));
+  DLI_TRY(name_tensor(name, prefix, "moment"));
+  return dli_writer_add(writer, name, DLI_F64, 2, shape, projector->moment);
+}
+
+dlora_status dli_projector_read_open(dlora_projector *projector, const struct dli_tensors *tensors,
+                                     const char *prefix) {
+  const size_t shape[] = {projector->dim, projector->dim}, one = 1;
+  const struct dli_tensor *moment = NULL;
+  uint64_t observed = 0;
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, "observed"));
+  DLI_TRY(dli_tensors_copy(tensors, name, DLI_U64, 1, &one, &observed));
+  if (observed == 0 || observed > (uint64_t)1 << 53) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
+  }
+  DLI_TRY(name_tensor(name, prefix, "moment"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_F64, 2, shape, &moment));
+  DLI_TRY(DLI_NEW(&projector->allocator, projector->moment, moment->count));
+  memcpy(projector->moment, moment->data, moment->num_bytes);
+  projector->observed = observed;
+  if (dli_may_be_moment(projector->moment, projector->dim)) return DLORA_OK;
+  dlora_projector_discard(projector);
+  return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is not a sum of squares", dli_tensors_label(tensors), name);
 }
 
 dlora_status dlora_projector_save(const dlora_projector *projector, const char *path) {

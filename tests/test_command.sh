@@ -245,6 +245,98 @@ grep -q 'interrupted' output || fail 'an interrupted run does not say so'
 [ ! -e late.safetensors ] || fail 'an interrupted run left a checkpoint'
 [ -z "$(find . -name '*.tmp*')" ] || fail "temporary files are left: $(find . -name '*.tmp*')"
 
+# ---- interrupted, and gone on with ----
+
+[ -e late.safetensors.snapshot ] || fail 'an interrupted run left no snapshot'
+grep -q 'late.safetensors.snapshot holds the run so far; the same command goes on' output ||
+  fail 'an interrupted run does not say how to go on'
+
+long=(--train data --test data --tasks 2 --epochs 10 --batch-size 8)
+expect 0 '' "${learn[@]}" "${long[@]}" --out straight.safetensors
+[ ! -e straight.safetensors.snapshot ] || fail 'a run that is done left its snapshot'
+
+# interrupted SIGNAL ARGUMENT...: stops a run as soon as it has written a snapshot
+interrupted() {
+  local signal=$1 tries=0
+  shift
+  "$duallora" "$@" >output 2>&1 </dev/null &
+  pid=$!
+  until [ -e "$snapshot" ] || [ $((tries += 1)) -gt 6000 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
+  kill "-$signal" $pid || fail 'the run ended before it could be interrupted'
+  got=0
+  { wait $pid; } 2>/dev/null || got=$? # bash reports a killed process by itself
+}
+
+snapshot=stopped.safetensors.snapshot
+stopped=("${learn[@]}" "${long[@]}" --snapshot-steps 3 --out stopped.safetensors)
+interrupted INT "${stopped[@]}"
+same "$got" 130 'exit code after an interrupt in training'
+[ ! -e stopped.safetensors ] || fail 'an interrupted run left a checkpoint'
+expect 0 'Written by libduallora' inspect stopped.safetensors.snapshot
+expect 1 'another value of the option batch_size' "${stopped[@]}" --batch-size 7
+cp stopped.safetensors.snapshot kept.snapshot
+interrupted KILL "${stopped[@]}"
+same "$got" 137 'exit code after being killed'
+rm -f .duallora-*.tmp # what a killed process was writing
+expect 0 'last accuracy' "${stopped[@]}"
+cmp -s straight.safetensors stopped.safetensors || fail 'an interrupted run ended with another checkpoint'
+[ ! -e stopped.safetensors.snapshot ] || fail 'a run that was gone on with left its snapshot'
+cp kept.snapshot stopped.safetensors.snapshot
+expect 1 'begun with 24 images, and the source has 12' "${stopped[@]}" --images-per-class 6
+[ -e stopped.safetensors.snapshot ] || fail 'a snapshot of another run was removed'
+expect 0 '' "${stopped[@]}" --restart --epochs 1
+
+# Data that vanishes while it is learnt: the file is named, the old checkpoint and the snapshot stay.
+cp -r photos album
+cp c.safetensors grown.safetensors
+snapshot=grown.safetensors.snapshot
+vanishing=("${learn[@]}" --train album --resume grown.safetensors --out grown.safetensors --epochs 80 --snapshot-steps 2)
+"$duallora" "${vanishing[@]}" >output 2>&1 </dev/null &
+pid=$!
+until [ -e $snapshot ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
+mv album elsewhere
+got=0
+wait $pid || got=$?
+same "$got" 1 'exit code after the data have vanished'
+grep -q 'album/.*: No such file' output || fail 'the image that has vanished is not named'
+grep -q 'the same command goes on' output || fail 'a run without its data does not say how to go on'
+cmp -s c.safetensors grown.safetensors || fail 'a failed run changed the checkpoint that it was to go on from'
+mv elsewhere album
+expect 0 '' "${vanishing[@]}"
+expect 0 'Written by libduallora' inspect grown.safetensors
+[ ! -e $snapshot ] || fail 'a run that was gone on with left its snapshot'
+
+# A full disk: a small file system where one can be mounted, elsewhere files that may not grow.
+mkdir full
+size=$(($(stat -c %s c.safetensors) + 1000000))
+if mount -t tmpfs -o "size=$size" tmpfs full 2>/dev/null; then
+  trap 'umount "$scratch/full"; rm -rf "$scratch"' EXIT
+  says='No space left on device'
+else
+  echo 'no file system can be mounted here: a limit on file sizes stands for a full disk'
+  says='File too large'
+fi
+cp c.safetensors full/
+(
+  [ "$says" = 'No space left on device' ] || ulimit -f 1000
+  expect 1 "full/c.safetensors.snapshot: .*$says" "${learn[@]}" --train photos --resume full/c.safetensors \
+    --out full/c.safetensors --snapshot-steps 1
+  exit $failures
+) || failures=$?
+cmp -s c.safetensors full/c.safetensors || fail 'a full disk changed the old checkpoint'
+same "$(find full -type f | wc -l)" 1 'files after a full disk'
+
+# A folder that cannot be written to is named before anything is learnt.
+if [ "$says" = 'No space left on device' ] && mount -o remount,ro full 2>/dev/null; then
+  wrong 'Read-only file system' --train photos --out full/new.safetensors
+elif [ "$(id -u)" -ne 0 ]; then
+  chmod a-w full
+  wrong 'Permission denied' --train photos --out full/new.safetensors
+  chmod u+w full
+else
+  echo 'no folder is read-only to root where nothing can be mounted: not tested'
+fi
+
 if [ "$failures" -gt 0 ]; then
   printf '%d checks of the command failed\n' "$failures" >&2
   exit 1

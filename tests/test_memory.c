@@ -541,6 +541,34 @@ static void loading_predicting_evaluating_and_saving_survive(void **state) {
   fail_every_allocation("load, predict, evaluate, configure, name, save, learn", load_and_use);
 }
 
+/* A task that was open when the learner was saved. */
+static void load_and_save_open_task(struct run *run) {
+  dlora_learner *learner;
+  dlora_learner_options options = small_options(&run->memory);
+  options.layers = DLORA_LAYERS_FINAL;
+  options.relevance = DLORA_RELEVANCE_ENERGY;
+  CREATE(learner, dlora_learner_load(&learner, model, test_temporary("memory-open.safetensors"), &options));
+  save_step(run, LEARNER, learner, test_temporary("memory-copy.safetensors"));
+  dlora_learner_destroy(learner);
+}
+
+static void saving_and_loading_open_tasks_survive(void **state) {
+  (void)state;
+  struct test_memory memory;
+  test_memory_start(&memory);
+  dlora_learner_options options = small_options(&memory);
+  options.layers = DLORA_LAYERS_FINAL;
+  options.relevance = DLORA_RELEVANCE_ENERGY;
+  dlora_learner *learner = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &pictures.images, pictures.labels));
+  assert_status(DLORA_OK, dlora_learner_step(learner, &pictures.images, pictures.labels, NULL));
+  assert_status(DLORA_OK, dlora_learner_save(learner, test_temporary("memory-open.safetensors")));
+  dlora_learner_destroy(learner);
+  assert_int_equal(memory.live, 0);
+  fail_every_allocation("load and save an open task", load_and_save_open_task);
+}
+
 /* ---- one allocator for each handle ---- */
 
 static void every_handle_uses_its_own_allocator_alone(void **state) {
@@ -579,6 +607,7 @@ int main(void) {
       cmocka_unit_test(learning_with_other_options_survives),
       cmocka_unit_test(an_own_loop_survives),
       cmocka_unit_test(loading_predicting_evaluating_and_saving_survive),
+      cmocka_unit_test(saving_and_loading_open_tasks_survive),
       cmocka_unit_test(every_handle_uses_its_own_allocator_alone),
   };
   return cmocka_run_group_tests(tests, make_pictures, free_pictures);

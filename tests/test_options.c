@@ -309,6 +309,8 @@ static void options_may_change_between_tasks(void **state) {
     if (relevance != DLORA_RELEVANCE_GIVEN) assert_true(test_accuracy(learner, &p) > 0.5);
   }
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 0));
+  assert_status(DLORA_OK, dlora_learner_configure(learner, &options)); /* nothing changes */
+  options.unknown_quantile = 0.9f;
   assert_status(DLORA_ERR_STATE, dlora_learner_configure(learner, &options));
   assert_error_names("task is open");
   test_pictures_free(&p);

@@ -140,11 +140,39 @@ static void batches_may_come_in_any_portions(void **state) {
   dlora_learner_destroy(learner);
 }
 
+static void images_may_come_in_another_order_after_training(void **state) {
+  (void)state;
+  struct test_pictures p = test_pictures(four, 4, 10, 1);
+  const char *path = test_temporary("other-order.safetensors");
+  dlora_learner_options options = test_quick_options();
+  options.frozen_baseline = 1;
+  dlora_learner *learner = test_learner(model, &options), *loaded = NULL;
+  const dlora_image_source source = test_source_of(&p);
+  dlora_evaluation evaluations[2] = {DLORA_EVALUATION_INIT, DLORA_EVALUATION_INIT};
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 1));
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
+  for (size_t i = 40; i-- > 0;) {
+    const dlora_images one = test_part(&p.images, i, 1);
+    assert_status(DLORA_OK, dlora_learner_observe(learner, &one, p.labels + i));
+  }
+  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  assert_true(test_accuracy(learner, &p) > 0.8);
+  assert_status(DLORA_OK, dlora_learner_save(learner, path));
+  assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, &options));
+  assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &evaluations[0]));
+  assert_status(DLORA_OK, dlora_learner_evaluate(loaded, &source, &evaluations[1]));
+  assert_true(evaluations[0].frozen_accuracy > 0.7);
+  assert_memory_equal(&evaluations[0].frozen_accuracy, &evaluations[1].frozen_accuracy, sizeof(double));
+  test_pictures_free(&p);
+  dlora_learner_destroy(loaded);
+  dlora_learner_destroy(learner);
+}
+
 static void calls_in_the_wrong_order_are_refused(void **state) {
   (void)state;
   struct test_pictures p = test_pictures(four, 2, 10, 1);
   dlora_learner_options options = test_quick_options();
-  const char *path = test_temporary("open.safetensors");
   int64_t strange[20];
   dlora_prediction prediction[20];
   float features[20 * VIT_DIM];
@@ -166,7 +194,6 @@ static void calls_in_the_wrong_order_are_refused(void **state) {
   assert_error_names("observe");
   assert_status(DLORA_ERR_STATE, dlora_learner_end_task(learner, NULL));
   assert_error_names("no images");
-  assert_status(DLORA_ERR_STATE, dlora_learner_save(learner, path));
   assert_status(DLORA_ERR_STATE, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
   assert_status(DLORA_ERR_STATE, dlora_learner_learn_source(learner, &source, NULL));
   assert_status(DLORA_ERR_STATE, dlora_learner_evaluate(learner, &source, NULL));
@@ -413,6 +440,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(an_own_loop_learns_bitwise_the_same),
       cmocka_unit_test(batches_may_come_in_any_portions),
+      cmocka_unit_test(images_may_come_in_another_order_after_training),
       cmocka_unit_test(calls_in_the_wrong_order_are_refused),
       cmocka_unit_test(a_cancelled_task_leaves_no_trace),
       cmocka_unit_test(progress_tells_phases_and_amounts),

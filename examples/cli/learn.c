@@ -3,10 +3,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "report.h"
 #include "session.h"
+#include "snapshot.h"
 
 static const char usage[] =
     "learn --backbone FILE --train DATA [--test DATA] [--tasks N] --out FILE [--resume FILE] [OPTION]...";
@@ -14,7 +16,12 @@ static const char about[] =
     "Splits the classes of the training data into N tasks, learns one after another, measures the test images after\n"
     "each, and saves everything learnt as one checkpoint. With --resume the tasks follow those of an earlier "
     "checkpoint:\n"
-    "classes with new names are added, and classes it knows by name are learnt again in their new surroundings.\n\n";
+    "classes with new names are added, and classes it knows by name are learnt again in their new surroundings.\n"
+    "Until it is done, FILE.snapshot beside --out FILE holds the run so far: after every task, after every N steps "
+    "with\n"
+    "--snapshot-steps N, and when it is interrupted. The same command then goes on from there, and writes the "
+    "checkpoint\n"
+    "that it would have written.\n\n";
 
 typedef struct learn_arguments {
   const char *train;
@@ -25,6 +32,8 @@ typedef struct learn_arguments {
   size_t num_tasks;
   size_t images_per_class;
   size_t test_images_per_class;
+  size_t snapshot_steps;
+  bool restart;
   bool skip_corrupt;
   bool check_headers;
   bool allow_missing;
@@ -45,6 +54,8 @@ typedef struct learn_run {
   size_t *order;       /* [train.num_classes] classes in the order in which they are learnt */
   bool *wanted;        /* [train.num_classes] those of one task */
   image_feed test_feed;
+  char *snapshot; /* path */
+  bool kept;      /* it holds this run */
   dlora_evaluation evaluation;
   cJSON *tasks; /* array, one entry per task learnt now */
   double started;
@@ -61,6 +72,11 @@ static bool parse(learn_arguments *to, int argc, char **argv, int *code) {
       {OPTION_TEXT, "out", "FILE", "checkpoint to write; it appears at the end, complete", 0, 0, NULL, true, &to->out,
        NULL},
       {OPTION_TEXT, "resume", "FILE", "checkpoint to go on from", 0, 0, NULL, false, &to->resume, NULL},
+      {OPTION_SIZE, "snapshot-steps", "N",
+       "keep the run in FILE.snapshot every N training steps (default 0: after each task and when interrupted)", 0, 1e9,
+       NULL, false, &to->snapshot_steps, NULL},
+      {OPTION_FLAG, "restart", NULL, "do not go on from FILE.snapshot of an earlier run; it is replaced", 0, 0, NULL,
+       false, &to->restart, NULL},
       {OPTION_TEXT, "json", "FILE", "results as JSON; - for standard output instead of the table", 0, 0, NULL, false,
        &to->json, NULL},
       {OPTION_SIZE, "images-per-class", "K", "learn from the first K images of each class only", 1, 1e9, NULL, false,
@@ -227,11 +243,59 @@ static void say_start(learn_run *run, size_t part, size_t first, size_t end) {
                part + 1, run->arguments.num_tasks, end - first, end - first == 1 ? "class" : "classes", names);
 }
 
+/* Where the classes of a part begin in run->order. */
+static size_t part_begin(const learn_run *run, size_t part) {
+  return part * run->train.num_classes / run->arguments.num_tasks;
+}
+
+static bool evaluate_part(learn_run *run, problem *why) {
+  return run->arguments.test == NULL || session_evaluate(&run->work, &run->test_feed, -1, &run->evaluation, why);
+}
+
+static bool keep(learn_run *run, problem *why) {
+  if (!snapshot_save(&run->work, run->snapshot, why)) return false;
+  run->kept = true;
+  return true;
+}
+
+/* Whether the finished tasks of the snapshot are the first `done` parts of this run. Names are set when a class is
+ * learnt. */
+static bool check_parts(const learn_run *run, size_t done, problem *why) {
+  size_t end = part_begin(run, done);
+  for (size_t i = 0; i < end; i++) {
+    size_t class = run->order[i];
+    const char *name = dlora_learner_get_class_name(run->work.learner, run->ids[class]);
+    if (name == NULL || strcmp(name, run->train.class_names[class]) != 0)
+      return problem_set(why, "the snapshot %s is of another run: it has not learnt class '%s' (--restart begins anew)",
+                         run->snapshot, run->train.class_names[class]);
+  }
+  return true;
+}
+
+/* Goes on from the snapshot of an interrupted run. *done: tasks that are finished. */
+static bool resume(learn_run *run, size_t *done, problem *why) {
+  const learn_arguments *from = &run->arguments;
+  bool lacks = false;
+  *done = 0;
+  if (!from->restart && snapshot_exists(run->snapshot)) {
+    if (!snapshot_load(&run->work, run->snapshot, from->num_tasks, done, why) || !check_parts(run, *done, why))
+      return false;
+    run->kept = true;
+  }
+  if (dlora_learner_set_snapshot(run->work.learner, run->snapshot, from->snapshot_steps) != DLORA_OK)
+    return problem_set_library(why, "--snapshot-steps");
+  if (*done == 0 || from->test == NULL) return true;
+  if (!snapshot_lacks_evaluation(run->work.learner, &lacks, why)) return false;
+  /* The figures of the last task are wanted too where there is no further one. */
+  if (lacks || *done == from->num_tasks) return evaluate_part(run, why) && keep(run, why);
+  return true;
+}
+
 /* Learns and measures the part-th share of the classes. */
 static bool learn_part(learn_run *run, size_t part, problem *why) {
   size_t count = run->train.num_classes;
-  size_t first = part * count / run->arguments.num_tasks;
-  size_t end = (part + 1) * count / run->arguments.num_tasks;
+  size_t first = part_begin(run, part);
+  size_t end = part_begin(run, part + 1);
   dlora_task_report report = DLORA_TASK_REPORT_INIT;
   image_feed feed;
   memset(run->wanted, 0, count * sizeof *run->wanted);
@@ -245,8 +309,8 @@ static bool learn_part(learn_run *run, size_t part, problem *why) {
     if (dlora_learner_set_class_name(run->work.learner, run->ids[class], run->train.class_names[class]) != DLORA_OK)
       done = problem_set_library(why, run->train.class_names[class]);
   }
-  if (done && run->arguments.test != NULL)
-    done = session_evaluate(&run->work, &run->test_feed, -1, &run->evaluation, why);
+  /* Once before measuring and once after, so that neither need be done twice. */
+  if (done) done = keep(run, why) && evaluate_part(run, why) && (run->arguments.test == NULL || keep(run, why));
   if (done) done = record_task(run, &report, why);
   if (done) say_task(run, &report);
   return done;
@@ -256,6 +320,8 @@ static bool write_results(learn_run *run, problem *why) {
   const learn_arguments *from = &run->arguments;
   if (dlora_learner_save(run->work.learner, from->out) != DLORA_OK) return problem_set_library(why, "saving");
   progress_say(&run->work.view, "saved %s", from->out);
+  if (run->kept) unlink(run->snapshot);
+  run->kept = false;
   bool to_stdout = from->json != NULL && strcmp(from->json, "-") == 0;
   if (!to_stdout && from->test != NULL && !report_print(run->work.learner, &run->evaluation, why)) return false;
   if (from->json == NULL) return true;
@@ -272,6 +338,13 @@ static bool write_results(learn_run *run, problem *why) {
   return done;
 }
 
+/* After a failure or an interrupt: nothing is lost, and what to do. The library may have kept the run by itself. */
+static void say_how_to_go_on(const learn_run *run, const char *command) {
+  if (run->snapshot == NULL || run->work.learner == NULL || !snapshot_exists(run->snapshot)) return;
+  fprintf(stderr, "duallora %s: %s holds the run so far; the same command goes on from there\n", command,
+          run->snapshot);
+}
+
 int learn_command(int argc, char **argv) {
   int code = EXIT_DONE;
   problem why = {""};
@@ -281,18 +354,25 @@ int learn_command(int argc, char **argv) {
   run.evaluation = report_no_evaluation();
   if (!parse(&run.arguments, argc, argv, &code)) return code;
   const learn_arguments *from = &run.arguments;
+  size_t part = 0;
+  run.snapshot = snapshot_path(from->out);
   progress_begin(&run.work.view, from->quiet, from->verbose);
-  bool done = report_check_writable(from->out, &why) &&
+  bool done = (run.snapshot != NULL || problem_set(&why, "no memory for a file name")) &&
+              report_check_writable(from->out, &why) && report_check_writable(run.snapshot, &why) &&
               (from->json == NULL || report_check_writable(from->json, &why)) &&
               session_open(&run.work, &from->backbone, from->resume, &from->learner, &why) && open_data(&run, &why) &&
-              prepare(&run, &why);
-  for (size_t part = 0; done && part < from->num_tasks; part++) done = learn_part(&run, part, &why);
+              prepare(&run, &why) && resume(&run, &part, &why);
+  bool begun = done;
+  for (; done && part < from->num_tasks; part++) done = learn_part(&run, part, &why);
   if (done) done = write_results(&run, &why);
-  session_close(&run.work);
+  progress_clear(&run.work.view);
   if (!done) code = problem_report(&why, argv[1]);
+  if (!done && begun) say_how_to_go_on(&run, argv[1]);
+  session_close(&run.work);
   cJSON_Delete(run.tasks);
   image_feed_close(&run.test_feed);
   class_table_free(&run.classes);
+  free(run.snapshot);
   free(run.wanted);
   free(run.order);
   free(run.ids);

@@ -32,8 +32,12 @@ int problem_report(const problem *why, const char *command) {
   return EXIT_FAILED;
 }
 
+/* The second signal, of whichever kind, ends the program when the handler returns. */
 static void on_signal(int number) {
-  (void)number;
+  if (stop_requested) {
+    signal(number, SIG_DFL);
+    raise(number);
+  }
   stop_requested = 1;
 }
 
@@ -41,10 +45,10 @@ void interrupt_install(void) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_handler = on_signal;
-  action.sa_flags = (int)SA_RESETHAND;
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then a failed write, which has a sentence */
 }
 
 bool interrupt_requested(void) {

@@ -636,22 +636,66 @@ DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *option
 DLORA_API dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
                                             const dlora_learner_options *options);
 DLORA_API void dlora_learner_destroy(dlora_learner *learner);
-/** Changes the options of later tasks and predictions. Error: MISMATCH if a [structure] member differs, STATE inside a
- * task. */
+/** Changes the options of later tasks and predictions. Error: MISMATCH if a [structure] member differs. Inside a task
+ * only the callbacks may change: STATE if anything else differs. */
 DLORA_API dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options);
 /** The options in force; options->struct_size must be set. */
 DLORA_API dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learner_options *options);
 
 /** Learns one task from images in memory. labels: [images->count]. report may be NULL. On an error, or when a callback
- *  cancels, the learner is as it was before. Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY. */
+ *  cancels, the learner is as it was before. Where a task of dlora_learner_learn_task or _learn_source is open, because
+ *  the learner was loaded with it, the call goes on with that one: images and labels must be those it was begun with,
+ * and the report's seconds count from here. Their number and the labels are compared: MISMATCH, and the task stays
+ * open; after another error or a cancelling callback it is dropped. Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY,
+ * MISMATCH, IO (snapshots), STATE if a task of dlora_learner_begin_task is open. */
 DLORA_API dlora_status dlora_learner_learn_task(dlora_learner *learner, const dlora_images *images,
                                                 const int64_t *labels, dlora_task_report *report);
 /** The same from a source, which is read once before, once per epoch during, and once after training. */
 DLORA_API dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_image_source *source,
                                                   dlora_task_report *report);
 
+/* A task may be cut short: by a crash, a power cut, a user who wants the machine. dlora_learner_save writes an open
+ * task along with everything learnt, and dlora_learner_load opens it again where it stood: directions, factors, head
+ * rows, optimizer, random state, sums. What is then learnt is bitwise what would have been learnt without the
+ * interruption, given the same data, number of threads, micro_batch, machine and BLAS.
+ *
+ *     dlora_learner_set_snapshot(learner, "device.safetensors", 100);   // after load or create, the same in every run
+ *     for (size_t t = dlora_learner_num_tasks(learner); t < count; t++) {
+ *       dlora_learner_learn_source(learner, &sources[t], NULL);         // starts task t, or goes on with it
+ *       dlora_learner_save(learner, "device.safetensors");
+ *     }
+ */
+
+/** Makes dlora_learner_learn_task and _learn_source keep their place: the learner is saved to path, atomically, with
+ * the task open, whenever the number of steps done is a multiple of `steps`, as often while images are observed (every
+ *  steps * batch_size of them), and when the call stops early with its task intact: the progress callback cancels, the
+ *  source cannot be read, memory fails while the task is closed. steps 0: only then. A learner loaded from there goes
+ * on by the same call with the same images. The library never removes the file: once the task has ended, save to the
+ * same path, which replaces it, or remove it. A snapshot that is due and cannot be written ends the call with its error
+ * (IO), and the file before it stays; one that cannot be written when the call stops early is logged, and the call's
+ * own error is returned. path is copied; NULL: no snapshots, the default. Not kept in the checkpoint. */
+DLORA_API dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const char *path, size_t steps);
+
+/** Where an open task stands: after dlora_learner_load, what is still to be done. */
+typedef struct dlora_open_task {
+  size_t struct_size;
+  size_t num_classes;        /**< observed so far */
+  size_t num_observed;       /**< images observed before training */
+  size_t planned_steps;      /**< as given to dlora_learner_begin_task */
+  size_t num_steps;          /**< optimizer steps done */
+  size_t num_observed_after; /**< images observed after training */
+  size_t num_source_images;  /**< images of the source that it is learnt from; 0: in a loop of your own */
+  int32_t is_open;           /**< 0: no task is open, and all of this is 0 */
+  int32_t phase;             /**< DLORA_PHASE_OBSERVE, _TRAIN or _STATISTICS: of the last call that did something */
+} dlora_open_task;
+#define DLORA_OPEN_TASK_INIT \
+  { sizeof(dlora_open_task), 0, 0, 0, 0, 0, 0, 0, 0 }
+/** Fills *task; task->struct_size must be set. */
+DLORA_API dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_open_task *task);
+
 /* The same in your own loop: begin, observe every image, step as often as you like, observe every image again, end.
- * Without a step the second round of observations is left out. */
+ * Without a step the second round of observations is left out. dlora_learner_save between any two of these calls keeps
+ * the place; after dlora_learner_load, dlora_learner_get_open_task says how many images and steps are done. */
 
 /** Opens a task. planned_steps: for the cosine schedule; 0: constant learning rate. Error: STATE if one is open. */
 DLORA_API dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps);
@@ -699,13 +743,14 @@ DLORA_API dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlor
 /** matrix: [num_tasks, num_tasks], row i the accuracies after task i; NaN where nothing was evaluated. */
 DLORA_API dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *learner, double *matrix);
 
-/** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. Error:
- * STATE inside a task, IO. */
+/** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. An open
+ * task is written too, and goes on. Error: IO. */
 DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const char *path);
 /** Reads it back on the same backbone. options NULL: as saved, but threads, callbacks and allocator, which are never
  * saved. Otherwise options replaces all that is not [structure]; to change one member, load with NULL,
- * dlora_learner_get_options, change, dlora_learner_configure. Errors: MISMATCH (both fingerprints are named), FORMAT,
- * IO. */
+ * dlora_learner_get_options, change, dlora_learner_configure. A task that was open is open again, and then only
+ * threads, micro_batch, callbacks and allocator may differ from what was saved. Errors: MISMATCH (both fingerprints or
+ * the option are named), FORMAT, IO. */
 DLORA_API dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, const char *path,
                                           const dlora_learner_options *options);
 

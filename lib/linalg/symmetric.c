@@ -158,3 +158,19 @@ size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, si
   dli_blas_leave(entered);
   return kept;
 }
+
+bool dli_may_be_moment(const double *s, size_t n) {
+  /* (3.4e38)^2 times 2^53 rows: beyond it nothing that was added up from floats can lie. */
+  const double largest = 1e93;
+  for (size_t i = 0; i < n; i++) {
+    const double root = sqrt(s[i * n + i]);
+    if (!(s[i * n + i] >= 0.0 && s[i * n + i] <= largest)) return false;
+    for (size_t j = 0; j < n; j++) {
+      const double value = s[i * n + j];
+      if (!(fabs(value) <= largest)) return false;
+      /* A millionth is far above the rounding of sums in double. */
+      if (j < i && fabs(value) > 1.000001 * root * sqrt(s[j * n + j])) return false;
+    }
+  }
+  return true;
+}

@@ -2,6 +2,8 @@
 #ifndef DLI_LINALG_SYMMETRIC_H
 #define DLI_LINALG_SYMMETRIC_H
 
+#include <stdbool.h>
+
 #include "duallora/duallora.h"
 
 /* The k leading eigenpairs of s [n, n] (destroyed), by decreasing eigenvalue: values [k], vectors [k, n] as orthonormal
@@ -22,5 +24,9 @@ void dli_cholesky_forward(size_t n, const double *l, double *b, size_t rows);
  * ("twice is enough", Giraud et al. 2005). Rows that vanish (norm below 1e-8 of their own) are dropped; returns how
  * many stay. */
 size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, size_t n);
+
+/* Whether the lower triangle of s [n, n] can be that of a sum of outer products of float vectors: finite, no negative
+ * diagonal, Cauchy-Schwarz; the other triangle must be finite. Necessary and cheap, not sufficient. */
+bool dli_may_be_moment(const double *s, size_t n);
 
 #endif
