@@ -34,7 +34,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 cmake -S "$root" -B "$scratch/build" "$@" -DCMAKE_BUILD_TYPE=Debug -DBUILD_SHARED_LIBS=ON -DDUALLORA_BUILD_TESTS=OFF \
-  -DDUALLORA_BUILD_EXAMPLES=OFF -DCMAKE_C_FLAGS=-g >"$scratch/log" 2>&1 &&
+  -DDUALLORA_BUILD_EXAMPLES=OFF -DCMAKE_C_FLAGS="-g -ffile-prefix-map=$root/=" >"$scratch/log" 2>&1 &&
   cmake --build "$scratch/build" --target duallora --parallel "$(nproc)" >>"$scratch/log" 2>&1 || {
   cat "$scratch/log" >&2
   exit 1
