@@ -565,7 +565,7 @@ int main(void) {
   /* Thousands of files are written and synced, which a disk takes its time for, and as many large blocks come and go.
    */
   if (!getenv("TMPDIR") && access("/dev/shm", W_OK | X_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   assert_true(mallopt(M_MMAP_THRESHOLD, 1 << 25));
   assert_true(mallopt(M_TRIM_THRESHOLD, 1 << 28));
 #endif

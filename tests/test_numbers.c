@@ -146,15 +146,14 @@ static void a_poisoned_task_is_dropped_and_leaves_no_trace(void **state) {
     const dlora_images images = {NULL, values, IMAGES, VIT_SIZE, VIT_SIZE, 3};
     assert_status(DLORA_OK, dlora_learner_learn_task(clean, &images, p[t].labels, NULL));
     for (size_t at = 0; at < IMAGES; at += 13) {
-      values[at * ONE + 100] += INFINITY;
+      const float kept = values[at * ONE + 100];
+      values[at * ONE + 100] = INFINITY;
       assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_learn_task(poisoned, &images, p[t].labels, NULL));
       assert_error_names("image");
       assert_int_equal(dlora_learner_num_tasks(poisoned), t);
-      free(values);
-      values = floats_of(&p[t]);
-      const dlora_images whole = {NULL, values, IMAGES, VIT_SIZE, VIT_SIZE, 3};
-      if (at + 13 >= IMAGES) assert_status(DLORA_OK, dlora_learner_learn_task(poisoned, &whole, p[t].labels, NULL));
+      values[at * ONE + 100] = kept;
     }
+    assert_status(DLORA_OK, dlora_learner_learn_task(poisoned, &images, p[t].labels, NULL));
     free(values);
     test_assert_same_learner(poisoned, clean);
     test_pictures_free(&p[t]);
