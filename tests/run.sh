@@ -75,9 +75,10 @@ build sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DDUALLORA_SANITIZE=address;un
 run_ctest sanitize --label-regex suite
 
 step "ThreadSanitizer: threads that share a model"
-# Without OpenMP, whose locks it cannot see, and with one OpenBLAS thread for the same reason.
+# Without OpenMP, whose locks it cannot see, and with one OpenBLAS thread for the same reason: its OpenMP flavour goes by
+# the first variable, its own threads by the second.
 build thread -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDUALLORA_SANITIZE=thread -DDUALLORA_BUILD_EXAMPLES=OFF
-OPENBLAS_NUM_THREADS=1 run_ctest thread --tests-regex '^(model|threads)$'
+OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 run_ctest thread --tests-regex '^(model|threads)$'
 
 step "clang, static library"
 build clang -DCMAKE_C_COMPILER=clang -DBUILD_SHARED_LIBS=OFF
