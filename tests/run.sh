@@ -75,7 +75,8 @@ build sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DDUALLORA_SANITIZE=address;un
 run_ctest sanitize --label-regex suite
 
 step "ThreadSanitizer: threads that share a model"
-# Without OpenMP, whose locks it cannot see, and with one OpenBLAS thread for the same reason.
+# Without OpenMP, whose locks it cannot see, and with one OpenBLAS thread for the same reason: its OpenMP flavour goes by
+# the first variable, its own threads by the second.
 build thread -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDUALLORA_SANITIZE=thread -DDUALLORA_BUILD_EXAMPLES=OFF
 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 run_ctest thread --tests-regex '^(model|threads)$'
 

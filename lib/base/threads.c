@@ -6,6 +6,19 @@
 #ifdef _OPENMP
 #include <limits.h>
 #include <omp.h>
+#define MAY_MEET_OPENMP 1
+static bool openmp_is_here(void) {
+  return true;
+}
+#elif defined(__GNUC__) && defined(__ELF__)
+/* Built without OpenMP, but the BLAS may have brought it. */
+extern int omp_get_max_threads(void) __attribute__((weak));
+extern int omp_in_parallel(void) __attribute__((weak));
+extern void omp_set_num_threads(int count) __attribute__((weak));
+#define MAY_MEET_OPENMP 1
+static bool openmp_is_here(void) {
+  return omp_get_max_threads && omp_in_parallel && omp_set_num_threads;
+}
 #endif
 
 size_t dli_threads_available(void) {
@@ -17,7 +30,7 @@ size_t dli_threads_available(void) {
   return count > 0 ? (size_t)count : 1;
 }
 
-#ifdef _OPENMP
+#ifdef MAY_MEET_OPENMP
 /* Whether the calling thread has come through fork since it first did something here. The threads that the runtime
  * keeps for it were not copied, and it would wait for them for ever. A thread that had none then may start some. */
 static bool threads_are_gone(void) {
@@ -28,6 +41,7 @@ static bool threads_are_gone(void) {
 }
 
 int dli_threads_enter(size_t threads) {
+  if (!openmp_is_here()) return 0;
   const int before = omp_get_max_threads();
   if (threads > (size_t)before || !threads) threads = (size_t)before;
   if (threads > 1 && !omp_in_parallel() && threads_are_gone()) threads = 1;
