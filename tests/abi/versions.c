@@ -164,6 +164,7 @@ static void learn(const dlora_model *model, const char *path) {
   GUARDED(dlora_image_source) source;
   GUARDED(dlora_task_report) report;
   GUARDED(dlora_evaluation) evaluation;
+  GUARDED(dlora_open_task) open_task;
   const dlora_images images = {pixels, NULL, COUNT, SIZE, SIZE, 3};
   dlora_learner *learner = NULL, *loaded = NULL;
   dlora_prediction predictions[COUNT];
@@ -189,6 +190,14 @@ static void learn(const dlora_model *model, const char *path) {
   OK(dlora_learner_get_options(learner, &kept.value));
   CHECK_GUARD(kept);
   CHECK_CLEARED(kept);
+  OK(dlora_learner_begin_task(learner, 5));
+  FILLED(open_task);
+  open_task.value.struct_size = sizeof open_task.value;
+  OK(dlora_learner_get_open_task(learner, &open_task.value));
+  CHECK_GUARD(open_task);
+  CHECK_CLEARED(open_task);
+  CHECK(open_task.value.num_classes == 0 && open_task.value.planned_steps == 5);
+  OK(dlora_learner_cancel_task(learner));
 
   FILLED(source);
   memset(&source.value, 0, sizeof source.value);
