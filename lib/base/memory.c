@@ -6,8 +6,29 @@
 
 #include "base/status.h"
 
+/* Padding is out of bounds too; AddressSanitizer has to be told. */
+#if defined(__SANITIZE_ADDRESS__)
+#define DLI_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define DLI_ADDRESS_SANITIZER
+#endif
+#endif
+#ifdef DLI_ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(begin, size) ((void)(begin), (void)(size))
+#define ASAN_UNPOISON_MEMORY_REGION(begin, size) ((void)(begin), (void)(size))
+#endif
+
 /* A cache line, and the width of an AVX-512 register. */
 enum { ALIGNMENT = 64 };
+
+/* What dli_free must know; it stands right before the caller's bytes. */
+struct block {
+  void *start;
+  size_t size; /* of the caller's bytes with their padding */
+};
 
 static void *allocate_by_malloc(size_t size, void *user) {
   (void)user;
@@ -40,10 +61,10 @@ bool dli_multiply(size_t *out, size_t a, size_t b) {
   return true;
 }
 
-/* start                      aligned
- * | unused | start (pointer) | the caller's bytes, rounded up to 64 ... | */
+/* start            aligned
+ * | unused | block | the caller's bytes, zeroed | padding to 64 ... | */
 void *dli_alloc(const dlora_allocator *allocator, size_t count, size_t size) {
-  const size_t extra = sizeof(void *) + 2 * ALIGNMENT;
+  const size_t extra = sizeof(struct block) + 2 * ALIGNMENT;
   size_t wanted = 0;
   if (!dli_multiply(&wanted, count, size) || wanted > SIZE_MAX - extra) {
     dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: %zu elements of %zu bytes do not fit the address space", count,
@@ -52,26 +73,29 @@ void *dli_alloc(const dlora_allocator *allocator, size_t count, size_t size) {
   }
   if (!allocator) allocator = &default_allocator;
   const size_t rounded = wanted ? (wanted + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
-  void *start = allocator->allocate(rounded + sizeof(void *) + ALIGNMENT - 1, allocator->user);
+  void *start = allocator->allocate(rounded + sizeof(struct block) + ALIGNMENT - 1, allocator->user);
   if (!start) {
     dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: the allocator refused %zu bytes", wanted);
     return NULL;
   }
   const size_t skipped = (size_t)((uintptr_t)start % ALIGNMENT);
   size_t offset = (ALIGNMENT - skipped) % ALIGNMENT;
-  if (offset < sizeof(void *)) offset += ALIGNMENT;
+  if (offset < sizeof(struct block)) offset += ALIGNMENT;
   unsigned char *aligned = (unsigned char *)start + offset;
-  memcpy(aligned - sizeof start, &start, sizeof start);
+  const struct block block = {start, rounded};
+  memcpy(aligned - sizeof block, &block, sizeof block);
   memset(aligned, 0, rounded);
+  ASAN_POISON_MEMORY_REGION(aligned + wanted, rounded - wanted);
   return aligned;
 }
 
 void dli_free(const dlora_allocator *allocator, const void *pointer) {
   if (!pointer) return;
   if (!allocator) allocator = &default_allocator;
-  void *start;
-  memcpy(&start, (const unsigned char *)pointer - sizeof start, sizeof start);
-  allocator->release(start, allocator->user);
+  struct block block;
+  memcpy(&block, (const unsigned char *)pointer - sizeof block, sizeof block);
+  ASAN_UNPOISON_MEMORY_REGION(pointer, block.size); /* the allocator may use it again */
+  allocator->release(block.start, allocator->user);
 }
 
 char *dli_strdup(const dlora_allocator *allocator, const char *text) {
