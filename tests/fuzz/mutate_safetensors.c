@@ -17,6 +17,7 @@ struct tensor {
   cJSON *item; /* of the root */
   uint8_t *bytes;
   size_t size;
+  int is_shared; /* lies over other tensors, for once */
 };
 
 struct parts {
@@ -159,7 +160,8 @@ static size_t put_together(struct parts *p, uint8_t *data, size_t max_size) {
     add_json(&text, p->metadata);
   }
   for (size_t i = 0; i < p->count; i++) {
-    const struct tensor *tensor = &p->tensors[i];
+    struct tensor *tensor = &p->tensors[i];
+    size_t begin = end;
     char offsets[64];
     if (text.size > 1) add_text(&text, ",");
     add_name(&text, tensor->item->string);
@@ -171,10 +173,15 @@ static size_t put_together(struct parts *p, uint8_t *data, size_t max_size) {
       add_json(&text, cJSON_GetObjectItemCaseSensitive(tensor->item, "dtype"));
       add_text(&text, ",\"shape\":");
       add_json(&text, cJSON_GetObjectItemCaseSensitive(tensor->item, "shape"));
-      snprintf(offsets, sizeof offsets, ",\"data_offsets\":[%zu,%zu]}", end, end + tensor->size);
+      /* Now and then over others: without bytes of its own then, or there would be a hole in its place. */
+      if (below(p, 400) == 0 && tensor->size <= end) {
+        begin = below(p, end - tensor->size + 1);
+        tensor->is_shared = below(p, 4) != 0;
+      }
+      snprintf(offsets, sizeof offsets, ",\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
       add_text(&text, offsets);
     }
-    end += tensor->size;
+    if (!tensor->is_shared) end += tensor->size;
   }
   add_text(&text, "}");
   /* Mostly aligned, as the library writes it: then floats are used in place. */
@@ -184,7 +191,8 @@ static size_t put_together(struct parts *p, uint8_t *data, size_t max_size) {
     memcpy(data + LENGTH, text.data, text.size);
     size = LENGTH + text.size;
     for (size_t i = 0; i < p->count; i++) {
-      if (p->tensors[i].size) memcpy(data + size, p->tensors[i].bytes, p->tensors[i].size);
+      if (!p->tensors[i].size || p->tensors[i].is_shared) continue;
+      memcpy(data + size, p->tensors[i].bytes, p->tensors[i].size);
       size += p->tensors[i].size;
     }
   }
@@ -354,7 +362,7 @@ static void change_tensor(struct parts *p) {
       rename_item(p, copy, p->tensors[other].item);
       cJSON_AddItemToArray(p->root, copy);
       struct tensor *added = &p->tensors[p->count++];
-      *added = (struct tensor){copy, malloc(tensor->size + 1), tensor->size};
+      *added = (struct tensor){copy, malloc(tensor->size + 1), tensor->size, 0};
       if (!added->bytes) abort();
       if (tensor->size) memcpy(added->bytes, tensor->bytes, tensor->size);
       break;
