@@ -8,9 +8,8 @@
 #     --build FOLDER   where to build, and where seeds, corpora, logs and findings are kept between calls (build-fuzz/)
 #     --build-only     no run
 #
-# Targets run one after the other, on one thread. Exits with 1 after a finding, which is then a file in
-# FOLDER/findings/, and with 77 where clang or its libFuzzer is missing. AFL++ can use the same entry points: build with
-# CC=afl-clang-fast, which takes -fsanitize=fuzzer for its own driver.
+# Targets run one after the other, on one thread; FOLDER/history keeps a line of figures for each. Exits with 1 after a
+# finding, which is then a file in FOLDER/findings/, and with 77 where clang or its libFuzzer is missing.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$root/build-fuzz
@@ -24,7 +23,7 @@ while [ $# -gt 0 ]; do
     --build) build=$2 && shift ;;
     --build-only) only=yes ;;
     -*)
-      sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//' >&2
+      sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//' >&2
       exit 2
       ;;
     *) targets="$targets $1" ;;
@@ -89,6 +88,7 @@ for name in $targets; do
   edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
   printf '%-12s %12s %8s %10s %8s %8s\n' "$name" "${executions:-?}" "$seconds" "$((${executions:-0} / (seconds + !seconds)))" \
     "${edges:-?}" "$found"
+  echo "$(date +%Y-%m-%dT%H:%M:%S) $name ${executions:-0} $seconds ${edges:-0} $found" >>"$build/history"
   if [ $found = 1 ]; then
     status=1
     grep -a -E 'fuzz: |ERROR: |runtime error|SUMMARY|Test unit written' "$log" | head -n 8
