@@ -483,7 +483,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
   if (way < 3) {
     changed = change_header(&p, data, size, max_size);
   } else {
-    for (size_t changes = 1 + below(&p, 3); changes > 0; changes--) {
+    for (size_t changes = below(&p, 4) ? 1 : 3; changes > 0; changes--) {
       const size_t what = below(&p, 16);
       if (what < 3) {
         change_metadata(&p);
