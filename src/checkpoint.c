@@ -412,7 +412,7 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   const dlora_bank_options bank = dli_bank_options_of(&learner->options, allocator);
   DLI_TRY(dli_bank_read(&learner->bank, tensors, "bank", &bank));
   DLI_TRY(check_bank(learner, tensors));
-  DLI_TRY(dli_deployed_create(&learner->deployed, learner->model, learner->bank, allocator));
+  DLI_TRY(dli_deployed_create(&learner->deployed, learner->model, learner->bank, 1, allocator));
   DLI_TRY(read_memories(learner, tensors));
   DLI_TRY(read_heads(learner, tensors));
   DLI_TRY(read_metrics(learner, tensors));

@@ -3,10 +3,12 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "linalg/packed.h"
 #include "src/bank.h"
 #include "src/pass.h"
 
-enum { QKV = 0, OUTPUT = 1, FC1 = 2, FC2 = 3 };
+enum { QKV = 0, OUTPUT = 1, FC1 = 2, FC2 = 3, NUM_SLOTS = 4 };
+enum { FORWARD = 0, BACKWARD = 1, NUM_COPIES = 3 }; /* two for the backward pass */
 
 static struct dli_weight *weight_of(struct dli_vit_block *block, size_t slot) {
   struct dli_weight *weights[] = {&block->qkv, &block->output, &block->fc1, &block->fc2};
@@ -28,8 +30,48 @@ static size_t slot_of(int32_t projection, size_t dim, size_t *first_row) {
   }
 }
 
+/* The packed copies of a weight, [3]. */
+static struct dli_packed **copies_of(const struct dli_deployed *deployed, size_t block, size_t slot) {
+  return deployed->packed + NUM_COPIES * (NUM_SLOTS * block + slot);
+}
+
+/* Part i of what the backward pass uses by itself: query apart from key and value, all rows of other weights. */
+static size_t backward_rows(const struct dli_vit *vit, const struct dli_weight *weight, size_t slot, size_t i) {
+  const size_t split = slot == QKV ? vit->dim : weight->rows;
+  return i ? weight->rows - split : split;
+}
+
+static dlora_status reserve_backward(struct dli_deployed *deployed) {
+  const struct dli_vit *vit = &deployed->model->vit;
+  for (size_t b = deployed->first_backward; b < vit->depth; b++) {
+    for (size_t slot = 0; slot < NUM_SLOTS; slot++) {
+      struct dli_weight *weight = weight_of(&deployed->blocks[b], slot);
+      struct dli_packed **copies = copies_of(deployed, b, slot);
+      weight->split = backward_rows(vit, weight, slot, 0);
+      for (size_t i = 0; i < 2; i++) {
+        const size_t rows = backward_rows(vit, weight, slot, i);
+        if (!rows) continue;
+        DLI_TRY(dli_packed_create(&copies[BACKWARD + i], vit->onednn, rows, weight->cols, &deployed->allocator));
+        weight->backward[i] = copies[BACKWARD + i];
+      }
+    }
+  }
+  return DLORA_OK;
+}
+
+/* Copies a block's weight anew. */
+static void repack(struct dli_deployed *deployed, size_t block, size_t slot) {
+  const struct dli_weight *weight = weight_of(&deployed->blocks[block], slot);
+  struct dli_packed **copies = copies_of(deployed, block, slot);
+  if (copies[FORWARD]) dli_packed_fill(copies[FORWARD], weight->data, weight->cols, true);
+  for (size_t i = 0; i < 2; i++) {
+    const float *rows = weight->data + i * weight->split * weight->cols;
+    if (copies[BACKWARD + i]) dli_packed_fill(copies[BACKWARD + i], rows, weight->cols, false);
+  }
+}
+
 dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *model, const dlora_bank *bank,
-                                 const dlora_allocator *allocator) {
+                                 int training, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
   dlora_status status = DLORA_OK;
   struct dli_deployed *deployed;
@@ -38,8 +80,10 @@ dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *m
   deployed->model = model;
   deployed->bank = bank;
   DLI_TRY_DONE(DLI_NEW(allocator, deployed->blocks, vit->depth));
-  DLI_TRY_DONE(DLI_NEW(allocator, deployed->arrays, 4 * vit->depth));
+  DLI_TRY_DONE(DLI_NEW(allocator, deployed->arrays, NUM_SLOTS * vit->depth));
+  DLI_TRY_DONE(DLI_NEW(allocator, deployed->packed, NUM_COPIES * NUM_SLOTS * vit->depth));
   memcpy(deployed->blocks, vit->blocks, vit->depth * sizeof *vit->blocks);
+  deployed->first_backward = vit->depth;
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     if (site->block < 0 || (size_t)site->block >= vit->depth) {
@@ -66,6 +110,13 @@ dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *m
                          site->output_dim, site->input_dim, rows, in);
       goto done;
     }
+    if (training && (size_t)site->block < deployed->first_backward) deployed->first_backward = (size_t)site->block;
+  }
+  if (vit->onednn) {
+    DLI_TRY_DONE(reserve_backward(deployed));
+    for (size_t b = deployed->first_backward; b < vit->depth; b++) {
+      for (size_t slot = 0; slot < NUM_SLOTS; slot++) repack(deployed, b, slot);
+    }
   }
   DLI_TRY_DONE(dli_deployed_reserve(deployed, bank->merged));
   dli_deployed_update(deployed);
@@ -78,9 +129,13 @@ done:
 void dli_deployed_destroy(struct dli_deployed *deployed) {
   if (!deployed) return;
   const dlora_allocator allocator = deployed->allocator;
-  for (size_t i = 0; deployed->arrays && i < 4 * deployed->model->vit.depth; i++)
-    dli_free(&allocator, deployed->arrays[i]);
+  const size_t slots = NUM_SLOTS * deployed->model->vit.depth;
+  for (size_t i = 0; deployed->arrays && i < slots; i++) dli_free(&allocator, deployed->arrays[i]);
+  for (size_t i = 0; deployed->packed && i < NUM_COPIES * slots; i++) {
+    dli_packed_destroy(deployed->packed[i], &allocator);
+  }
   dli_free(&allocator, deployed->arrays);
+  dli_free(&allocator, deployed->packed);
   dli_free(&allocator, deployed->blocks);
   dli_free(&allocator, deployed);
 }
@@ -92,9 +147,14 @@ dlora_status dli_deployed_reserve(struct dli_deployed *deployed, float *const *m
     size_t row;
     const size_t block = (size_t)bank->sites[i].block;
     const size_t slot = slot_of(bank->sites[i].projection, deployed->model->vit.dim, &row);
-    float **array = &deployed->arrays[4 * block + slot];
-    const struct dli_weight *original = weight_of(&deployed->model->vit.blocks[block], slot);
+    float **array = &deployed->arrays[NUM_SLOTS * block + slot];
+    struct dli_packed **copy = &copies_of(deployed, block, slot)[FORWARD];
+    const struct dli_vit *vit = &deployed->model->vit;
+    const struct dli_weight *original = weight_of(&vit->blocks[block], slot);
     if (!*array) DLI_TRY(DLI_NEW(&deployed->allocator, *array, original->rows * original->cols));
+    if (vit->onednn && !*copy) {
+      DLI_TRY(dli_packed_create(copy, vit->onednn, original->cols, original->rows, &deployed->allocator));
+    }
   }
   return DLORA_OK;
 }
@@ -105,12 +165,14 @@ void dli_deployed_update(struct dli_deployed *deployed) {
   /* Versions count from 0; the + 1 tells "made from version 0" apart from "never made". */
   if (deployed->version == bank->version + 1) return;
   for (size_t b = 0; b < vit->depth; b++) {
-    for (size_t slot = 0; slot < 4; slot++) {
-      float *array = deployed->arrays[4 * b + slot];
+    for (size_t slot = 0; slot < NUM_SLOTS; slot++) {
+      float *array = deployed->arrays[NUM_SLOTS * b + slot];
       if (!array) continue;
       const struct dli_weight *original = weight_of(&deployed->model->vit.blocks[b], slot);
+      struct dli_weight *weight = weight_of(&deployed->blocks[b], slot);
       memcpy(array, original->data, original->rows * original->cols * sizeof *array);
-      weight_of(&deployed->blocks[b], slot)->data = array;
+      weight->data = array;
+      if (vit->onednn) weight->forward = copies_of(deployed, b, slot)[FORWARD];
     }
   }
   for (size_t i = 0; i < bank->num_sites; i++) {
@@ -118,8 +180,13 @@ void dli_deployed_update(struct dli_deployed *deployed) {
     const dlora_site *site = &bank->sites[i];
     size_t row;
     const size_t slot = slot_of(site->projection, vit->dim, &row), count = site->output_dim * site->input_dim;
-    float *array = deployed->arrays[4 * (size_t)site->block + slot] + row * site->input_dim;
+    float *array = deployed->arrays[NUM_SLOTS * (size_t)site->block + slot] + row * site->input_dim;
     deployed->model->kernels->add(bank->merged[i], count, array);
+  }
+  for (size_t b = 0; vit->onednn && b < vit->depth; b++) {
+    for (size_t slot = 0; slot < NUM_SLOTS; slot++) {
+      if (deployed->arrays[NUM_SLOTS * b + slot]) repack(deployed, b, slot);
+    }
   }
   deployed->version = bank->version + 1;
 }

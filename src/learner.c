@@ -126,7 +126,7 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
   dlora_learner *learner = NULL;
   dlora_status status = dli_learner_new(&learner, model, &known, &allocator);
   if (status == DLORA_OK) status = create_parts(learner);
-  if (status == DLORA_OK) status = dli_deployed_create(&learner->deployed, model, learner->bank, &allocator);
+  if (status == DLORA_OK) status = dli_deployed_create(&learner->deployed, model, learner->bank, 1, &allocator);
   if (status != DLORA_OK) {
     dlora_learner_destroy(learner);
     return status;

@@ -26,7 +26,12 @@ static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const
   model->tensors = tensors;
   model->kernels = dli_kernels_select();
   model->threads = options->threads ? options->threads : dli_threads_available();
+  model->products = options->products;
   status = dli_vit_load(&model->vit, tensors, options, allocator);
+  if (status == DLORA_OK && model->products != DLORA_PRODUCTS_BLAS) {
+    status = dli_onednn_open(&model->onednn, model->products == DLORA_PRODUCTS_BFLOAT16, allocator);
+    if (status == DLORA_OK) status = dli_vit_pack(&model->vit, model->onednn, allocator);
+  }
   if (status != DLORA_OK) {
     dlora_model_destroy(model);
     return status;
@@ -41,6 +46,10 @@ static dlora_status read_options(const dlora_model_options *given, dlora_model_o
   DLI_TRY(dli_options_read("dlora_model_options", out, sizeof *out, given));
   if (out->threads > 1 << 12) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: threads is %zu, expected at most 4096", out->threads);
+  }
+  if (out->products < DLORA_PRODUCTS_BLAS || out->products > DLORA_PRODUCTS_BFLOAT16) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: products is %d, expected one of DLORA_PRODUCTS_...",
+                     (int)out->products);
   }
   return dli_allocator_read(allocator, out->allocator);
 }
@@ -74,6 +83,7 @@ void dlora_model_destroy(dlora_model *model) {
   if (!model) return;
   const dlora_allocator allocator = model->allocator;
   dli_vit_release(&model->vit, &allocator);
+  dli_onednn_close(model->onednn);
   dli_tensors_close(model->tensors);
   dli_free(&allocator, model);
 }
@@ -94,6 +104,7 @@ dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *in
       .num_parameters = vit->num_parameters,
       .layer_norm_eps = vit->eps,
       .naming = vit->naming,
+      .products = model->products,
   };
   memcpy(full.mean, vit->mean, sizeof full.mean);
   memcpy(full.std, vit->std, sizeof full.std);

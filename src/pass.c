@@ -108,7 +108,7 @@ dlora_status dlora_pass_create(dlora_pass **out, const dlora_model *model, const
   struct dli_deployed *deployed = NULL;
   size_t first = model->vit.depth / 2;
   if (bank) {
-    DLI_TRY(dli_deployed_create(&deployed, model, bank, &allocator));
+    DLI_TRY(dli_deployed_create(&deployed, model, bank, known.training, &allocator));
     first = model->vit.depth;
     for (size_t i = 0; i < bank->num_sites; i++) {
       if ((size_t)bank->sites[i].block < first) first = (size_t)bank->sites[i].block;
@@ -145,7 +145,7 @@ void dlora_pass_destroy(dlora_pass *pass) {
 
 size_t dlora_pass_workspace_size(const dlora_pass *pass) {
   size_t bytes = 0;
-  for (size_t i = 0; pass && i < pass->threads; i++) bytes += pass->shares[i].workspace.num_bytes;
+  for (size_t i = 0; pass && i < pass->threads; i++) bytes += dli_vit_workspace_bytes(&pass->shares[i].workspace);
   return bytes;
 }
 

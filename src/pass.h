@@ -13,10 +13,13 @@ struct dli_deployed {
   dlora_allocator allocator;
   struct dli_vit_block *blocks; /* [depth] */
   float **arrays;               /* [depth, 4] of qkv, output, fc1, fc2 where they differ from the model's; owned */
+  struct dli_packed **packed;   /* [depth, 4, 3] forward and backward copies where the model has packed ones; owned */
+  size_t first_backward;        /* first block that is packed for the backward pass */
   uint64_t version;             /* of the bank that the arrays were made from */
 };
+/* training: gradients will go through the blocks of the bank's sites and those above. */
 dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *model, const dlora_bank *bank,
-                                 const dlora_allocator *allocator);
+                                 int training, const dlora_allocator *allocator);
 void dli_deployed_destroy(struct dli_deployed *deployed);
 /* Takes the memory that sites with the given merged matrices [num_sites] (NULL: none yet) will need. */
 dlora_status dli_deployed_reserve(struct dli_deployed *deployed, float *const *merged);

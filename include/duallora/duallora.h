@@ -165,6 +165,14 @@ typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
 
 /* ---- 3  dlora_model: the frozen Vision Transformer --------------------------------------------------------------- */
 
+/** How the products with a model's weights are done. Everything else is in float32 throughout: normalisation,
+ * attention, adapters, statistics. The two packed ones keep copies of the weights in the order that the processor reads
+ * them and need oneDNN, which is loaded when the first model asks for it. */
+enum {
+  DLORA_PRODUCTS_BLAS = 0,    /**< float32 by the BLAS: the reference */
+  DLORA_PRODUCTS_PACKED = 1,  /**< float32; needs AVX-512 */
+  DLORA_PRODUCTS_BFLOAT16 = 2 /**< factors rounded to bfloat16, summed up in float32; needs AVX512_BF16, uses AMX */
+};
 /** How to load a model. 0 or NULL means: as the file says. */
 typedef struct dlora_model_options {
   size_t struct_size;
@@ -175,10 +183,10 @@ typedef struct dlora_model_options {
   float layer_norm_eps;             /**< 0: metadata, else 1e-6 */
   float mean[3];                    /**< of pixels in [0, 1]; used where std is not 0 */
   float std[3];                     /**< all 0: metadata, else mean and std 0.5 */
-  float reserved;                   /**< 0 */
+  int32_t products;                 /**< DLORA_PRODUCTS_...; never chosen silently: what cannot be had is refused */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
-  { sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, 0.0f }
+  { sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, DLORA_PRODUCTS_BLAS }
 
 enum { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
 /** What a loaded model is. */
@@ -197,14 +205,16 @@ typedef struct dlora_model_info {
   float layer_norm_eps;
   int32_t naming;       /**< DLORA_NAMING_... */
   char fingerprint[40]; /**< identifies weights and geometry: hexadecimal, NUL-terminated */
+  int32_t products;     /**< DLORA_PRODUCTS_... */
+  int32_t reserved;     /**< 0 */
 } dlora_model_info;
 
 /** Sets every member to its default. size: sizeof(dlora_model_options) as the caller knows it. */
 DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, size_t size);
 /** Loads a ViT from a safetensors file with timm, Hugging Face ViT or Hugging Face DINOv2 tensor names (F32, F16,
  * BF16). Patch size, depth and widths are found from the shapes. The file is memory-mapped and must not be changed
- * while the model lives. Errors: IO, FORMAT (the tensor is named), UNSUPPORTED (register tokens, unknown naming),
- * ARGUMENT. */
+ * while the model lives. Errors: IO, FORMAT (the tensor is named), UNSUPPORTED (register tokens, unknown naming,
+ * products that this processor, system or build has not), ARGUMENT. */
 DLORA_API dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options);
 /** The same from a file image in memory, which must outlive the model. bytes need not be aligned. */
 DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,

@@ -40,6 +40,10 @@ static bool threads_are_gone(void) {
   return first != now;
 }
 
+size_t dli_threads_current(void) {
+  return openmp_is_here() && !omp_in_parallel() ? (size_t)omp_get_max_threads() : 1;
+}
+
 int dli_threads_enter(size_t threads) {
   if (!openmp_is_here()) return 0;
   const int before = omp_get_max_threads();
@@ -54,6 +58,10 @@ void dli_threads_leave(int before) {
   if (before) omp_set_num_threads(before);
 }
 #else
+size_t dli_threads_current(void) {
+  return 1;
+}
+
 int dli_threads_enter(size_t threads) {
   (void)threads;
   return 0;

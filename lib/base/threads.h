@@ -19,6 +19,9 @@ void dli_parallel_for(size_t threads, size_t count, void (*run)(size_t begin, si
 int dli_threads_enter(size_t threads);
 void dli_threads_leave(int before);
 
+/* OpenMP threads that a product of the calling thread would be shared out to now. */
+size_t dli_threads_current(void);
+
 /* Around calls of the BLAS and LAPACK. In a child of fork the threads that OpenMP keeps for the calling thread do not
  * exist, and a product that was given to them would never end: there one thread does all. */
 int dli_blas_enter(void);

@@ -21,19 +21,19 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
   const size_t stride = queries == 1 ? tokens * dim : dim;
 
   float *d_g = ws->d_f;
-  if (lowest < DLORA_INPUT_FC2) dli_weight_backward(&w->fc2, 0, dim, d_y, tail, dim, 0, d_g, mlp);
+  if (lowest < DLORA_INPUT_FC2) dli_weight_backward(&w->fc2, ws->products, 0, dim, d_y, tail, dim, 0, d_g, mlp);
   call(hooks, index, DLORA_SITE_FC2, b->g, tail, mlp, d_y, dim, lowest < DLORA_INPUT_FC2 ? d_g : NULL, mlp);
   if (lowest == DLORA_INPUT_FC2) return;
   k->gelu_backward(b->f, tail * mlp, d_g);
 
   float *d_h = ws->d_h;
-  if (lowest < DLORA_INPUT_FC1) dli_weight_backward(&w->fc1, 0, mlp, d_g, tail, mlp, 0, d_h, dim);
+  if (lowest < DLORA_INPUT_FC1) dli_weight_backward(&w->fc1, ws->products, 0, mlp, d_g, tail, mlp, 0, d_h, dim);
   call(hooks, index, DLORA_SITE_FC1, b->h2, tail, dim, d_g, mlp, lowest < DLORA_INPUT_FC1 ? d_h : NULL, dim);
   if (lowest == DLORA_INPUT_FC1) return;
   k->layer_norm_backward(d_h, dim, b->x_mid, dim, tail, dim, w->norm2_gain, b->mean2, b->rstd2, d_y, dim);
 
   float *d_o = ws->d_h;
-  if (lowest < DLORA_INPUT_OUTPUT) dli_weight_backward(&w->output, 0, dim, d_y, tail, dim, 0, d_o, dim);
+  if (lowest < DLORA_INPUT_OUTPUT) dli_weight_backward(&w->output, ws->products, 0, dim, d_y, tail, dim, 0, d_o, dim);
   call(hooks, index, DLORA_SITE_OUTPUT, b->o, tail, dim, d_y, dim, lowest < DLORA_INPUT_OUTPUT ? d_o : NULL, dim);
   if (lowest == DLORA_INPUT_OUTPUT) return;
 
@@ -46,10 +46,10 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
   const int go_on = lowest < DLORA_INPUT_ATTENTION;
   if (go_on) {
     if (queries == tokens) {
-      dli_weight_backward(&w->qkv, 0, 3 * dim, ws->d_qkv, rows, 3 * dim, 0, d_h, dim);
+      dli_weight_backward(&w->qkv, ws->products, 0, 3 * dim, ws->d_qkv, rows, 3 * dim, 0, d_h, dim);
     } else {
-      dli_weight_backward(&w->qkv, dim, 2 * dim, ws->d_qkv + dim, rows, 3 * dim, 0, d_h, dim);
-      dli_weight_backward(&w->qkv, 0, dim, ws->d_qkv, tail, 3 * stride, 1, d_h, stride);
+      dli_weight_backward(&w->qkv, ws->products, dim, 2 * dim, ws->d_qkv + dim, rows, 3 * dim, 0, d_h, dim);
+      dli_weight_backward(&w->qkv, ws->products, 0, dim, ws->d_qkv, tail, 3 * stride, 1, d_h, stride);
     }
   }
   call(hooks, index, DLORA_SITE_QUERY, b->h1, tail, stride, ws->d_qkv, 3 * stride, go_on ? d_h : NULL, stride);

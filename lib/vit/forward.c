@@ -30,8 +30,8 @@ static void call(const struct dli_vit_hooks *hooks, size_t block, int32_t projec
 /* One block: from b->x_in [R, dim] to x_out [Q, dim], Q = R or one row an image in the last block. x_out may be x_in.
  */
 static void block_forward(const struct dli_vit *vit, const struct dli_vit_block *weights, const struct dli_kernels *k,
-                          const struct dli_vit_hooks *hooks, size_t index, size_t images, int keep,
-                          struct dli_block_buffers *b, float *x_mid, float *x_out) {
+                          struct dli_products *products, const struct dli_vit_hooks *hooks, size_t index, size_t images,
+                          int keep, struct dli_block_buffers *b, float *x_mid, float *x_out) {
   const struct dli_vit_block *w = &weights[index];
   const size_t dim = vit->dim, tokens = vit->tokens, rows = images * tokens, mlp = vit->mlp_dim;
   const size_t queries = dli_vit_queries(vit, index), tail = images * queries;
@@ -39,10 +39,10 @@ static void block_forward(const struct dli_vit *vit, const struct dli_vit_block 
 
   k->layer_norm(b->x_in, rows, dim, dim, w->norm1_gain, w->norm1_bias, vit->eps, b->h1, dim, b->mean1, b->rstd1);
   if (queries == tokens) {
-    dli_weight_forward(&w->qkv, 0, 3 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv, 3 * dim);
+    dli_weight_forward(&w->qkv, products, 0, 3 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv, 3 * dim);
   } else {
-    dli_weight_forward(&w->qkv, 0, dim, w->qkv_bias, b->h1, tail, stride, 0, b->qkv, 3 * stride);
-    dli_weight_forward(&w->qkv, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
+    dli_weight_forward(&w->qkv, products, 0, dim, w->qkv_bias, b->h1, tail, stride, 0, b->qkv, 3 * stride);
+    dli_weight_forward(&w->qkv, products, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
   }
   call(hooks, index, DLORA_SITE_QUERY, b->h1, tail, stride, queries, b->qkv, 3 * stride);
   call(hooks, index, DLORA_SITE_KEY, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
@@ -56,15 +56,15 @@ static void block_forward(const struct dli_vit *vit, const struct dli_vit_block 
   for (size_t i = 0; i < tail; i++) {
     if (x_mid + i * dim != b->x_in + i * stride) memmove(x_mid + i * dim, b->x_in + i * stride, dim * sizeof *x_mid);
   }
-  dli_weight_forward(&w->output, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
+  dli_weight_forward(&w->output, products, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
   call(hooks, index, DLORA_SITE_OUTPUT, b->o, tail, dim, queries, x_mid, dim);
 
   k->layer_norm(x_mid, tail, dim, dim, w->norm2_gain, w->norm2_bias, vit->eps, b->h2, dim, b->mean2, b->rstd2);
-  dli_weight_forward(&w->fc1, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
+  dli_weight_forward(&w->fc1, products, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
   call(hooks, index, DLORA_SITE_FC1, b->h2, tail, dim, queries, b->f, mlp);
   k->gelu(b->f, tail * mlp, b->g);
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
-  dli_weight_forward(&w->fc2, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
+  dli_weight_forward(&w->fc2, products, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
   call(hooks, index, DLORA_SITE_FC2, b->g, tail, mlp, queries, x_out, dim);
 }
 
@@ -76,13 +76,13 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
     float *x = workspace->x + i * vit->tokens * dim;
     memcpy(x, vit->class_token, dim * sizeof *x);
     memcpy(x + dim, vit->positions, patches * dim * sizeof *x);
-    dli_weight_forward(&vit->patch, 0, dim, NULL, workspace->patches + i * patches * vit->patch.cols, patches,
-                       vit->patch.cols, 1, x + dim, dim);
+    dli_weight_forward(&vit->patch, workspace->products, 0, dim, NULL,
+                       workspace->patches + i * patches * vit->patch.cols, patches, vit->patch.cols, 1, x + dim, dim);
   }
   for (size_t l = 0; l < workspace->first; l++) {
     struct dli_block_buffers *b = &workspace->shared;
     b->x_in = workspace->x;
-    block_forward(vit, vit->blocks, kernels, NULL, l, images, 0, b, workspace->x, workspace->x);
+    block_forward(vit, vit->blocks, kernels, workspace->products, NULL, l, images, 0, b, workspace->x, workspace->x);
   }
   memcpy(workspace->trunk, workspace->x, images * vit->tokens * dim * sizeof *workspace->x);
 }
@@ -100,7 +100,7 @@ void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block
   for (size_t l = workspace->first; l < vit->depth; l++) {
     struct dli_block_buffers *b = buffers_of(workspace, l);
     float *x_out = l + 1 == vit->depth ? workspace->last : buffers_of(workspace, l + 1)->x_in;
-    block_forward(vit, blocks, kernels, hooks, l, images, workspace->training, b, b->x_mid, x_out);
+    block_forward(vit, blocks, kernels, workspace->products, hooks, l, images, workspace->training, b, b->x_mid, x_out);
   }
   kernels->layer_norm(workspace->last, images, dim, dim, vit->norm_gain, vit->norm_bias, vit->eps, features, dim,
                       workspace->last_mean, workspace->last_rstd);

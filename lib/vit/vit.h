@@ -37,11 +37,15 @@ struct dli_vit {
   struct dli_vit_block *blocks;       /* [depth] */
   float **owned;                      /* converted or folded arrays to free; the others lie in the file's mapping */
   size_t num_owned, max_owned;
+  const struct dli_onednn *onednn; /* does the products with packed weights; NULL: the BLAS does them all */
+  struct dli_packed **packed;      /* [4 * depth + 1] forward copies of qkv, output, fc1, fc2 a block, and of patch */
 };
 
 /* Builds *out from an open file that outlives it. Errors name the tensor. */
 dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors, const dlora_model_options *options,
                           const dlora_allocator *allocator);
+/* Packs all weights for forward products by onednn, which is borrowed. */
+dlora_status dli_vit_pack(struct dli_vit *vit, const struct dli_onednn *onednn, const dlora_allocator *allocator);
 void dli_vit_release(struct dli_vit *vit, const dlora_allocator *allocator);
 /* Fills vit->fingerprint from everything that decides its features. */
 void dli_vit_fingerprint(struct dli_vit *vit);
@@ -103,10 +107,12 @@ struct dli_vit_workspace {
   float *d_qkv;                   /* [R, 3 * dim] */
   float *d_f;                     /* [R, mlp_dim] */
   float *d_scores;                /* [tokens, tokens] */
+  struct dli_products *products;  /* NULL without packed weights */
 };
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
                                       size_t first, int training, const dlora_allocator *allocator);
+size_t dli_vit_workspace_bytes(const struct dli_vit_workspace *workspace);
 void dli_vit_workspace_release(struct dli_vit_workspace *workspace, const dlora_allocator *allocator);
 
 /* ---- passes ---- */

@@ -475,6 +475,8 @@ dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors
 }
 
 void dli_vit_release(struct dli_vit *vit, const dlora_allocator *allocator) {
+  for (size_t i = 0; vit->packed && i < 4 * vit->depth + 1; i++) dli_packed_destroy(vit->packed[i], allocator);
+  dli_free(allocator, vit->packed);
   for (size_t i = 0; i < vit->num_owned; i++) dli_free(allocator, vit->owned[i]);
   dli_free(allocator, vit->owned);
   dli_free(allocator, vit->blocks);

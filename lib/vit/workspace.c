@@ -90,11 +90,25 @@ dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struc
   arena = (struct arena){.base = w.memory};
   plan(&arena, &w, vit);
   w.shared.x_in = w.shared.x_mid = w.x;
+  if (vit->onednn) {
+    size_t inner = vit->mlp_dim > 3 * vit->dim ? vit->mlp_dim : 3 * vit->dim;
+    if (vit->patch.cols > inner) inner = vit->patch.cols;
+    const dlora_status status = dli_products_create(&w.products, vit->onednn, rows, inner, 2 * vit->dim, allocator);
+    if (status != DLORA_OK) {
+      dli_vit_workspace_release(&w, allocator);
+      return status;
+    }
+  }
   *out = w;
   return DLORA_OK;
 }
 
+size_t dli_vit_workspace_bytes(const struct dli_vit_workspace *workspace) {
+  return workspace->num_bytes + (workspace->products ? dli_products_bytes(workspace->products) : 0);
+}
+
 void dli_vit_workspace_release(struct dli_vit_workspace *workspace, const dlora_allocator *allocator) {
+  dli_products_destroy(workspace->products);
   dli_free(allocator, workspace->kept);
   dli_free(allocator, workspace->memory);
   *workspace = (struct dli_vit_workspace){0};

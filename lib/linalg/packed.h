@@ -1,0 +1,34 @@
+/* Products with a matrix that never changes, in the order in which oneDNN's kernels read it. */
+#ifndef DLI_LINALG_PACKED_H
+#define DLI_LINALG_PACKED_H
+
+#include "linalg/onednn.h"
+
+/* A matrix b [inner, outer] in float32 or bfloat16. Constant once filled: many threads may use it. */
+struct dli_packed {
+  size_t inner, outer;
+  int bfloat16;
+  void *values;
+};
+dlora_status dli_packed_create(struct dli_packed **out, const struct dli_onednn *onednn, size_t inner, size_t outer,
+                               const dlora_allocator *allocator);
+void dli_packed_destroy(struct dli_packed *packed, const dlora_allocator *allocator);
+/* b[k, n] = w[n * ld + k] if transposed, else w[k * ld + n]; to the nearest bfloat16, ties to even. */
+void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool transposed);
+
+/* One thread's products: kernels for the shapes it has met, and room for inputs in bfloat16 and outputs without gaps.
+ */
+struct dli_products;
+/* For up to `rows` rows of up to `inner` columns in, and up to `outer` columns out where there are gaps between them.
+ */
+dlora_status dli_products_create(struct dli_products **out, const struct dli_onednn *onednn, size_t rows, size_t inner,
+                                 size_t outer, const dlora_allocator *allocator);
+void dli_products_destroy(struct dli_products *products);
+size_t dli_products_bytes(const struct dli_products *products);
+/* y [m, count] = x [m, inner] b[:, first ... first + count), plus y if accumulate, plus bias [count] unless NULL;
+ * summed up in float32. False, and y untouched, where these columns cannot be used by themselves or there is no memory.
+ */
+bool dli_products_run(struct dli_products *products, const struct dli_packed *packed, size_t first, size_t count,
+                      const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy);
+
+#endif
