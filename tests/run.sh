@@ -28,7 +28,7 @@ install_missing() {
   command -v apt-get >/dev/null || return 0 # elsewhere CMake says what it misses
   missing=
   for package in gcc g++ cmake ninja-build pkg-config binutils libcjson-dev libcmocka-dev \
-    libjpeg62-turbo-dev libpng-dev zlib1g-dev clang libclang-rt-14-dev clang-format valgrind doxygen libblis-dev \
+    libjpeg62-turbo-dev libpng-dev zlib1g-dev clang libclang-rt-14-dev clang-format valgrind doxygen libblis-dev libdnnl-dev \
     abigail-tools python3 python3-numpy; do
     installed "$package" || missing="$missing $package"
   done

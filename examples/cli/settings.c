@@ -27,6 +27,10 @@ size_t backbone_settings_options(backbone_settings *settings, option *table) {
        1e3, NULL, false, to->mean, NULL},
       {OPTION_TRIPLE, "std", "R,G,B", "standard deviation of pixels; needed together with --mean", 1e-6, 1e3, NULL,
        false, to->std, NULL},
+      {OPTION_CHOICE, "products", "HOW",
+       "products with the backbone's weights: blas (default), packed (float32, needs AVX-512) or bfloat16 (needs "
+       "AVX512_BF16); the last two by oneDNN",
+       0, 0, "blas|packed|bfloat16", false, &to->products, NULL},
   };
   memcpy(table, entries, sizeof entries);
   return sizeof entries / sizeof entries[0];

@@ -125,6 +125,7 @@ static bool add_model(cJSON *settings, const dlora_model *model) {
            (double)info.mean[2], (double)info.std[0], (double)info.std[1], (double)info.std[2]);
   return report_add_text(settings, "backbone", info.fingerprint) &&
          report_add_number(settings, "image_size", (double)info.image_size) &&
+         report_add_number(settings, "products", (double)info.products) &&
          report_add_text(settings, "normalisation", normalisation);
 }
 
