@@ -78,11 +78,11 @@ step "ThreadSanitizer: threads that share a model"
 # Without OpenMP, whose locks it cannot see, and with one OpenBLAS thread for the same reason: its OpenMP flavour goes by
 # the first variable, its own threads by the second.
 build thread -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDUALLORA_SANITIZE=thread -DDUALLORA_BUILD_EXAMPLES=OFF
-OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 run_ctest thread --tests-regex '^(model|threads)$'
+OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 run_ctest thread --tests-regex '^(model|products|threads)$'
 
 step "clang, static library"
 build clang -DCMAKE_C_COMPILER=clang -DBUILD_SHARED_LIBS=OFF
-run_ctest clang --tests-regex '^(gradients|projector|predictor)$'
+run_ctest clang --tests-regex '^(gradients|products|projector|predictor)$'
 
 step "BLIS"
 build blis -DDUALLORA_BLAS=BLIS -DDUALLORA_BUILD_EXAMPLES=OFF
