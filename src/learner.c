@@ -5,19 +5,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
 #include "io/json_text.h"
 #include "src/bank.h"
-
-double dli_seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...) {
   if (!learner->options.log) return;

@@ -3,6 +3,7 @@
 #ifndef DLI_SRC_LEARNER_H
 #define DLI_SRC_LEARNER_H
 
+#include "base/profile.h"
 #include "base/random.h"
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
@@ -106,6 +107,7 @@ struct dlora_learner {
   char *snapshot_path;          /* NULL: none */
   size_t snapshot_steps;        /* between two snapshots; 0: only when learning stops early */
   struct dli_derived derived;
+  struct dli_profile profile; /* of all but the open task's pass */
 };
 
 /* options.c */
@@ -175,7 +177,5 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
 /* Predictions of the untouched backbone for the loaded images: classes [count]. */
 dlora_status dli_learner_decide_frozen(const dlora_learner *learner, dlora_pass *pass,
                                        struct dli_predict_buffers *buffers, dlora_prediction *out);
-
-double dli_seconds(void);
 
 #endif

@@ -280,6 +280,7 @@ dlora_status dlora_learner_end_task(dlora_learner *learner, dlora_task_report *r
   struct outcome outcome = {0};
   dlora_task_report full;
   const double started = dli_seconds();
+  dli_profile_start(&learner->profile);
   const int before = dli_threads_enter(learner->options.threads);
   dlora_status status = prepare(learner, &outcome);
   dli_threads_leave(before);
@@ -291,5 +292,6 @@ dlora_status dlora_learner_end_task(dlora_learner *learner, dlora_task_report *r
   if (status == DLORA_OK) commit(learner, &outcome);
   release(learner, &outcome);
   if (status == DLORA_OK) dli_task_release(learner);
+  dli_profile_lap(&learner->profile, DLI_TASK_END);
   return status;
 }

@@ -165,6 +165,7 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   const int before = dli_threads_enter(learner->options.threads);
   status = run(&e);
   dli_threads_leave(before);
+  dli_pass_add_profile(e.pass, &learner->profile);
   if (status != DLORA_OK) goto done;
   record(learner, &e.tally);
   if (evaluation) {

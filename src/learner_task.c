@@ -40,6 +40,7 @@ void dli_task_release(dlora_learner *learner) {
                           task->drift_before, task->drift_after, task->held_features, task->held_labels,
                           task->energy_rows};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
+  if (task->pass) dli_pass_add_profile(task->pass, &learner->profile);
   dlora_pass_destroy(task->pass);
   if (task->made_routed) {
     dlora_predictor_destroy(learner->routed);
@@ -249,6 +250,7 @@ static void sample_drift(struct dli_task *task, const float *before, const float
 static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task, const int64_t *labels) {
   const size_t count = task->pass->count, dim = learner->model->vit.dim, width = learner->width;
   const int after = task->phase == DLI_OBSERVE_AFTER;
+  struct dli_profile *profile = &learner->profile;
   for (size_t i = 0; i < count; i++) {
     const size_t index = dli_task_find_class(task, labels[i]);
     task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->seen[index]++);
@@ -259,9 +261,11 @@ static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task
 
   dli_pass_early(task->pass, task->early);
   dli_pass_upper(task->pass, &plain, task->features);
+  dli_profile_start(profile);
   if (dli_learner_trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
   dli_learner_combine(learner, task->early, task->features, count, task->combined);
   DLI_TRY(observe_features(task, learner->plain, task->combined, labels, count, width));
+  dli_profile_lap(profile, DLI_OBSERVATION);
 
   if (after && task->max_drift) {
     dli_pass_upper(task->pass, &old, task->d_features); /* free between steps */
@@ -272,15 +276,22 @@ static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task
       dli_pass_upper(task->pass, &routed, task->features);
       dli_learner_combine(learner, task->early, task->features, count, task->combined);
     }
+    dli_profile_start(profile);
     DLI_TRY(observe_features(task, learner->routed, task->combined, labels, count, width));
+    dli_profile_lap(profile, DLI_OBSERVATION);
   }
   sample_held_out(task, task->features, labels, count, dim);
   if (after) return DLORA_OK; /* the rest does not depend on training and was seen before it */
+  dli_profile_start(profile);
   DLI_TRY(observe_features(task, learner->gate, task->early, labels, count, 2 * dim));
+  dli_profile_lap(profile, DLI_OBSERVATION);
   if (!learner->frozen) return DLORA_OK;
   dli_pass_upper(task->pass, &frozen, task->features);
+  dli_profile_start(profile);
   dli_learner_combine(learner, task->early, task->features, count, task->combined);
-  return observe_features(task, learner->frozen, task->combined, labels, count, width);
+  DLI_TRY(observe_features(task, learner->frozen, task->combined, labels, count, width));
+  dli_profile_lap(profile, DLI_OBSERVATION);
+  return DLORA_OK;
 }
 
 dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task) {

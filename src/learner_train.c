@@ -190,6 +190,7 @@ static double micro_step(dlora_learner *learner, struct dli_task *task, const in
   const size_t rows = old + own;
   dlora_bank *bank = learner->bank;
   dli_pass_upper(task->pass, &mode, task->features);
+  dli_profile_start(&learner->profile);
   for (size_t i = 0; i < n; i++) {
     if (old) memcpy(task->logits + i * rows, task->old_bias, old * sizeof *task->logits);
     memcpy(task->logits + i * rows + old, task->head_bias, own * sizeof *task->logits);
@@ -208,6 +209,7 @@ static double micro_step(dlora_learner *learner, struct dli_task *task, const in
       for (size_t j = 0; j < own; j++) d_bias[j] += task->logits[i * rows + old + j];
     }
   }
+  dli_profile_lap(&learner->profile, DLI_LOSS);
   dli_pass_backward(task->pass, task->d_features, bank->gradients);
   return loss;
 }
@@ -249,7 +251,11 @@ static dlora_status step(dlora_learner *learner, const dlora_images *images, con
   dlora_images part;
   const double started = dli_seconds();
   double sum = 0.0;
-  if (task->phase == DLI_OBSERVE_BEFORE) DLI_TRY_DONE(start_training(learner, task));
+  if (task->phase == DLI_OBSERVE_BEFORE) {
+    dli_profile_start(&learner->profile);
+    DLI_TRY_DONE(start_training(learner, task));
+    dli_profile_lap(&learner->profile, DLI_DIRECTIONS);
+  }
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, "dlora_learner_step"));
     draw_augmentation(o, task, part.count);
@@ -263,7 +269,9 @@ static dlora_status step(dlora_learner *learner, const dlora_images *images, con
                   mean, task->num_steps);
     goto done;
   }
+  dli_profile_start(&learner->profile);
   DLI_TRY_DONE(dlora_bank_step(learner->bank, learning_rate_now(learner)));
+  dli_profile_lap(&learner->profile, DLI_OPTIMIZER);
   if (task->num_steps < DLI_LOSS_WINDOW) task->first_loss += mean;
   task->last_losses[task->num_steps % DLI_LOSS_WINDOW] = mean;
   task->num_steps++;

@@ -196,10 +196,12 @@ static void load_share(size_t begin, size_t end, size_t index, void *user) {
   struct dli_pass_share *share = &c->pass->shares[index];
   const struct dli_vit *vit = &c->pass->model->vit;
   share->first = begin;
+  dli_profile_start(&share->workspace.profile);
   for (size_t i = begin; i < end; i++) {
     dli_image_plan_run(share->plan, c->images, i, c->augment ? &c->augment[i] : NULL, share->workspace.input);
     dli_vit_embed_image(vit, &share->workspace, i - begin);
   }
+  dli_profile_lap(&share->workspace.profile, DLI_PREPROCESSING);
   dli_vit_forward_trunk(vit, c->pass->model->kernels, &share->workspace, end - begin);
 }
 
@@ -342,7 +344,8 @@ void dli_pass_early(dlora_pass *pass, float *features) {
   const struct dli_vit *vit = &pass->model->vit;
   const size_t dim = vit->dim, patches = vit->tokens - 1;
   for (size_t s = 0; s < pass->threads; s++) {
-    const struct dli_pass_share *share = &pass->shares[s];
+    struct dli_pass_share *share = &pass->shares[s];
+    dli_profile_start(&share->workspace.profile);
     for (size_t i = 0; i < share->workspace.images; i++) {
       const float *x = share->workspace.trunk + i * vit->tokens * dim;
       float *out = features + (share->first + i) * 2 * dim, *mean = out + dim, *row = share->workspace.shared.h1;
@@ -354,6 +357,7 @@ void dli_pass_early(dlora_pass *pass, float *features) {
         mean[j] = (float)(sum / (double)patches);
       }
     }
+    dli_profile_lap(&share->workspace.profile, DLI_NORMS);
   }
 }
 
@@ -373,9 +377,11 @@ void dli_pass_backward(dlora_pass *pass, const float *d_features, float *gradien
   struct upper_call call = {pass, NULL, d_features};
   share_out(pass, backward_share, &call);
   /* in the order of the threads, so that the sum can be repeated bit by bit */
+  dli_profile_start(&pass->shares[0].workspace.profile);
   for (size_t i = 0; i < pass->threads; i++) {
     pass->model->kernels->add(pass->shares[i].gradients, pass->bank->count, gradients);
   }
+  dli_profile_lap(&pass->shares[0].workspace.profile, DLI_ADAPTERS);
 }
 
 const float *dli_pass_input(const dlora_pass *pass, size_t index, size_t block, int32_t input, size_t *rows,

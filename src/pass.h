@@ -96,6 +96,9 @@ void dli_pass_backward(dlora_pass *pass, const float *d_features, float *gradien
 const float *dli_pass_input(const dlora_pass *pass, size_t index, size_t block, int32_t input, size_t *rows,
                             size_t *dim, size_t *rows_per_image);
 
+/* profile.c: adds what the pass has taken so far. */
+void dli_pass_add_profile(const dlora_pass *pass, struct dli_profile *sum);
+
 /* Which input a projection reads. */
 int32_t dli_input_of(int32_t projection);
 

@@ -593,6 +593,51 @@ static void parts_are_lent_for_inspection(void **state) {
   dlora_learner_destroy(learner);
 }
 
+static dlora_profile profile_of(const dlora_learner *learner) {
+  dlora_profile profile = DLORA_PROFILE_INIT;
+  assert_status(DLORA_OK, dlora_learner_get_profile(learner, &profile));
+  return profile;
+}
+
+static void profile_counts_learning_but_not_predictions(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(model, &options);
+  struct test_pictures p = test_pictures(six, 2, 20, 1);
+  const dlora_profile nothing = DLORA_PROFILE_INIT, before = profile_of(learner);
+  assert_memory_equal(&before, &nothing, sizeof before);
+
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 1));
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  const dlora_profile observed = profile_of(learner);
+  assert_true(observed.observation > 0.0 && observed.products > 0.0 && observed.loss == 0.0);
+  assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
+  const dlora_profile trained = profile_of(learner);
+  assert_true(trained.loss > 0.0 && trained.optimizer > 0.0 && trained.directions > 0.0 && trained.adapters > 0.0);
+  assert_true(trained.products > observed.products && trained.observation == observed.observation);
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  const dlora_profile ended = profile_of(learner); /* the task's pass is gone, its times are not */
+  assert_true(ended.task_end > 0.0 && ended.products > trained.products && ended.observation > trained.observation);
+
+  dlora_prediction prediction;
+  const dlora_images one = test_part(&p.images, 0, 1);
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &one, &prediction, NULL));
+  const dlora_profile predicted = profile_of(learner);
+  assert_memory_equal(&predicted, &ended, sizeof ended);
+  const dlora_image_source source = test_source_of(&p);
+  assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, NULL));
+  const dlora_profile evaluated = profile_of(learner);
+  assert_true(evaluated.products > ended.products && evaluated.task_end == ended.task_end);
+
+  dlora_profile wrong = {.struct_size = 4};
+  assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_get_profile(learner, &wrong));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_get_profile(learner, NULL));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_get_profile(NULL, &wrong));
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(training_beats_the_frozen_readout),
@@ -608,6 +653,7 @@ int main(void) {
       cmocka_unit_test(a_step_follows_the_gradient_of_the_loss),
       cmocka_unit_test(later_tasks_learn_at_their_own_rate),
       cmocka_unit_test(parts_are_lent_for_inspection),
+      cmocka_unit_test(profile_counts_learning_but_not_predictions),
   };
   return cmocka_run_group_tests(tests, load_model, free_model);
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "support_model.h"
 
@@ -427,6 +428,58 @@ static void nothing_is_allocated_after_the_first_call(void **state) {
   assert_int_equal(dlora_pass_workspace_size(s->pass), workspace);
 }
 
+/* ---- time ---- */
+
+static dlora_profile profile_of(const dlora_pass *pass) {
+  dlora_profile profile = DLORA_PROFILE_INIT;
+  assert_status(DLORA_OK, dlora_pass_get_profile(pass, &profile));
+  return profile;
+}
+
+static double sum_of(const dlora_profile *p) {
+  return p->preprocessing + p->products + p->adapters + p->attention + p->norms + p->activation + p->copies + p->loss +
+         p->optimizer + p->observation + p->directions + p->task_end;
+}
+
+static double now(void) {
+  struct timespec time;
+  assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &time), 0);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void profile_tells_where_a_pass_spends_its_time(void **state) {
+  struct setup *s = *state;
+  float direction[COUNT * VIT_DIM] = {1.0f}, features[COUNT * VIT_DIM];
+  for (size_t threads = 1; threads <= 2; threads++) {
+    dlora_pass *pass = make_pass(s, 1, 8, threads);
+    const dlora_profile none = profile_of(pass);
+    assert_true(sum_of(&none) == 0.0);
+    const double started = now();
+    forward(s, pass, 0, NULL, features);
+    const dlora_profile first = profile_of(pass);
+    assert_true(first.preprocessing > 0.0 && first.products > 0.0 && first.attention > 0.0 && first.norms > 0.0 &&
+                first.activation > 0.0 && first.copies > 0.0);
+    for (int i = 0; i < 20; i++) {
+      forward(s, pass, OPEN_TERMS, NULL, features);
+      assert_status(DLORA_OK, dlora_pass_backward(pass, s->bank, direction));
+    }
+    const double seconds = now() - started;
+    const dlora_profile last = profile_of(pass);
+    assert_true(last.preprocessing > first.preprocessing && last.products > 2.0 * first.products &&
+                last.adapters > first.adapters && last.attention > first.attention && last.norms > first.norms &&
+                last.activation > first.activation && last.copies > first.copies);
+    assert_true(last.loss == 0.0 && last.optimizer == 0.0 && last.observation == 0.0 && last.directions == 0.0 &&
+                last.task_end == 0.0); /* a learner's */
+    assert_true(sum_of(&last) <= (double)threads * seconds);
+    if (threads == 1) assert_true(sum_of(&last) > 0.3 * seconds); /* next to nothing is left out */
+    dlora_pass_destroy(pass);
+  }
+  dlora_profile wrong = {.struct_size = 4};
+  assert_status(DLORA_ERR_STRUCT_SIZE, dlora_pass_get_profile(s->pass, &wrong));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_pass_get_profile(s->pass, NULL));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_pass_get_profile(NULL, &wrong));
+}
+
 #define WITH_SETUP(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void) {
@@ -445,6 +498,7 @@ int main(void) {
       WITH_SETUP(pairs_may_change_between_forward_and_backward),
       WITH_SETUP(sites_that_the_model_lacks_are_refused),
       WITH_SETUP(nothing_is_allocated_after_the_first_call),
+      WITH_SETUP(profile_tells_where_a_pass_spends_its_time),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -163,6 +163,27 @@ enum { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
 /** Receives one line, without a newline, that lives during the call only. */
 typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
 
+/** Where the time of a handle went since its creation, in seconds. Times of a pass are those of its threads added up;
+ * the others are of the calling thread. What is not listed (reading images from a source, checks, waiting for other
+ * threads) is in none of them. */
+typedef struct dlora_profile {
+  size_t struct_size;
+  double preprocessing; /**< pass: images resized, augmented, normalised and cut into patches */
+  double products;      /**< pass: products with the model's weights, forward and backward, and their biases */
+  double adapters;      /**< pass: what the bank adds at its sites, forward and backward */
+  double attention;     /**< pass: scores, softmax and weighted values of all heads, forward and backward */
+  double norms;         /**< pass: layer norms, forward and backward */
+  double activation;    /**< pass: GELU, forward and backward */
+  double copies;        /**< pass: of the residual stream */
+  double loss;          /**< learner: logits and cross-entropy of training steps, forward and backward */
+  double optimizer;     /**< learner: updates of the trained parameters */
+  double observation;   /**< learner: second moments and class statistics */
+  double directions;    /**< learner: choice of the adapters' directions and head rows at a task's first step */
+  double task_end;      /**< learner: dlora_learner_end_task */
+} dlora_profile;
+#define DLORA_PROFILE_INIT \
+  { sizeof(dlora_profile), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 }
+
 /* ---- 3  dlora_model: the frozen Vision Transformer --------------------------------------------------------------- */
 
 /** How the products with a model's weights are done. Everything else is in float32 throughout: normalisation,
@@ -511,6 +532,8 @@ DLORA_API dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block
 /** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image,
  * [count, 2 * embed_dim]. It never changes with learning. METHOD.md 6 (gate) and 7 (several layers). */
 DLORA_API dlora_status dlora_pass_get_early_features(dlora_pass *pass, float *features);
+/** Fills *profile with the times of this pass; profile->struct_size must be set. */
+DLORA_API dlora_status dlora_pass_get_profile(const dlora_pass *pass, dlora_profile *profile);
 
 /* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------- */
 
@@ -763,6 +786,10 @@ DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const ch
  * the option are named), FORMAT, IO. */
 DLORA_API dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, const char *path,
                                           const dlora_learner_options *options);
+
+/** Fills *profile with the times of learning and of dlora_learner_evaluate; profile->struct_size must be set. Calls on
+ * a const learner, as dlora_learner_predict, may run in many threads at once and are not counted. */
+DLORA_API dlora_status dlora_learner_get_profile(const dlora_learner *learner, dlora_profile *profile);
 
 /** The parts, borrowed: for inspection, export, or use without the learner. */
 DLORA_API const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner);

@@ -3,9 +3,12 @@
 #include "nn/attention.h"
 #include "vit/vit.h"
 
-static void call(const struct dli_vit_hooks *hooks, size_t block, int32_t projection, const float *in, size_t rows,
-                 size_t ldin, const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in) {
-  if (hooks) hooks->backward(hooks->user, block, projection, in, rows, ldin, d_out, ld_d_out, d_in, ld_d_in);
+static void call(const struct dli_vit_hooks *hooks, struct dli_profile *profile, size_t block, int32_t projection,
+                 const float *in, size_t rows, size_t ldin, const float *d_out, size_t ld_d_out, float *d_in,
+                 size_t ld_d_in) {
+  if (!hooks) return;
+  hooks->backward(hooks->user, block, projection, in, rows, ldin, d_out, ld_d_out, d_in, ld_d_in);
+  dli_profile_lap(profile, DLI_ADAPTERS);
 }
 
 /* From d_y [Q, dim], the gradient of a block's output, which becomes that of x_mid, and on to d_x [R, dim], that of its
@@ -20,21 +23,29 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
   const size_t queries = dli_vit_queries(vit, index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim;
 
+  struct dli_profile *profile = &ws->profile;
+
   float *d_g = ws->d_f;
   if (lowest < DLORA_INPUT_FC2) dli_weight_backward(&w->fc2, ws->products, 0, dim, d_y, tail, dim, 0, d_g, mlp);
-  call(hooks, index, DLORA_SITE_FC2, b->g, tail, mlp, d_y, dim, lowest < DLORA_INPUT_FC2 ? d_g : NULL, mlp);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_FC2, b->g, tail, mlp, d_y, dim, lowest < DLORA_INPUT_FC2 ? d_g : NULL, mlp);
   if (lowest == DLORA_INPUT_FC2) return;
   k->gelu_backward(b->f, tail * mlp, d_g);
+  dli_profile_lap(profile, DLI_ACTIVATION);
 
   float *d_h = ws->d_h;
   if (lowest < DLORA_INPUT_FC1) dli_weight_backward(&w->fc1, ws->products, 0, mlp, d_g, tail, mlp, 0, d_h, dim);
-  call(hooks, index, DLORA_SITE_FC1, b->h2, tail, dim, d_g, mlp, lowest < DLORA_INPUT_FC1 ? d_h : NULL, dim);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_FC1, b->h2, tail, dim, d_g, mlp, lowest < DLORA_INPUT_FC1 ? d_h : NULL, dim);
   if (lowest == DLORA_INPUT_FC1) return;
   k->layer_norm_backward(d_h, dim, b->x_mid, dim, tail, dim, w->norm2_gain, b->mean2, b->rstd2, d_y, dim);
+  dli_profile_lap(profile, DLI_NORMS);
 
   float *d_o = ws->d_h;
   if (lowest < DLORA_INPUT_OUTPUT) dli_weight_backward(&w->output, ws->products, 0, dim, d_y, tail, dim, 0, d_o, dim);
-  call(hooks, index, DLORA_SITE_OUTPUT, b->o, tail, dim, d_y, dim, lowest < DLORA_INPUT_OUTPUT ? d_o : NULL, dim);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_OUTPUT, b->o, tail, dim, d_y, dim, lowest < DLORA_INPUT_OUTPUT ? d_o : NULL,
+       dim);
   if (lowest == DLORA_INPUT_OUTPUT) return;
 
   for (size_t i = 0; i < images; i++) {
@@ -42,6 +53,7 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
                            b->probabilities + i * vit->heads * queries * tokens, d_o + i * queries * dim, ws->d_scores,
                            ws->d_qkv + i * tokens * 3 * dim);
   }
+  dli_profile_lap(profile, DLI_ATTENTION);
 
   const int go_on = lowest < DLORA_INPUT_ATTENTION;
   if (go_on) {
@@ -52,25 +64,31 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
       dli_weight_backward(&w->qkv, ws->products, 0, dim, ws->d_qkv, tail, 3 * stride, 1, d_h, stride);
     }
   }
-  call(hooks, index, DLORA_SITE_QUERY, b->h1, tail, stride, ws->d_qkv, 3 * stride, go_on ? d_h : NULL, stride);
-  call(hooks, index, DLORA_SITE_KEY, b->h1, rows, dim, ws->d_qkv + dim, 3 * dim, go_on ? d_h : NULL, dim);
-  call(hooks, index, DLORA_SITE_VALUE, b->h1, rows, dim, ws->d_qkv + 2 * dim, 3 * dim, go_on ? d_h : NULL, dim);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_QUERY, b->h1, tail, stride, ws->d_qkv, 3 * stride, go_on ? d_h : NULL, stride);
+  call(hooks, profile, index, DLORA_SITE_KEY, b->h1, rows, dim, ws->d_qkv + dim, 3 * dim, go_on ? d_h : NULL, dim);
+  call(hooks, profile, index, DLORA_SITE_VALUE, b->h1, rows, dim, ws->d_qkv + 2 * dim, 3 * dim, go_on ? d_h : NULL,
+       dim);
   if (!go_on) return;
 
   if (d_x != d_y) { /* the last block: only class tokens carry a gradient past its attention */
     memset(d_x, 0, rows * dim * sizeof *d_x);
     for (size_t i = 0; i < tail; i++) memcpy(d_x + i * stride, d_y + i * dim, dim * sizeof *d_x);
   }
+  dli_profile_lap(profile, DLI_COPIES);
   k->layer_norm_backward(d_h, dim, b->x_in, dim, rows, dim, w->norm1_gain, b->mean1, b->rstd1, d_x, dim);
+  dli_profile_lap(profile, DLI_NORMS);
 }
 
 void dli_vit_backward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                             const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                             const struct dli_vit_hooks *hooks, int32_t lowest, const float *d_features) {
   const size_t dim = vit->dim, images = workspace->images;
+  dli_profile_start(&workspace->profile);
   memset(workspace->d_tail, 0, images * dim * sizeof *workspace->d_tail);
   kernels->layer_norm_backward(d_features, dim, workspace->last, dim, images, dim, vit->norm_gain, workspace->last_mean,
                                workspace->last_rstd, workspace->d_tail, dim);
+  dli_profile_lap(&workspace->profile, DLI_NORMS);
   for (size_t l = vit->depth; l-- > workspace->first;) {
     float *d_y = l + 1 == vit->depth ? workspace->d_tail : workspace->d_x;
     block_backward(vit, blocks, kernels, workspace, hooks, l, l == workspace->first ? lowest : -1, d_y, workspace->d_x);

@@ -22,56 +22,70 @@ static struct dli_block_buffers *buffers_of(struct dli_vit_workspace *w, size_t 
   return w->training && block >= w->first ? &w->kept[block] : &w->shared;
 }
 
-static void call(const struct dli_vit_hooks *hooks, size_t block, int32_t projection, const float *in, size_t rows,
-                 size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
-  if (hooks) hooks->forward(hooks->user, block, projection, in, rows, ldin, rows_per_image, out, ldout);
+static void call(const struct dli_vit_hooks *hooks, struct dli_profile *profile, size_t block, int32_t projection,
+                 const float *in, size_t rows, size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
+  if (!hooks) return;
+  hooks->forward(hooks->user, block, projection, in, rows, ldin, rows_per_image, out, ldout);
+  dli_profile_lap(profile, DLI_ADAPTERS);
 }
 
 /* One block: from b->x_in [R, dim] to x_out [Q, dim], Q = R or one row an image in the last block. x_out may be x_in.
  */
 static void block_forward(const struct dli_vit *vit, const struct dli_vit_block *weights, const struct dli_kernels *k,
-                          struct dli_products *products, const struct dli_vit_hooks *hooks, size_t index, size_t images,
+                          struct dli_vit_workspace *ws, const struct dli_vit_hooks *hooks, size_t index, size_t images,
                           int keep, struct dli_block_buffers *b, float *x_mid, float *x_out) {
   const struct dli_vit_block *w = &weights[index];
+  struct dli_profile *profile = &ws->profile;
   const size_t dim = vit->dim, tokens = vit->tokens, rows = images * tokens, mlp = vit->mlp_dim;
   const size_t queries = dli_vit_queries(vit, index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim; /* between the rows that ask, in arrays of all tokens */
 
   k->layer_norm(b->x_in, rows, dim, dim, w->norm1_gain, w->norm1_bias, vit->eps, b->h1, dim, b->mean1, b->rstd1);
+  dli_profile_lap(profile, DLI_NORMS);
   if (queries == tokens) {
-    dli_weight_forward(&w->qkv, products, 0, 3 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv, 3 * dim);
+    dli_weight_forward(&w->qkv, ws->products, 0, 3 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv, 3 * dim);
   } else {
-    dli_weight_forward(&w->qkv, products, 0, dim, w->qkv_bias, b->h1, tail, stride, 0, b->qkv, 3 * stride);
-    dli_weight_forward(&w->qkv, products, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
+    dli_weight_forward(&w->qkv, ws->products, 0, dim, w->qkv_bias, b->h1, tail, stride, 0, b->qkv, 3 * stride);
+    dli_weight_forward(&w->qkv, ws->products, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
   }
-  call(hooks, index, DLORA_SITE_QUERY, b->h1, tail, stride, queries, b->qkv, 3 * stride);
-  call(hooks, index, DLORA_SITE_KEY, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
-  call(hooks, index, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_QUERY, b->h1, tail, stride, queries, b->qkv, 3 * stride);
+  call(hooks, profile, index, DLORA_SITE_KEY, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
+  call(hooks, profile, index, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
 
   for (size_t i = 0; i < images; i++) {
     dli_attention(k, b->qkv + i * tokens * 3 * dim, tokens, queries, dim, vit->heads, keep,
                   b->probabilities + (keep ? i * vit->heads * queries * tokens : 0), b->o + i * queries * dim);
   }
+  dli_profile_lap(profile, DLI_ATTENTION);
 
   for (size_t i = 0; i < tail; i++) {
     if (x_mid + i * dim != b->x_in + i * stride) memmove(x_mid + i * dim, b->x_in + i * stride, dim * sizeof *x_mid);
   }
-  dli_weight_forward(&w->output, products, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
-  call(hooks, index, DLORA_SITE_OUTPUT, b->o, tail, dim, queries, x_mid, dim);
+  dli_profile_lap(profile, DLI_COPIES);
+  dli_weight_forward(&w->output, ws->products, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_OUTPUT, b->o, tail, dim, queries, x_mid, dim);
 
   k->layer_norm(x_mid, tail, dim, dim, w->norm2_gain, w->norm2_bias, vit->eps, b->h2, dim, b->mean2, b->rstd2);
-  dli_weight_forward(&w->fc1, products, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
-  call(hooks, index, DLORA_SITE_FC1, b->h2, tail, dim, queries, b->f, mlp);
+  dli_profile_lap(profile, DLI_NORMS);
+  dli_weight_forward(&w->fc1, ws->products, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_FC1, b->h2, tail, dim, queries, b->f, mlp);
   k->gelu(b->f, tail * mlp, b->g);
+  dli_profile_lap(profile, DLI_ACTIVATION);
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
-  dli_weight_forward(&w->fc2, products, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
-  call(hooks, index, DLORA_SITE_FC2, b->g, tail, mlp, queries, x_out, dim);
+  dli_profile_lap(profile, DLI_COPIES);
+  dli_weight_forward(&w->fc2, ws->products, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
+  dli_profile_lap(profile, DLI_PRODUCTS);
+  call(hooks, profile, index, DLORA_SITE_FC2, b->g, tail, mlp, queries, x_out, dim);
 }
 
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
                            struct dli_vit_workspace *workspace, size_t images) {
   const size_t dim = vit->dim, patches = vit->grid * vit->grid;
   workspace->images = images;
+  dli_profile_start(&workspace->profile);
   for (size_t i = 0; i < images; i++) {
     float *x = workspace->x + i * vit->tokens * dim;
     memcpy(x, vit->class_token, dim * sizeof *x);
@@ -79,29 +93,34 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
     dli_weight_forward(&vit->patch, workspace->products, 0, dim, NULL,
                        workspace->patches + i * patches * vit->patch.cols, patches, vit->patch.cols, 1, x + dim, dim);
   }
+  dli_profile_lap(&workspace->profile, DLI_PRODUCTS);
   for (size_t l = 0; l < workspace->first; l++) {
     struct dli_block_buffers *b = &workspace->shared;
     b->x_in = workspace->x;
-    block_forward(vit, vit->blocks, kernels, workspace->products, NULL, l, images, 0, b, workspace->x, workspace->x);
+    block_forward(vit, vit->blocks, kernels, workspace, NULL, l, images, 0, b, workspace->x, workspace->x);
   }
   memcpy(workspace->trunk, workspace->x, images * vit->tokens * dim * sizeof *workspace->x);
+  dli_profile_lap(&workspace->profile, DLI_COPIES);
 }
 
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features) {
   const size_t dim = vit->dim, images = workspace->images, rows = images * vit->tokens;
+  dli_profile_start(&workspace->profile);
   if (workspace->first == vit->depth) { /* a trunk of all blocks leaves the class tokens in its first rows */
     memcpy(workspace->last, workspace->trunk, images * dim * sizeof *workspace->last);
   } else {
     struct dli_block_buffers *b = buffers_of(workspace, workspace->first);
     memcpy(b->x_in, workspace->trunk, rows * dim * sizeof *b->x_in);
   }
+  dli_profile_lap(&workspace->profile, DLI_COPIES);
   for (size_t l = workspace->first; l < vit->depth; l++) {
     struct dli_block_buffers *b = buffers_of(workspace, l);
     float *x_out = l + 1 == vit->depth ? workspace->last : buffers_of(workspace, l + 1)->x_in;
-    block_forward(vit, blocks, kernels, workspace->products, hooks, l, images, workspace->training, b, b->x_mid, x_out);
+    block_forward(vit, blocks, kernels, workspace, hooks, l, images, workspace->training, b, b->x_mid, x_out);
   }
   kernels->layer_norm(workspace->last, images, dim, dim, vit->norm_gain, vit->norm_bias, vit->eps, features, dim,
                       workspace->last_mean, workspace->last_rstd);
+  dli_profile_lap(&workspace->profile, DLI_NORMS);
 }

@@ -3,6 +3,7 @@
 #ifndef DLI_VIT_VIT_H
 #define DLI_VIT_VIT_H
 
+#include "base/profile.h"
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
 #include "linalg/weight.h"
@@ -108,6 +109,7 @@ struct dli_vit_workspace {
   float *d_f;                     /* [R, mlp_dim] */
   float *d_scores;                /* [tokens, tokens] */
   struct dli_products *products;  /* NULL without packed weights */
+  struct dli_profile profile;     /* of the passes in this workspace */
 };
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,

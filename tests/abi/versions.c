@@ -154,7 +154,16 @@ static void run_pass(const dlora_model *model) {
   options.value.threads = 1;
   SET_LATER(options);
   TRY(dlora_pass_create(&pass, model, NULL, &options.value), pass);
-  if (pass) printf("pass %zu\n", dlora_pass_workspace_size(pass));
+  if (pass) {
+    GUARDED(dlora_profile) profile;
+    FILLED(profile);
+    profile.value.struct_size = sizeof profile.value;
+    OK(dlora_pass_get_profile(pass, &profile.value));
+    CHECK_GUARD(profile);
+    CHECK_CLEARED(profile);
+    CHECK(profile.value.preprocessing == 0.0 && profile.value.directions == 0.0);
+    printf("pass %zu\n", dlora_pass_workspace_size(pass));
+  }
   dlora_pass_destroy(pass);
 }
 

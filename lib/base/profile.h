@@ -1,0 +1,35 @@
+/* Where time goes: seconds by kind of work, added up section by section. One thread at a time may use a profile. */
+#ifndef DLI_BASE_PROFILE_H
+#define DLI_BASE_PROFILE_H
+
+enum dli_section {
+  DLI_PREPROCESSING,
+  DLI_PRODUCTS,
+  DLI_ADAPTERS,
+  DLI_ATTENTION,
+  DLI_NORMS,
+  DLI_ACTIVATION,
+  DLI_COPIES,
+  DLI_LOSS,
+  DLI_OPTIMIZER,
+  DLI_OBSERVATION,
+  DLI_DIRECTIONS,
+  DLI_TASK_END,
+  DLI_NUM_SECTIONS
+};
+
+struct dli_profile {
+  double seconds[DLI_NUM_SECTIONS];
+  double last; /* when the running section began */
+};
+
+/* Seconds of a clock that never goes back. */
+double dli_seconds(void);
+/* What comes now belongs to the section that the next lap names. */
+void dli_profile_start(struct dli_profile *profile);
+/* Ends a section and begins the next one. A reading of the clock costs some 30 ns: sections are loops over a whole
+ * micro-batch, never parts of one. */
+void dli_profile_lap(struct dli_profile *profile, enum dli_section section);
+void dli_profile_add(struct dli_profile *sum, const struct dli_profile *part);
+
+#endif

@@ -1,0 +1,46 @@
+/* Where the time of a pass and of a learner goes, as the public header puts it. */
+#include "base/profile.h"
+
+#include "base/status.h"
+#include "src/learner.h"
+#include "src/pass.h"
+
+void dli_pass_add_profile(const dlora_pass *pass, struct dli_profile *sum) {
+  for (size_t i = 0; i < pass->threads; i++) dli_profile_add(sum, &pass->shares[i].workspace.profile);
+}
+
+static dlora_status write_profile(const struct dli_profile *profile, dlora_profile *out) {
+  const double *s = profile->seconds;
+  const dlora_profile full = {
+      .struct_size = sizeof full,
+      .preprocessing = s[DLI_PREPROCESSING],
+      .products = s[DLI_PRODUCTS],
+      .adapters = s[DLI_ADAPTERS],
+      .attention = s[DLI_ATTENTION],
+      .norms = s[DLI_NORMS],
+      .activation = s[DLI_ACTIVATION],
+      .copies = s[DLI_COPIES],
+      .loss = s[DLI_LOSS],
+      .optimizer = s[DLI_OPTIMIZER],
+      .observation = s[DLI_OBSERVATION],
+      .directions = s[DLI_DIRECTIONS],
+      .task_end = s[DLI_TASK_END],
+  };
+  return dli_struct_write("dlora_profile", out, out->struct_size, &full, sizeof full);
+}
+
+dlora_status dlora_pass_get_profile(const dlora_pass *pass, dlora_profile *profile) {
+  DLI_REQUIRE(pass);
+  DLI_REQUIRE(profile);
+  struct dli_profile sum = {0};
+  dli_pass_add_profile(pass, &sum);
+  return write_profile(&sum, profile);
+}
+
+dlora_status dlora_learner_get_profile(const dlora_learner *learner, dlora_profile *profile) {
+  DLI_REQUIRE(learner);
+  DLI_REQUIRE(profile);
+  struct dli_profile sum = learner->profile;
+  if (learner->task) dli_pass_add_profile(learner->task->pass, &sum);
+  return write_profile(&sum, profile);
+}
