@@ -1,5 +1,6 @@
 #include "fuzz.h"
 
+#include <cjson/cJSON.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,6 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "arena.h"
 
 size_t fuzz_num_accepted, fuzz_peak;
 
@@ -42,28 +45,81 @@ const char *fuzz_file(size_t slot, const void *bytes, size_t size) {
 static struct watch {
   int on;
   size_t limit;
-  size_t handles; /* bytes out of the allocator, always counted */
-  size_t all;     /* bytes out of malloc since the watch began */
+  size_t handles;       /* bytes out of the allocator, always counted */
+  size_t json;          /* bytes out of cJSON, always counted */
+  size_t all;           /* bytes out since the watch began, whoever took them */
+  volatile int is_ours; /* what malloc gives now is counted already; compilers believe that it calls nobody */
 } watch;
+
+enum { LARGE = 1 << 16 };
+
+static size_t size_of(void *pointer) {
+  const size_t size = arena_size_of(pointer);
+  return size != SIZE_MAX ? size : malloc_usable_size(pointer);
+}
+
+static void add(size_t size) {
+  if (!watch.on) return;
+  if (size > watch.limit - watch.all) {
+    watch.on = 0;
+    fuzz_fail("%zu bytes are asked for with %zu out, the limit is %zu", size, watch.all, watch.limit);
+  }
+  watch.all += size;
+  if (watch.all > fuzz_peak) fuzz_peak = watch.all;
+}
+
+static void subtract(size_t size) {
+  if (watch.on) watch.all -= size < watch.all ? size : watch.all;
+}
+
+/* Large blocks are left to malloc, which gives their pages back. */
+static void *take_block(size_t size, size_t *out) {
+  void *pointer = size <= LARGE ? arena_take(size) : NULL;
+  add(size); /* before malloc may fail of it */
+  if (!pointer) {
+    watch.is_ours = 1;
+    pointer = malloc(size);
+    watch.is_ours = 0;
+  }
+  if (pointer) *out += size_of(pointer);
+  return pointer;
+}
+
+static void give_block_back(void *pointer, size_t *out) {
+  const size_t size = size_of(pointer);
+  subtract(size);
+  *out -= size;
+  if (arena_give_back(pointer)) return;
+  watch.is_ours = 1;
+  free(pointer);
+  watch.is_ours = 0;
+}
 
 static void *take(size_t size, void *user) {
   (void)user;
-  if (watch.on && size > watch.limit - (watch.handles < watch.limit ? watch.handles : watch.limit)) {
-    fuzz_fail("the allocator is asked for %zu bytes with %zu out, the limit is %zu", size, watch.handles, watch.limit);
-  }
-  void *pointer = malloc(size);
-  if (pointer) watch.handles += malloc_usable_size(pointer);
-  if (watch.on && watch.handles > fuzz_peak) fuzz_peak = watch.handles;
-  return pointer;
+  return take_block(size, &watch.handles);
 }
 
 static void give_back(void *pointer, void *user) {
   (void)user;
-  watch.handles -= malloc_usable_size(pointer);
-  free(pointer);
+  give_block_back(pointer, &watch.handles);
 }
 
 const dlora_allocator fuzz_allocator = {take, give_back, NULL};
+
+/* cJSON's many small blocks, of the library and of the mutators. */
+static void *take_json(size_t size) {
+  return take_block(size, &watch.json);
+}
+
+static void give_json_back(void *pointer) {
+  if (pointer) give_block_back(pointer, &watch.json);
+}
+
+__attribute__((constructor)) static void lend_to_json(void) {
+  cJSON_Hooks hooks = {take_json, give_json_back};
+  cJSON_InitHooks(&hooks);
+}
 
 /* Of the sanitizers' run-time libraries; absent elsewhere. */
 int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void *, size_t),
@@ -72,18 +128,11 @@ size_t __sanitizer_get_allocated_size(const volatile void *pointer) __attribute_
 
 static void on_malloc(const volatile void *pointer, size_t size) {
   (void)pointer;
-  if (!watch.on) return;
-  watch.all += size;
-  if (watch.all > fuzz_peak) fuzz_peak = watch.all;
-  if (watch.all <= watch.limit) return;
-  watch.on = 0;
-  fuzz_fail("%zu bytes are out of malloc, the limit is %zu", watch.all, watch.limit);
+  if (watch.on && !watch.is_ours) add(size);
 }
 
 static void on_free(const volatile void *pointer) {
-  if (!watch.on || !pointer) return;
-  const size_t size = __sanitizer_get_allocated_size(pointer);
-  watch.all -= size < watch.all ? size : watch.all;
+  if (watch.on && !watch.is_ours && pointer) subtract(__sanitizer_get_allocated_size(pointer));
 }
 
 void fuzz_watch(size_t size, size_t per_byte, size_t constant) {
@@ -103,6 +152,8 @@ void fuzz_unwatch(void) {
 
 void fuzz_released(void) {
   if (watch.handles) fuzz_fail("%zu bytes were not given back to the allocator", watch.handles);
+  if (watch.json) fuzz_fail("%zu bytes of parsed JSON were not given back", watch.json);
+  arena_reset();
 }
 
 /* ---- promises ---- */

@@ -38,5 +38,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (size_t i = 0; i < 8; i++) header |= (size_t)data[i] << (8 * i);
     if (8 + header + num_bytes != size) fuzz_fail("%zu bytes are of no tensor", size - 8 - header - num_bytes);
   }
+  fuzz_released();
   return 0;
 }

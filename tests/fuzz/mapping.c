@@ -1,8 +1,9 @@
 /* Replaces the library's memory mappings (linker option --wrap) by copies of exactly the file's size. A mapping ends at
  * a page, and nobody notices a few bytes too many; behind a copy, AddressSanitizer does. */
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "fuzz.h"
 
 void *__wrap_mmap(void *address, size_t length, int protection, int flags, int descriptor, off_t offset);
 int __wrap_munmap(void *address, size_t length);
@@ -11,14 +12,14 @@ void *__wrap_mmap(void *address, size_t length, int protection, int flags, int d
   (void)address;
   (void)protection;
   (void)flags;
-  void *copy = malloc(length);
+  void *copy = fuzz_allocator.allocate(length, NULL);
   if (copy && pread(descriptor, copy, length, offset) == (ssize_t)length) return copy;
-  free(copy);
+  if (copy) fuzz_allocator.release(copy, NULL);
   return MAP_FAILED;
 }
 
 int __wrap_munmap(void *address, size_t length) {
   (void)length;
-  free(address);
+  fuzz_allocator.release(address, NULL);
   return 0;
 }

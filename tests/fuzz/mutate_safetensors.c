@@ -11,11 +11,11 @@
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 
-enum { LENGTH = 8, MAX_TENSORS = 256, MAX_TENSOR_SIZE = 1 << 15, MAX_NAME = 160 };
+enum { LENGTH = 8, MAX_TENSORS = 256, MAX_TENSOR_SIZE = 1 << 15, MAX_NAME = 160, ROOM = 16 << 20 };
 
 struct tensor {
-  cJSON *item; /* of the root */
-  uint8_t *bytes;
+  cJSON *item;    /* of the root */
+  uint8_t *bytes; /* of the room */
   size_t size;
   int is_shared; /* lies over other tensors, for once */
 };
@@ -82,23 +82,30 @@ static const double numbers[] = {0,
 
 /* ---- apart ---- */
 
-static void release(struct parts *p) {
-  for (size_t i = 0; i < p->count; i++) free(p->tensors[i].bytes);
-  cJSON_Delete(p->root);
+/* For a copy of the file and what tensors grow to: everything is forgotten with the next file. */
+static uint8_t room[ROOM];
+static size_t used;
+
+static uint8_t *take(size_t size) {
+  if (size > ROOM - used) return NULL;
+  used += size;
+  return room + used - size;
 }
 
 static int take_apart(struct parts *p, const uint8_t *data, size_t size) {
   size_t header = 0;
+  used = 0;
   if (size < LENGTH) return 0;
   for (size_t i = 0; i < LENGTH; i++) header |= (size_t)data[i] << (8 * i);
   if (header > size - LENGTH) return 0;
   p->root = cJSON_ParseWithLength((const char *)data + LENGTH, header);
-  if (!cJSON_IsObject(p->root)) {
+  const size_t data_size = size - LENGTH - header;
+  uint8_t *copy = take(data_size);
+  if (!cJSON_IsObject(p->root) || !copy) {
     cJSON_Delete(p->root);
     return 0;
   }
-  const uint8_t *begin = data + LENGTH + header;
-  const size_t data_size = size - LENGTH - header;
+  memcpy(copy, data + LENGTH + header, data_size);
   for (cJSON *item = p->root->child; item && p->count < MAX_TENSORS; item = item->next) {
     if (strcmp(item->string, "__metadata__") == 0) {
       p->metadata = item;
@@ -107,15 +114,11 @@ static int take_apart(struct parts *p, const uint8_t *data, size_t size) {
     const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(item, "data_offsets");
     const cJSON *from = cJSON_GetArrayItem(offsets, 0), *to = cJSON_GetArrayItem(offsets, 1);
     struct tensor *tensor = &p->tensors[p->count++];
-    *tensor = (struct tensor){.item = item, .bytes = calloc(1, 1)};
-    if (!tensor->bytes) abort();
+    *tensor = (struct tensor){.item = item, .bytes = copy};
     if (!from || !to || !(from->valuedouble >= 0 && from->valuedouble <= to->valuedouble)) continue;
     if (!(to->valuedouble <= (double)data_size)) continue;
     tensor->size = (size_t)to->valuedouble - (size_t)from->valuedouble;
-    free(tensor->bytes);
-    tensor->bytes = malloc(tensor->size + 1);
-    if (!tensor->bytes) abort();
-    memcpy(tensor->bytes, begin + (size_t)from->valuedouble, tensor->size);
+    tensor->bytes = copy + (size_t)from->valuedouble;
   }
   return 1;
 }
@@ -124,79 +127,124 @@ static int take_apart(struct parts *p, const uint8_t *data, size_t size) {
 
 struct text {
   char *data;
-  size_t size, room;
+  size_t size, room; /* size > room: it does not fit */
 };
 
-static void add_text(struct text *text, const char *string) {
-  const size_t length = strlen(string);
-  if (text->size + length >= text->room) {
-    text->room = 2 * (text->size + length) + 4096;
-    text->data = realloc(text->data, text->room);
-    if (!text->data) abort();
+static void add_bytes(struct text *text, const char *bytes, size_t size) {
+  if (text->size <= text->room && size <= text->room - text->size) {
+    memcpy(text->data + text->size, bytes, size);
+    text->size += size;
+  } else {
+    text->size = SIZE_MAX;
   }
-  memcpy(text->data + text->size, string, length + 1);
-  text->size += length;
 }
 
+static void add_text(struct text *text, const char *string) {
+  add_bytes(text, string, strlen(string));
+}
+
+static void add_size(struct text *text, uint64_t number) {
+  char digits[24];
+  size_t first = sizeof digits;
+  do {
+    digits[--first] = (char)('0' + number % 10);
+    number /= 10;
+  } while (number);
+  add_bytes(text, digits + first, sizeof digits - first);
+}
+
+/* As cJSON prints it, which takes most of the time where numbers and strings are concerned. */
 static void add_json(struct text *text, const cJSON *json) {
   char *printed = cJSON_PrintUnformatted(json);
   if (printed) add_text(text, printed);
-  free(printed);
+  cJSON_free(printed);
 }
 
-static void add_name(struct text *text, const char *name) {
-  cJSON *string = cJSON_CreateString(name);
-  add_json(text, string);
-  cJSON_Delete(string);
+static void add_string(struct text *text, const char *string) {
+  if (!string) string = ""; /* a member that was added as to a list */
+  for (const char *at = string; *at; at++) {
+    if ((unsigned char)*at >= ' ' && *at != '"' && *at != '\\') continue;
+    cJSON *escaped = cJSON_CreateString(string);
+    add_json(text, escaped);
+    cJSON_Delete(escaped);
+    return;
+  }
+  add_text(text, "\"");
+  add_text(text, string);
+  add_text(text, "\"");
 }
 
-/* The file's size, or 0 if it does not fit. */
+static void add_value(struct text *text, const cJSON *value) {
+  const char *separator = "";
+  if (cJSON_IsString(value)) {
+    add_string(text, value->valuestring);
+  } else if (cJSON_IsNumber(value) && value->valuedouble >= 0 && value->valuedouble < 1e15 &&
+             value->valuedouble == (double)(uint64_t)value->valuedouble) {
+    add_size(text, (uint64_t)value->valuedouble);
+  } else if (cJSON_IsArray(value) || cJSON_IsObject(value)) {
+    add_text(text, cJSON_IsArray(value) ? "[" : "{");
+    for (const cJSON *item = value->child; item; item = item->next) {
+      add_text(text, separator);
+      if (cJSON_IsObject(value)) {
+        add_string(text, item->string);
+        add_text(text, ":");
+      }
+      add_value(text, item);
+      separator = ",";
+    }
+    add_text(text, cJSON_IsArray(value) ? "]" : "}");
+  } else if (value) {
+    add_json(text, value);
+  }
+}
+
+/* The file's size, or 0 if it does not fit: then data are neither the old file nor the new one. */
 static size_t put_together(struct parts *p, uint8_t *data, size_t max_size) {
-  struct text text = {NULL, 0, 0};
-  size_t end = 0, size = 0;
+  if (max_size < LENGTH) return 0;
+  struct text text = {(char *)data + LENGTH, 0, max_size - LENGTH};
+  size_t end = 0;
   add_text(&text, "{");
   if (p->metadata) {
     add_text(&text, "\"__metadata__\":");
-    add_json(&text, p->metadata);
+    add_value(&text, p->metadata);
   }
   for (size_t i = 0; i < p->count; i++) {
     struct tensor *tensor = &p->tensors[i];
     size_t begin = end;
-    char offsets[64];
     if (text.size > 1) add_text(&text, ",");
-    add_name(&text, tensor->item->string);
+    add_string(&text, tensor->item->string);
     if (!cJSON_IsObject(tensor->item) || below(p, 2000) == 0) {
       add_text(&text, ":");
-      add_json(&text, tensor->item); /* as it is, offsets and all */
+      add_value(&text, tensor->item); /* as it is, offsets and all */
     } else {
       add_text(&text, ":{\"dtype\":");
-      add_json(&text, cJSON_GetObjectItemCaseSensitive(tensor->item, "dtype"));
+      add_value(&text, cJSON_GetObjectItemCaseSensitive(tensor->item, "dtype"));
       add_text(&text, ",\"shape\":");
-      add_json(&text, cJSON_GetObjectItemCaseSensitive(tensor->item, "shape"));
+      add_value(&text, cJSON_GetObjectItemCaseSensitive(tensor->item, "shape"));
       /* Now and then over others: without bytes of its own then, or there would be a hole in its place. */
       if (below(p, 400) == 0 && tensor->size <= end) {
         begin = below(p, end - tensor->size + 1);
         tensor->is_shared = below(p, 4) != 0;
       }
-      snprintf(offsets, sizeof offsets, ",\"data_offsets\":[%zu,%zu]}", begin, begin + tensor->size);
-      add_text(&text, offsets);
+      add_text(&text, ",\"data_offsets\":[");
+      add_size(&text, begin);
+      add_text(&text, ",");
+      add_size(&text, begin + tensor->size);
+      add_text(&text, "]}");
     }
     if (!tensor->is_shared) end += tensor->size;
   }
   add_text(&text, "}");
   /* Mostly aligned, as the library writes it: then floats are used in place. */
   while (text.size % 8 != (below(p, 8) ? 0 : below(p, 8))) add_text(&text, " ");
-  if (LENGTH + text.size + end <= max_size) {
-    for (size_t i = 0; i < LENGTH; i++) data[i] = (uint8_t)((uint64_t)text.size >> (8 * i));
-    memcpy(data + LENGTH, text.data, text.size);
-    size = LENGTH + text.size;
-    for (size_t i = 0; i < p->count; i++) {
-      if (!p->tensors[i].size || p->tensors[i].is_shared) continue;
-      memcpy(data + size, p->tensors[i].bytes, p->tensors[i].size);
-      size += p->tensors[i].size;
-    }
+  if (text.size > text.room || end > text.room - text.size) return 0;
+  for (size_t i = 0; i < LENGTH; i++) data[i] = (uint8_t)((uint64_t)text.size >> (8 * i));
+  size_t size = LENGTH + text.size;
+  for (size_t i = 0; i < p->count; i++) {
+    if (!p->tensors[i].size || p->tensors[i].is_shared) continue;
+    memcpy(data + size, p->tensors[i].bytes, p->tensors[i].size);
+    size += p->tensors[i].size;
   }
-  free(text.data);
   return size;
 }
 
@@ -223,10 +271,12 @@ static void refit(struct tensor *tensor) {
   const double wanted = count * width_of(tensor) / 8;
   if (!(wanted >= 0 && wanted <= MAX_TENSOR_SIZE)) return;
   const size_t size = (size_t)wanted;
-  uint8_t *bytes = malloc(size + 1);
-  if (!bytes) abort();
-  for (size_t i = 0; i < size; i++) bytes[i] = tensor->size ? tensor->bytes[i % tensor->size] : 0;
-  free(tensor->bytes);
+  uint8_t *bytes = take(size);
+  if (!bytes) return;
+  for (size_t i = 0, from = 0; i < size; i++, from++) {
+    if (from == tensor->size) from = 0;
+    bytes[i] = tensor->size ? tensor->bytes[from] : 0;
+  }
   tensor->bytes = bytes;
   tensor->size = size;
 }
@@ -273,8 +323,10 @@ static void change_size_everywhere(struct parts *p) {
 }
 
 static void set_name(cJSON *item, const char *name) {
-  char *copy = strdup(name);
+  const size_t size = strlen(name) + 1;
+  char *copy = cJSON_malloc(size);
   if (!copy) abort();
+  memcpy(copy, name, size);
   cJSON_free(item->string);
   item->string = copy;
 }
@@ -350,20 +402,19 @@ static void change_tensor(struct parts *p) {
       rename_item(p, tensor->item, p->tensors[other].item);
       break;
     case 4: /* away */
-      free(tensor->bytes);
       cJSON_Delete(cJSON_DetachItemViaPointer(p->root, tensor->item));
       p->tensors[index] = p->tensors[--p->count];
       break;
     case 5: { /* once more under another name */
       if (p->count == MAX_TENSORS) break;
-      cJSON *copy = cJSON_Duplicate(tensor->item, 1);
+      uint8_t *bytes = take(tensor->size);
+      cJSON *copy = bytes ? cJSON_Duplicate(tensor->item, 1) : NULL;
       if (!copy) break;
       set_name(copy, tensor->item->string);
       rename_item(p, copy, p->tensors[other].item);
       cJSON_AddItemToArray(p->root, copy);
       struct tensor *added = &p->tensors[p->count++];
-      *added = (struct tensor){copy, malloc(tensor->size + 1), tensor->size, 0};
-      if (!added->bytes) abort();
+      *added = (struct tensor){copy, bytes, tensor->size, 0};
       if (tensor->size) memcpy(added->bytes, tensor->bytes, tensor->size);
       break;
     }
@@ -383,7 +434,7 @@ static void change_tensor(struct parts *p) {
     case 10: { /* another one's values */
       const struct tensor *from = &p->tensors[other];
       const size_t size = from->size < tensor->size ? from->size : tensor->size;
-      if (size && from != tensor) memcpy(tensor->bytes, from->bytes, size);
+      if (size) memmove(tensor->bytes, from->bytes, size); /* tensors of a damaged file may overlap */
       break;
     }
     default:
@@ -495,6 +546,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     }
     changed = put_together(&p, data, max_size);
   }
-  release(&p);
+  cJSON_Delete(p.root);
+  fuzz_released();
   return changed ? changed : LLVMFuzzerMutate(data, size, max_size);
 }
