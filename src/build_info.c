@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "duallora/duallora.h"
+#include "linalg/onednn.h"
 #include "nn/kernels.h"
 
 #if defined(__GNUC__)
@@ -14,6 +15,7 @@ const char *dlora_build_info(void) {
 #if defined(__GNUC__)
   if (openblas_get_config) blas = openblas_get_config();
 #endif
-  snprintf(text, sizeof text, "kernels %s; %s", dli_kernels_select()->name, blas);
+  snprintf(text, sizeof text, "kernels %s; packed products %s; %s", dli_kernels_select()->name, dli_onednn_offer(),
+           blas);
   return text;
 }

@@ -219,6 +219,12 @@ static dlora_status find_functions(struct dli_onednn *o) {
   return DLORA_OK;
 }
 
+const char *dli_onednn_offer(void) {
+  const enum dli_instructions instructions = dli_processor_instructions();
+  if (instructions < DLI_INSTRUCTIONS_AVX512) return "none";
+  return instructions < DLI_INSTRUCTIONS_AVX512_BF16 ? "float32" : "float32 and bfloat16";
+}
+
 dlora_status dli_onednn_open(struct dli_onednn **out, bool bfloat16, const dlora_allocator *allocator) {
   const enum dli_instructions needed = bfloat16 ? DLI_INSTRUCTIONS_AVX512_BF16 : DLI_INSTRUCTIONS_AVX512;
   if (dli_processor_instructions() < needed) {

@@ -8,6 +8,9 @@
 
 #include "duallora/duallora.h"
 
+/* What build and processor allow, for people: "none", "float32" or "float32 and bfloat16". Loads nothing. */
+const char *dli_onednn_offer(void);
+
 /* The loaded library. Constant once opened: many threads may use it. */
 struct dli_onednn;
 /* bfloat16: factors of products are in bfloat16, else in float32. Error UNSUPPORTED, which says what is missing: in the

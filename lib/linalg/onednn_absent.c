@@ -2,6 +2,10 @@
 #include "base/status.h"
 #include "linalg/onednn.h"
 
+const char *dli_onednn_offer(void) {
+  return "none";
+}
+
 dlora_status dli_onednn_open(struct dli_onednn **out, bool bfloat16, const dlora_allocator *allocator) {
   (void)out;
   (void)allocator;
