@@ -11,6 +11,7 @@ struct dlora_model {
   struct dli_vit vit;
   const struct dli_kernels *kernels;
   size_t threads;
+  struct dli_pass_pool *passes; /* of dlora_model_embed */
 };
 
 #endif
