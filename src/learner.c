@@ -102,6 +102,11 @@ dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, cons
     learner->end_block = learner->first_block + (size_t)options->num_blocks;
   }
   learner->width = options->layers == DLORA_LAYERS_SEVERAL ? 3 * vit->dim : vit->dim;
+  const dlora_status status = dli_pass_pool_create(&learner->passes, allocator);
+  if (status != DLORA_OK) {
+    dli_free(allocator, learner);
+    return status;
+  }
   *out = learner;
   return DLORA_OK;
 }
@@ -132,6 +137,7 @@ void dlora_learner_destroy(dlora_learner *learner) {
   if (!learner) return;
   const dlora_allocator allocator = learner->allocator;
   dli_task_release(learner);
+  dli_pass_pool_destroy(learner->passes);
   dli_deployed_destroy(learner->deployed);
   dlora_bank_destroy(learner->bank);
   for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
@@ -230,6 +236,7 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
   learner->derived = derived;
   learner->bank->options = dli_bank_options_of(&known, NULL);
   learner->options = known;
+  dli_pass_pool_clear(learner->passes); /* they are of the old threads and micro_batch */
   return DLORA_OK;
 }
 

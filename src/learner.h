@@ -8,7 +8,7 @@
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
 #include "src/metrics.h"
-#include "src/pass.h"
+#include "src/pass_pool.h"
 
 /* The trained classifier rows of one task, on the final feature; rows in the order of the task's components. */
 struct dli_head {
@@ -93,6 +93,7 @@ struct dlora_learner {
   size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */
   dlora_bank *bank;
   struct dli_deployed *deployed;
+  struct dli_pass_pool *passes; /* of calls on a const learner */
   dlora_projector **projectors; /* [depth, 4]; NULL where not adapted */
   dlora_predictor *plain;
   dlora_predictor *routed; /* NULL until a task has a residual adapter */

@@ -228,8 +228,8 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   struct dli_predict_buffers *buffers = NULL;
   const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->derived.num_classes;
   const int before = dli_threads_enter(learner->options.threads);
-  DLI_TRY_DONE(dli_pass_create(&pass, learner->model, learner->deployed, learner->first_block, batch,
-                               learner->options.threads, 0, &learner->allocator));
+  DLI_TRY_DONE(dli_pass_take(&pass, learner->passes, learner->model, learner->deployed, learner->first_block, batch,
+                             learner->options.threads));
   DLI_TRY_DONE(dli_predict_buffers_create(&buffers, learner, batch));
   for (size_t first = 0; first < images->count; first += part.count) {
     const struct dli_decision out = {.predictions = predictions + first,
@@ -241,7 +241,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
 done:
   dli_threads_leave(before);
   dli_predict_buffers_destroy(buffers);
-  dlora_pass_destroy(pass);
+  dli_pass_give(learner->passes, pass);
   return status;
 }
 
@@ -275,8 +275,8 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
   dlora_pass *pass = NULL;
   float *relevance = NULL;
   const size_t batch = dli_learner_max_batch(learner, 0, images->count);
-  DLI_TRY_DONE(dli_pass_create(&pass, learner->model, learner->deployed, learner->first_block, batch,
-                               learner->options.threads, 0, &learner->allocator));
+  DLI_TRY_DONE(dli_pass_take(&pass, learner->passes, learner->model, learner->deployed, learner->first_block, batch,
+                             learner->options.threads));
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, relevance, batch * num_tasks));
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, batch, &part, __func__));
@@ -291,6 +291,6 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
   }
 done:
   dli_free(&learner->allocator, relevance);
-  dlora_pass_destroy(pass);
+  dli_pass_give(learner->passes, pass);
   return status;
 }

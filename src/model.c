@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
-#include "src/pass.h"
+#include "src/pass_pool.h"
 
 dlora_status dlora_model_options_init(dlora_model_options *options, size_t size) {
   const dlora_model_options defaults = DLORA_MODEL_OPTIONS_INIT;
@@ -27,7 +27,8 @@ static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const
   model->kernels = dli_kernels_select();
   model->threads = options->threads ? options->threads : dli_threads_available();
   model->products = options->products;
-  status = dli_vit_load(&model->vit, tensors, options, allocator);
+  status = dli_pass_pool_create(&model->passes, allocator);
+  if (status == DLORA_OK) status = dli_vit_load(&model->vit, tensors, options, allocator);
   if (status == DLORA_OK && model->products != DLORA_PRODUCTS_BLAS) {
     status = dli_onednn_open(&model->onednn, model->products == DLORA_PRODUCTS_BFLOAT16, allocator);
     if (status == DLORA_OK) status = dli_vit_pack(&model->vit, model->onednn, allocator);
@@ -82,6 +83,7 @@ dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_
 void dlora_model_destroy(dlora_model *model) {
   if (!model) return;
   const dlora_allocator allocator = model->allocator;
+  dli_pass_pool_destroy(model->passes);
   dli_vit_release(&model->vit, &allocator);
   dli_onednn_close(model->onednn);
   dli_tensors_close(model->tensors);
@@ -118,7 +120,7 @@ dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *ima
   DLI_REQUIRE(features);
   dlora_pass *pass;
   const size_t micro = dli_pass_micro_batch(&model->vit, model->threads, images->count);
-  DLI_TRY(dli_pass_create(&pass, model, NULL, model->vit.depth, micro, model->threads, 0, &model->allocator));
+  DLI_TRY(dli_pass_take(&pass, model->passes, model, NULL, model->vit.depth, micro, model->threads));
   dlora_status status = DLORA_OK;
   for (size_t first = 0; status == DLORA_OK && (first < images->count || !images->count); first += micro) {
     dlora_images part;
@@ -130,6 +132,6 @@ dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *ima
       status = dli_features_finite(features + first * model->vit.dim, part.count, model->vit.dim, __func__);
     }
   }
-  dlora_pass_destroy(pass);
+  dli_pass_give(model->passes, pass);
   return status;
 }

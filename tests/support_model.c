@@ -41,41 +41,46 @@ static void add_linear(struct vit_file *file, const char *name, size_t rows, siz
   add_tensor(file, full, shape, rows, 0.0f, 0.1f);
 }
 
-static void add_norm(struct vit_file *file, const char *name) {
+static void add_norm(struct vit_file *file, const char *name, size_t dim) {
   char full[64], shape[32];
-  snprintf(shape, sizeof shape, "%d", VIT_DIM);
+  snprintf(shape, sizeof shape, "%zu", dim);
   snprintf(full, sizeof full, "%s.weight", name);
-  add_tensor(file, full, shape, VIT_DIM, 1.0f, 0.1f);
+  add_tensor(file, full, shape, dim, 1.0f, 0.1f);
   snprintf(full, sizeof full, "%s.bias", name);
-  add_tensor(file, full, shape, VIT_DIM, 0.0f, 0.1f);
+  add_tensor(file, full, shape, dim, 0.0f, 0.1f);
 }
 
-const char *test_write_vit(const char *name, uint32_t seed) {
+const char *test_write_vit_of(const char *name, uint32_t seed, const struct test_shape *s) {
   struct vit_file *file = calloc(1, sizeof *file);
+  char shape[64];
   assert_non_null(file);
   file->random = 77u + seed;
   file->header_used =
-      (size_t)snprintf(file->header, sizeof file->header, "{\"__metadata__\":{\"num_heads\":\"%d\"}", VIT_HEADS);
-  add_tensor(file, "patch_embed.proj.weight", "32,3,4,4", VIT_DIM * 3 * VIT_PATCH * VIT_PATCH, 0.0f, 0.2f);
-  add_tensor(file, "patch_embed.proj.bias", "32", VIT_DIM, 0.0f, 0.1f);
-  add_tensor(file, "cls_token", "1,1,32", VIT_DIM, 0.0f, 0.5f);
-  add_tensor(file, "pos_embed", "1,17,32", VIT_TOKENS * VIT_DIM, 0.0f, 0.3f);
-  for (int i = 0; i < VIT_DEPTH; i++) {
+      (size_t)snprintf(file->header, sizeof file->header, "{\"__metadata__\":{\"num_heads\":\"%zu\"}", s->heads);
+  snprintf(shape, sizeof shape, "%zu,3,%zu,%zu", s->dim, s->patch_size, s->patch_size);
+  add_tensor(file, "patch_embed.proj.weight", shape, s->dim * 3 * s->patch_size * s->patch_size, 0.0f, 0.2f);
+  snprintf(shape, sizeof shape, "%zu", s->dim);
+  add_tensor(file, "patch_embed.proj.bias", shape, s->dim, 0.0f, 0.1f);
+  snprintf(shape, sizeof shape, "1,1,%zu", s->dim);
+  add_tensor(file, "cls_token", shape, s->dim, 0.0f, 0.5f);
+  snprintf(shape, sizeof shape, "1,%zu,%zu", s->grid * s->grid + 1, s->dim);
+  add_tensor(file, "pos_embed", shape, (s->grid * s->grid + 1) * s->dim, 0.0f, 0.3f);
+  for (size_t i = 0; i < s->depth; i++) {
     char part[48];
-    snprintf(part, sizeof part, "blocks.%d.norm1", i);
-    add_norm(file, part);
-    snprintf(part, sizeof part, "blocks.%d.attn.qkv", i);
-    add_linear(file, part, 3 * VIT_DIM, VIT_DIM);
-    snprintf(part, sizeof part, "blocks.%d.attn.proj", i);
-    add_linear(file, part, VIT_DIM, VIT_DIM);
-    snprintf(part, sizeof part, "blocks.%d.norm2", i);
-    add_norm(file, part);
-    snprintf(part, sizeof part, "blocks.%d.mlp.fc1", i);
-    add_linear(file, part, VIT_MLP, VIT_DIM);
-    snprintf(part, sizeof part, "blocks.%d.mlp.fc2", i);
-    add_linear(file, part, VIT_DIM, VIT_MLP);
+    snprintf(part, sizeof part, "blocks.%zu.norm1", i);
+    add_norm(file, part, s->dim);
+    snprintf(part, sizeof part, "blocks.%zu.attn.qkv", i);
+    add_linear(file, part, 3 * s->dim, s->dim);
+    snprintf(part, sizeof part, "blocks.%zu.attn.proj", i);
+    add_linear(file, part, s->dim, s->dim);
+    snprintf(part, sizeof part, "blocks.%zu.norm2", i);
+    add_norm(file, part, s->dim);
+    snprintf(part, sizeof part, "blocks.%zu.mlp.fc1", i);
+    add_linear(file, part, s->mlp_dim, s->dim);
+    snprintf(part, sizeof part, "blocks.%zu.mlp.fc2", i);
+    add_linear(file, part, s->dim, s->mlp_dim);
   }
-  add_norm(file, "norm");
+  add_norm(file, "norm", s->dim);
   file->header[file->header_used++] = '}';
   while (file->header_used % 8) file->header[file->header_used++] = ' ';
 
@@ -91,6 +96,11 @@ const char *test_write_vit(const char *name, uint32_t seed) {
   free(file->data);
   free(file);
   return path;
+}
+
+const char *test_write_vit(const char *name, uint32_t seed) {
+  const struct test_shape shape = {VIT_DIM, VIT_DEPTH, VIT_HEADS, VIT_MLP, VIT_PATCH, VIT_SIZE / VIT_PATCH};
+  return test_write_vit_of(name, seed, &shape);
 }
 
 dlora_model *test_load_vit(uint32_t seed, const dlora_allocator *allocator) {

@@ -11,6 +11,11 @@
 
 enum { VIT_DIM = 32, VIT_DEPTH = 3, VIT_HEADS = 2, VIT_MLP = 48, VIT_PATCH = 4, VIT_SIZE = 16, VIT_TOKENS = 17 };
 
+struct test_shape {
+  size_t dim, depth, heads, mlp_dim, patch_size, grid;
+};
+/* Writes a ViT of this shape with timm's names and weights from the seed to a scratch file. */
+const char *test_write_vit_of(const char *name, uint32_t seed, const struct test_shape *shape);
 /* Writes a ViT of these widths with timm's names and weights from the seed to a scratch file. */
 const char *test_write_vit(const char *name, uint32_t seed);
 /* Loads one; allocator may be NULL. */

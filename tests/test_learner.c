@@ -638,6 +638,44 @@ static void profile_counts_learning_but_not_predictions(void **state) {
   dlora_learner_destroy(learner);
 }
 
+static void workspaces_are_kept_between_predictions_but_not_while_learning(void **state) {
+  (void)state;
+  struct test_memory memory;
+  test_memory_start(&memory);
+  dlora_learner_options options = test_quick_options();
+  options.allocator = &memory.allocator;
+  dlora_learner *learner = test_learner(model, &options);
+  test_learn(learner, six, 2, 12, 1, NULL);
+  struct test_pictures p = test_pictures(six, 2, 2, 5);
+  const dlora_images one = test_part(&p.images, 1, 1);
+  dlora_prediction all[4], again;
+  const size_t before = memory.live;
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &p.images, all, NULL));
+  const size_t kept = memory.live;
+  assert_true(kept > before);
+  for (int i = 0; i < 3; i++) assert_status(DLORA_OK, dlora_learner_predict(learner, &one, &again, NULL));
+  assert_int_equal(memory.live, kept);
+  assert_int_equal(again.class_id, all[1].class_id);
+  assert_true(fabsf(again.class_probability - all[1].class_probability) < 1e-5f);
+  assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
+  assert_int_equal(memory.live, before);
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &one, &again, NULL));
+  assert_int_equal(memory.live, kept);
+  test_learn(learner, six + 2, 2, 12, 2, NULL); /* and what is kept after it knows the new task's adapters */
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &p.images, all, NULL));
+  dlora_learner *fresh = NULL;
+  const char *path = test_temporary("kept.safetensors");
+  assert_status(DLORA_OK, dlora_learner_save(learner, path));
+  assert_status(DLORA_OK, dlora_learner_load(&fresh, model, path, &options));
+  dlora_prediction expected[4];
+  assert_status(DLORA_OK, dlora_learner_predict(fresh, &p.images, expected, NULL));
+  assert_memory_equal(all, expected, sizeof all);
+  dlora_learner_destroy(fresh);
+  dlora_learner_destroy(learner);
+  assert_int_equal(memory.live, 0);
+  test_pictures_free(&p);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(training_beats_the_frozen_readout),
@@ -654,6 +692,7 @@ int main(void) {
       cmocka_unit_test(later_tasks_learn_at_their_own_rate),
       cmocka_unit_test(parts_are_lent_for_inspection),
       cmocka_unit_test(profile_counts_learning_but_not_predictions),
+      cmocka_unit_test(workspaces_are_kept_between_predictions_but_not_while_learning),
   };
   return cmocka_run_group_tests(tests, load_model, free_model);
 }

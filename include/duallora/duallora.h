@@ -243,7 +243,8 @@ DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *by
 DLORA_API void dlora_model_destroy(dlora_model *model);
 /** Fills *info; info->struct_size must be set. */
 DLORA_API dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *info);
-/** Class-token features after the final norm. features: [images->count, embed_dim]. Errors: ARGUMENT, NOT_FINITE. */
+/** Class-token features after the final norm. features: [images->count, embed_dim]. The workspace is kept for the next
+ * call, one for each call that ran at the same time, until the model is destroyed. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features);
 
 /* ---- 4  dlora_bank: low-rank adapters of linear layers ----------------------------------------------------------- */
@@ -756,7 +757,8 @@ DLORA_API dlora_status dlora_learner_set_class_name(dlora_learner *learner, int6
 DLORA_API const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id);
 
 /** Class, task and confidence of each image (METHOD.md 8). predictions: [count]; class_log_probs: [count, num_classes]
- * or NULL. Errors: STATE before the first task or where relevance is `given`. */
+ * or NULL. This call and the next two keep their workspace, as dlora_model_embed does; dlora_learner_begin_task and
+ * dlora_learner_configure release it. Errors: STATE before the first task or where relevance is `given`. */
 DLORA_API dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
                                              dlora_prediction *predictions, float *class_log_probs);
 /** The same with the task of each image given: tasks [count] (task-incremental use). */

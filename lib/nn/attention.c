@@ -2,34 +2,41 @@
 
 #include <math.h>
 
-#include "linalg/matrix.h"
+static size_t padded(size_t count) {
+  return (count + DLI_ATTENTION_LANES - 1) / DLI_ATTENTION_LANES * DLI_ATTENTION_LANES;
+}
+
+size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, int backward) {
+  const size_t width = dim / heads, columns = padded(tokens), wide = padded(width);
+  const size_t block = DLI_ATTENTION_ROWS * wide, operands = width * columns + tokens * wide;
+  if (backward) return operands + 2 * tokens * wide + tokens * columns + block;
+  return operands + DLI_ATTENTION_ROWS * columns + block;
+}
+
+static struct dli_attention_head head_of(const float *qkv, size_t tokens, size_t queries, size_t dim, size_t heads,
+                                         size_t index) {
+  const size_t width = dim / heads;
+  const float *q = qkv + index * width;
+  return (struct dli_attention_head){q,      q + dim, q + 2 * dim, queries,
+                                     tokens, width,   3 * dim,     1.0f / sqrtf((float)width)};
+}
 
 void dli_attention(const struct dli_kernels *kernels, const float *qkv, size_t tokens, size_t queries, size_t dim,
-                   size_t heads, int keep, float *probabilities, float *out) {
-  const size_t width = dim / heads, ld = 3 * dim;
-  const float scale = 1.0f / sqrtf((float)width);
+                   size_t heads, float *probabilities, float *out, float *scratch) {
   for (size_t h = 0; h < heads; h++) {
-    const float *q = qkv + h * width, *k = q + dim, *v = k + dim;
-    float *p = probabilities + (keep ? h * queries * tokens : 0);
-    dli_gemm_nt(queries, tokens, width, 1.0f, q, ld, k, ld, 0.0f, p, tokens);
-    kernels->softmax(p, queries, tokens, scale);
-    dli_gemm_nn(queries, width, tokens, 1.0f, p, tokens, v, ld, 0.0f, out + h * width, dim);
+    const struct dli_attention_head head = head_of(qkv, tokens, queries, dim, heads, h);
+    kernels->attention_head(&head, probabilities ? probabilities + h * queries * tokens : NULL, out + h * head.width,
+                            dim, scratch);
   }
 }
 
 void dli_attention_backward(const struct dli_kernels *kernels, const float *qkv, size_t tokens, size_t queries,
-                            size_t dim, size_t heads, const float *probabilities, const float *d_out, float *scratch,
-                            float *d_qkv) {
-  const size_t width = dim / heads, ld = 3 * dim;
-  const float scale = 1.0f / sqrtf((float)width);
+                            size_t dim, size_t heads, const float *probabilities, const float *d_out, float *d_qkv,
+                            float *scratch) {
   for (size_t h = 0; h < heads; h++) {
-    const float *q = qkv + h * width, *k = q + dim, *v = k + dim;
-    float *dq = d_qkv + h * width, *dk = dq + dim, *dv = dk + dim;
-    const float *p = probabilities + h * queries * tokens, *d = d_out + h * width;
-    dli_gemm_nt(queries, tokens, width, 1.0f, d, dim, v, ld, 0.0f, scratch, tokens);
-    dli_gemm_tn(tokens, width, queries, 1.0f, p, tokens, d, dim, 0.0f, dv, ld);
-    kernels->softmax_backward(p, queries, tokens, scale, scratch);
-    dli_gemm_nn(queries, width, tokens, 1.0f, scratch, tokens, k, ld, 0.0f, dq, ld);
-    dli_gemm_tn(tokens, width, queries, 1.0f, scratch, tokens, q, ld, 0.0f, dk, ld);
+    const struct dli_attention_head head = head_of(qkv, tokens, queries, dim, heads, h);
+    float *dq = d_qkv + h * head.width;
+    kernels->attention_head_backward(&head, probabilities + h * queries * tokens, d_out + h * head.width, dim, dq,
+                                     dq + dim, dq + 2 * dim, scratch);
   }
 }

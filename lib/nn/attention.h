@@ -5,13 +5,14 @@
 
 #include "nn/kernels.h"
 
-/* out: [queries, dim]. probabilities: [heads, queries, tokens] when keep, else scratch of [queries, tokens]. */
+/* Floats of scratch that forward, or forward and backward, need whatever the number of queries. */
+size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, int backward);
+/* out: [queries, dim]. probabilities: [heads, queries, tokens] kept for the backward pass, or NULL. */
 void dli_attention(const struct dli_kernels *kernels, const float *qkv, size_t tokens, size_t queries, size_t dim,
-                   size_t heads, int keep, float *probabilities, float *out);
-/* d_qkv [tokens, 3 * dim] from d_out [queries, dim]; query columns of tokens that do not ask are left untouched.
- * scratch: [queries, tokens]. */
+                   size_t heads, float *probabilities, float *out, float *scratch);
+/* d_qkv [tokens, 3 * dim] from d_out [queries, dim]; query columns of tokens that do not ask are left untouched. */
 void dli_attention_backward(const struct dli_kernels *kernels, const float *qkv, size_t tokens, size_t queries,
-                            size_t dim, size_t heads, const float *probabilities, const float *d_out, float *scratch,
-                            float *d_qkv);
+                            size_t dim, size_t heads, const float *probabilities, const float *d_out, float *d_qkv,
+                            float *scratch);
 
 #endif

@@ -3,13 +3,8 @@
 #include "nn/kernels.h"
 
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 
-#define DLI_PASTE_(a, b) a##b
-#define DLI_PASTE(a, b) DLI_PASTE_(a, b)
-#define DLI_TEXT_(a) #a
-#define DLI_TEXT(a) DLI_TEXT_(a)
+#include "nn/isa.h"
 
 static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, const float *gain, const float *bias,
                        float eps, float *y, size_t ldy, float *mean, float *rstd) {
@@ -73,32 +68,6 @@ static inline float erf_approximate(float x) {
   return x * p / q;
 }
 
-/* exp by 2^n and a degree 6 polynomial on [-ln 2 / 2, ln 2 / 2] (Cephes), relative error below 2e-7; 0 below -87. */
-static inline float exp_approximate(float x) {
-  const float low = x;
-  x = x > 88.0f ? 88.0f : x;
-  x = x < -87.0f ? -87.0f : x;
-  const float shifted = x * 1.44269504088896341f + 12582912.0f; /* 1.5 * 2^23: rounds to an integer */
-  const float n = shifted - 12582912.0f;
-  float r = x - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  /* The integer sits in the low bits of `shifted`; unsigned arithmetic keeps NaN well defined (it stays NaN through p).
-   */
-  uint32_t bits;
-  memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits + 127u) << 23;
-  float power;
-  memcpy(&power, &bits, sizeof power);
-  return low < -87.0f ? 0.0f : p * power;
-}
-
 /* y may be x: `omp simd` says that each element depends on itself alone. */
 static void gelu(const float *x, size_t count, float *y) {
 #pragma omp simd
@@ -108,49 +77,8 @@ static void gelu(const float *x, size_t count, float *y) {
 static void gelu_backward(const float *restrict x, size_t count, float *restrict dy) {
   for (size_t i = 0; i < count; i++) {
     const float cdf = 0.5f * (1.0f + erf_approximate(x[i] * 0.707106781186547524f));
-    const float pdf = 0.398942280401432678f * exp_approximate(-0.5f * x[i] * x[i]);
+    const float pdf = 0.398942280401432678f * dli_exp_approximate(-0.5f * x[i] * x[i]);
     dy[i] *= cdf + x[i] * pdf;
-  }
-}
-
-/* In 16 lanes by hand: not every compiler vectorises a maximum that must respect NaN. */
-static inline float row_maximum(const float *a, size_t count) {
-  float lanes[16];
-  for (size_t l = 0; l < 16; l++) lanes[l] = a[0];
-  size_t j = 0;
-  for (; j + 16 <= count; j += 16) {
-    for (size_t l = 0; l < 16; l++) lanes[l] = a[j + l] > lanes[l] ? a[j + l] : lanes[l];
-  }
-  float top = lanes[0];
-  for (size_t l = 1; l < 16; l++) top = lanes[l] > top ? lanes[l] : top;
-  for (; j < count; j++) top = a[j] > top ? a[j] : top;
-  return top;
-}
-
-static void softmax(float *s, size_t rows, size_t cols, float scale) {
-  for (size_t i = 0; i < rows; i++) {
-    float *restrict a = s + i * cols;
-    const float top = row_maximum(a, cols);
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < cols; j++) {
-      const float e = exp_approximate(scale * (a[j] - top));
-      a[j] = e;
-      sum += e;
-    }
-    const float inverse = 1.0f / sum;
-    for (size_t j = 0; j < cols; j++) a[j] *= inverse;
-  }
-}
-
-static void softmax_backward(const float *p, size_t rows, size_t cols, float scale, float *dp) {
-  for (size_t i = 0; i < rows; i++) {
-    const float *restrict a = p + i * cols;
-    float *restrict d = dp + i * cols;
-    float dot = 0.0f;
-#pragma omp simd reduction(+ : dot)
-    for (size_t j = 0; j < cols; j++) dot += a[j] * d[j];
-    for (size_t j = 0; j < cols; j++) d[j] = scale * a[j] * (d[j] - dot);
   }
 }
 
@@ -158,7 +86,18 @@ static void add(const float *restrict x, size_t count, float *restrict y) {
   for (size_t i = 0; i < count; i++) y[i] += x[i];
 }
 
-extern const struct dli_kernels DLI_PASTE(dli_kernels_, DLI_ISA);
-const struct dli_kernels DLI_PASTE(dli_kernels_, DLI_ISA) = {
-    DLI_TEXT(DLI_ISA), layer_norm, layer_norm_backward, gelu, gelu_backward, softmax, softmax_backward, add,
+void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *, float *, float *, size_t, float *);
+void DLI_FOR_ISA(dli_attention_head_backward_)(const struct dli_attention_head *, const float *, const float *, size_t,
+                                               float *, float *, float *, float *);
+
+extern const struct dli_kernels DLI_FOR_ISA(dli_kernels_);
+const struct dli_kernels DLI_FOR_ISA(dli_kernels_) = {
+    DLI_TEXT(DLI_ISA),
+    layer_norm,
+    layer_norm_backward,
+    gelu,
+    gelu_backward,
+    DLI_FOR_ISA(dli_attention_head_),
+    DLI_FOR_ISA(dli_attention_head_backward_),
+    add,
 };

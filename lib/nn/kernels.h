@@ -4,6 +4,17 @@
 
 #include <stddef.h>
 
+/* Queries of one head and what they ask: rows of `width` numbers that are ld apart. */
+struct dli_attention_head {
+  const float *q; /* [queries, width] */
+  const float *k; /* [tokens, width] */
+  const float *v; /* [tokens, width] */
+  size_t queries, tokens, width, ld;
+  float scale;
+};
+/* What attention works on at once, at most: rows, and numbers to which others are padded. */
+enum { DLI_ATTENTION_ROWS = 8, DLI_ATTENTION_LANES = 16 };
+
 struct dli_kernels {
   const char *name;
   /* y [rows, dim] = (x - mean) * rstd * gain + bias, row by row; gain and bias may be NULL (1 and 0). mean and rstd
@@ -17,11 +28,13 @@ struct dli_kernels {
   void (*gelu)(const float *x, size_t count, float *y);
   /* dy *= gelu'(x) */
   void (*gelu_backward)(const float *x, size_t count, float *dy);
-  /* s [rows, cols] = softmax of scale * s, row by row. */
-  void (*softmax)(float *s, size_t rows, size_t cols, float scale);
-  /* dp [rows, cols] = scale * p * (dp - sum(dp * p)): from the gradient of the probabilities to that of the unscaled
-   * scores. */
-  void (*softmax_backward)(const float *p, size_t rows, size_t cols, float scale, float *dp);
+  /* One head of attention. out [queries, width] = softmax(scale * q k^T) v; probabilities [queries, tokens] are kept
+   * unless NULL. scratch: dli_attention_scratch floats. */
+  void (*attention_head)(const struct dli_attention_head *head, float *probabilities, float *out, size_t ldout,
+                         float *scratch);
+  /* dq [queries, width], dk and dv [tokens, width] from d_out [queries, width]; the three with the ld of the head. */
+  void (*attention_head_backward)(const struct dli_attention_head *head, const float *probabilities, const float *d_out,
+                                  size_t ld_d_out, float *dq, float *dk, float *dv, float *scratch);
   /* y += x */
   void (*add)(const float *x, size_t count, float *y);
 };

@@ -50,8 +50,8 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
 
   for (size_t i = 0; i < images; i++) {
     dli_attention_backward(k, b->qkv + i * tokens * 3 * dim, tokens, queries, dim, vit->heads,
-                           b->probabilities + i * vit->heads * queries * tokens, d_o + i * queries * dim, ws->d_scores,
-                           ws->d_qkv + i * tokens * 3 * dim);
+                           b->probabilities + i * vit->heads * queries * tokens, d_o + i * queries * dim,
+                           ws->d_qkv + i * tokens * 3 * dim, ws->attention);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 

@@ -32,13 +32,13 @@ static void call(const struct dli_vit_hooks *hooks, struct dli_profile *profile,
 /* One block: from b->x_in [R, dim] to x_out [Q, dim], Q = R or one row an image in the last block. x_out may be x_in.
  */
 static void block_forward(const struct dli_vit *vit, const struct dli_vit_block *weights, const struct dli_kernels *k,
-                          struct dli_vit_workspace *ws, const struct dli_vit_hooks *hooks, size_t index, size_t images,
-                          int keep, struct dli_block_buffers *b, float *x_mid, float *x_out) {
+                          struct dli_vit_workspace *ws, const struct dli_vit_hooks *hooks, size_t index, int keep,
+                          struct dli_block_buffers *b, float *x_mid, float *x_out) {
   const struct dli_vit_block *w = &weights[index];
-  struct dli_profile *profile = &ws->profile;
-  const size_t dim = vit->dim, tokens = vit->tokens, rows = images * tokens, mlp = vit->mlp_dim;
+  const size_t dim = vit->dim, tokens = vit->tokens, images = ws->images, rows = images * tokens, mlp = vit->mlp_dim;
   const size_t queries = dli_vit_queries(vit, index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim; /* between the rows that ask, in arrays of all tokens */
+  struct dli_profile *profile = &ws->profile;
 
   k->layer_norm(b->x_in, rows, dim, dim, w->norm1_gain, w->norm1_bias, vit->eps, b->h1, dim, b->mean1, b->rstd1);
   dli_profile_lap(profile, DLI_NORMS);
@@ -54,8 +54,9 @@ static void block_forward(const struct dli_vit *vit, const struct dli_vit_block 
   call(hooks, profile, index, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
 
   for (size_t i = 0; i < images; i++) {
-    dli_attention(k, b->qkv + i * tokens * 3 * dim, tokens, queries, dim, vit->heads, keep,
-                  b->probabilities + (keep ? i * vit->heads * queries * tokens : 0), b->o + i * queries * dim);
+    dli_attention(k, b->qkv + i * tokens * 3 * dim, tokens, queries, dim, vit->heads,
+                  keep ? b->probabilities + i * vit->heads * queries * tokens : NULL, b->o + i * queries * dim,
+                  ws->attention);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 
@@ -97,7 +98,7 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
   for (size_t l = 0; l < workspace->first; l++) {
     struct dli_block_buffers *b = &workspace->shared;
     b->x_in = workspace->x;
-    block_forward(vit, vit->blocks, kernels, workspace, NULL, l, images, 0, b, workspace->x, workspace->x);
+    block_forward(vit, vit->blocks, kernels, workspace, NULL, l, 0, b, workspace->x, workspace->x);
   }
   memcpy(workspace->trunk, workspace->x, images * vit->tokens * dim * sizeof *workspace->x);
   dli_profile_lap(&workspace->profile, DLI_COPIES);
@@ -118,7 +119,7 @@ void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block
   for (size_t l = workspace->first; l < vit->depth; l++) {
     struct dli_block_buffers *b = buffers_of(workspace, l);
     float *x_out = l + 1 == vit->depth ? workspace->last : buffers_of(workspace, l + 1)->x_in;
-    block_forward(vit, blocks, kernels, workspace, hooks, l, images, workspace->training, b, b->x_mid, x_out);
+    block_forward(vit, blocks, kernels, workspace, hooks, l, workspace->training, b, b->x_mid, x_out);
   }
   kernels->layer_norm(workspace->last, images, dim, dim, vit->norm_gain, vit->norm_bias, vit->eps, features, dim,
                       workspace->last_mean, workspace->last_rstd);

@@ -72,7 +72,7 @@ struct dli_block_buffers {
   float *mean1, *rstd1; /* [R] */
   float *h1;            /* [R, dim] attention input */
   float *qkv;           /* [R, 3 * dim] */
-  float *probabilities; /* [images, heads, queries, tokens] kept, or [queries, tokens] */
+  float *probabilities; /* [images, heads, queries, tokens], training only */
   float *o;             /* [Q, dim] input of the output projection; Q = R, or one row an image in the last block */
   float *x_mid;         /* [Q, dim] */
   float *mean2, *rstd2; /* [Q] */
@@ -100,6 +100,7 @@ struct dli_vit_workspace {
   float *trunk;                 /* [R, dim] what enters block `first` */
   float *last;                  /* [max_images, dim] before the final norm */
   float *last_mean, *last_rstd; /* [max_images] */
+  float *attention;             /* scratch of one image */
   struct dli_block_buffers shared;
   struct dli_block_buffers *kept; /* [depth], entries from `first` on are set; training only */
   float *d_x;                     /* [R, dim] */
@@ -107,7 +108,6 @@ struct dli_vit_workspace {
   float *d_h;                     /* [R, dim] */
   float *d_qkv;                   /* [R, 3 * dim] */
   float *d_f;                     /* [R, mlp_dim] */
-  float *d_scores;                /* [tokens, tokens] */
   struct dli_products *products;  /* NULL without packed weights */
   struct dli_profile profile;     /* of the passes in this workspace */
 };

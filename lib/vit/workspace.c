@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "nn/attention.h"
 #include "vit/vit.h"
 
 /* Two passes over the same list: the first adds sizes up, the second hands out addresses. */
@@ -40,7 +41,6 @@ static void plan_block(struct arena *arena, struct dli_block_buffers *b, const s
     take(arena, &b->rstd2, tail, 1);
     take(arena, &b->g, tail, vit->mlp_dim);
   } else {
-    take(arena, &b->probabilities, vit->tokens, vit->tokens);
     b->g = b->f;
   }
 }
@@ -54,6 +54,7 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->last, images, vit->dim);
   take(arena, &w->last_mean, images, 1);
   take(arena, &w->last_rstd, images, 1);
+  take(arena, &w->attention, dli_attention_scratch(vit->tokens, vit->dim, vit->heads, w->training), 1);
   plan_block(arena, &w->shared, vit, images, vit->tokens, 0);
   if (!w->training) return;
   for (size_t i = w->first; i < vit->depth; i++)
@@ -63,7 +64,6 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->d_h, rows, vit->dim);
   take(arena, &w->d_qkv, rows, 3 * vit->dim);
   take(arena, &w->d_f, rows, vit->mlp_dim);
-  take(arena, &w->d_scores, vit->tokens, vit->tokens);
 }
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,

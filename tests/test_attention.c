@@ -1,0 +1,246 @@
+/* Attention in every shape of head and number of tokens, with every kernel table: what leaves it against a plain loop,
+ * and its gradients against finite differences. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support_model.h"
+
+enum { DEPTH = 2, RANK = 2, COUNT = 2 };
+
+/* Tokens in whole rows and registers and not; heads whose rows are whole registers and not; the shape of real ones. */
+static const struct test_shape shapes[] = {
+    {5, DEPTH, 1, 8, 1, 1},    /* 2 tokens, head_dim 5 */
+    {32, DEPTH, 2, 8, 1, 3},   /* 10 tokens, head_dim 16 */
+    {39, DEPTH, 3, 8, 1, 4},   /* 17 tokens, head_dim 13 */
+    {64, DEPTH, 1, 8, 1, 6},   /* 37 tokens, head_dim 64 */
+    {48, DEPTH, 2, 8, 1, 7},   /* 50 tokens, head_dim 24 */
+    {192, DEPTH, 3, 8, 1, 8},  /* 65 tokens, head_dim 64 */
+    {128, DEPTH, 2, 8, 1, 14}, /* 197 tokens, head_dim 64 */
+    {40, DEPTH, 1, 8, 1, 16},  /* 257 tokens, head_dim 40 */
+};
+static const char *const tables[] = {"generic", "avx2", "fastest"};
+#define NUM_SHAPES (sizeof shapes / sizeof *shapes)
+#define NUM_TABLES (sizeof tables / sizeof *tables)
+
+/* A model of one shape with pairs at the queries, keys and values of both blocks, and a training pass. */
+struct setup {
+  const struct test_shape *shape;
+  size_t tokens;
+  unsigned char *file;
+  dlora_model *model;
+  dlora_bank *bank;
+  dlora_pass *pass;
+  float *pixels;
+  dlora_images images;
+};
+
+static struct setup set_up(const struct test_shape *shape, const char *table) {
+  struct setup s = {.shape = shape, .tokens = shape->grid * shape->grid + 1};
+  uint32_t random = 3;
+  size_t size, count;
+  assert_int_equal(setenv("DUALLORA_ISA", table, 1), 0);
+  const char *path = test_write_vit_of("attention.safetensors", 9, shape);
+  s.file = test_read_file(path, &size);
+  assert_status(DLORA_OK, dlora_model_load(&s.model, path, NULL));
+  dlora_site sites[3 * DEPTH];
+  for (size_t i = 0; i < 3 * DEPTH; i++)
+    sites[i] = (dlora_site){shape->dim, shape->dim, (int32_t)(i / 3), 1 << (i % 3)};
+  assert_status(DLORA_OK, dlora_bank_create(&s.bank, sites, 3 * DEPTH, NULL));
+  assert_status(DLORA_OK, dlora_bank_begin_task(s.bank));
+  float *a = malloc(RANK * shape->dim * sizeof *a), *parameters;
+  assert_non_null(a);
+  for (size_t i = 0; i < 3 * DEPTH; i++) {
+    for (size_t j = 0; j < RANK * shape->dim; j++) a[j] = test_normal(&random) / sqrtf((float)shape->dim);
+    assert_status(DLORA_OK, dlora_bank_set_residual(s.bank, i, a, RANK, 0));
+  }
+  free(a);
+  assert_status(DLORA_OK, dlora_bank_get_parameters(s.bank, &parameters, NULL, &count));
+  for (size_t i = 0; i < count; i++) parameters[i] = 0.3f * test_normal(&random);
+  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  options.max_batch = COUNT;
+  options.threads = 1;
+  options.training = 1;
+  assert_status(DLORA_OK, dlora_pass_create(&s.pass, s.model, s.bank, &options));
+  const size_t pixels = COUNT * 3 * shape->grid * shape->grid;
+  s.pixels = malloc(pixels * sizeof *s.pixels);
+  assert_non_null(s.pixels);
+  for (size_t i = 0; i < pixels; i++) s.pixels[i] = test_normal(&random);
+  s.images = (dlora_images){NULL, s.pixels, COUNT, shape->grid, shape->grid, 3};
+  return s;
+}
+
+static void tear_down(struct setup *s) {
+  dlora_pass_destroy(s->pass);
+  dlora_bank_destroy(s->bank);
+  dlora_model_destroy(s->model);
+  free(s->pixels);
+  free(s->file);
+  unsetenv("DUALLORA_ISA");
+}
+
+static float *input_of(const struct setup *s, size_t block, int32_t input, size_t *rows) {
+  size_t dim;
+  assert_status(DLORA_OK, dlora_pass_get_input(s->pass, block, input, NULL, rows, &dim));
+  float *values = malloc(*rows * dim * sizeof *values);
+  assert_non_null(values);
+  assert_status(DLORA_OK, dlora_pass_get_input(s->pass, block, input, values, rows, &dim));
+  return values;
+}
+
+/* qkv [tokens, 3 * dim] = h [tokens, dim] W^T + b, in double. */
+static double *project(const struct setup *s, size_t block, const float *h) {
+  const size_t dim = s->shape->dim;
+  size_t size;
+  char name[64];
+  double *qkv = malloc(s->tokens * 3 * dim * sizeof *qkv);
+  float *weight = malloc(3 * dim * dim * sizeof *weight), *bias = malloc(3 * dim * sizeof *bias);
+  assert_true(qkv && weight && bias);
+  snprintf(name, sizeof name, "blocks.%zu.attn.qkv.weight", block);
+  memcpy(weight, test_tensor(s->file, name, &size), 3 * dim * dim * sizeof *weight);
+  snprintf(name, sizeof name, "blocks.%zu.attn.qkv.bias", block);
+  memcpy(bias, test_tensor(s->file, name, &size), 3 * dim * sizeof *bias);
+  for (size_t t = 0; t < s->tokens; t++) {
+    for (size_t o = 0; o < 3 * dim; o++) {
+      double sum = (double)bias[o];
+      for (size_t j = 0; j < dim; j++) sum += (double)h[t * dim + j] * (double)weight[o * dim + j];
+      qkv[t * 3 * dim + o] = sum;
+    }
+  }
+  free(weight);
+  free(bias);
+  return qkv;
+}
+
+/* out [dim] of one query by the definition of attention. */
+static void attend(const struct setup *s, const double *qkv, size_t query, float *out) {
+  const size_t dim = s->shape->dim, width = dim / s->shape->heads, ld = 3 * dim;
+  double *p = malloc(s->tokens * sizeof *p);
+  assert_non_null(p);
+  for (size_t h = 0; h < s->shape->heads; h++) {
+    const double *q = qkv + query * ld + h * width, *k = qkv + dim + h * width, *v = qkv + 2 * dim + h * width;
+    double top = -INFINITY, sum = 0.0;
+    for (size_t t = 0; t < s->tokens; t++) {
+      p[t] = 0.0;
+      for (size_t j = 0; j < width; j++) p[t] += q[j] * k[t * ld + j] / sqrt((double)width);
+      top = fmax(top, p[t]);
+    }
+    for (size_t t = 0; t < s->tokens; t++) sum += p[t] = exp(p[t] - top);
+    for (size_t j = 0; j < width; j++) {
+      double value = 0.0;
+      for (size_t t = 0; t < s->tokens; t++) value += p[t] / sum * v[t * ld + j];
+      out[h * width + j] = (float)value;
+    }
+  }
+  free(p);
+}
+
+static void check_forward(struct setup *s) {
+  const size_t dim = s->shape->dim;
+  float *found = malloc(COUNT * dim * sizeof *found), *expected = malloc(s->tokens * dim * sizeof *expected);
+  assert_true(found && expected);
+  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &s->images, 0, NULL, found));
+  for (size_t block = 0; block < DEPTH; block++) {
+    size_t rows, asked;
+    float *in = input_of(s, block, DLORA_INPUT_ATTENTION, &rows), *out = input_of(s, block, DLORA_INPUT_OUTPUT, &asked);
+    assert_int_equal(rows, COUNT * s->tokens);
+    const size_t queries = asked / COUNT;
+    assert_int_equal(queries, block + 1 == DEPTH ? 1 : s->tokens);
+    for (size_t i = 0; i < COUNT; i++) {
+      double *qkv = project(s, block, in + i * s->tokens * dim);
+      for (size_t t = 0; t < queries; t++) attend(s, qkv, t, expected + t * dim);
+      assert_close(out + i * queries * dim, expected, queries * dim, 1e-5);
+      free(qkv);
+    }
+    free(in);
+    free(out);
+  }
+  /* An inference pass keeps no probabilities. */
+  dlora_pass *bare = NULL;
+  float *features = malloc(COUNT * dim * sizeof *features);
+  assert_non_null(features);
+  assert_status(DLORA_OK, dlora_pass_create(&bare, s->model, NULL, NULL));
+  assert_status(DLORA_OK, dlora_pass_forward(bare, &s->images, 0, NULL, features));
+  assert_close(features, found, COUNT * dim, 1e-5);
+  dlora_pass_destroy(bare);
+  free(features);
+  free(expected);
+  free(found);
+}
+
+static void every_shape_is_the_plain_loop(void **state) {
+  (void)state;
+  for (size_t i = 0; i < NUM_SHAPES; i++) {
+    for (size_t table = 0; table < NUM_TABLES; table++) {
+      struct setup s = set_up(&shapes[i], tables[table]);
+      check_forward(&s);
+      tear_down(&s);
+    }
+  }
+}
+
+static double loss(struct setup *s, const float *weights, float *features) {
+  double sum = 0.0;
+  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &s->images, DLORA_TERM_RESIDUAL, NULL, features));
+  for (size_t i = 0; i < COUNT * s->shape->dim; i++) sum += (double)weights[i] * (double)features[i];
+  return sum;
+}
+
+/* The slope of the loss along the gradient of one site's B is that gradient's length. Of order four in the step: what
+ * remains of it and the rounding of features, some 1e-6 over the step, are small beside 1 %. */
+static void check_backward(struct setup *s) {
+  const size_t dim = s->shape->dim, length = RANK * dim;
+  float *weights = malloc(COUNT * dim * sizeof *weights), *features = malloc(COUNT * dim * sizeof *features);
+  float *centre = malloc(length * sizeof *centre), *parameters, *gradients;
+  size_t count;
+  uint32_t random = 8;
+  assert_true(weights && features && centre);
+  for (size_t i = 0; i < COUNT * dim; i++) weights[i] = test_normal(&random) / sqrtf((float)dim);
+  (void)loss(s, weights, features);
+  assert_status(DLORA_OK, dlora_pass_backward(s->pass, s->bank, weights));
+  assert_status(DLORA_OK, dlora_bank_get_parameters(s->bank, &parameters, &gradients, &count));
+  assert_int_equal(count, 3 * DEPTH * length);
+  for (size_t site = 0; site < 3 * DEPTH; site++) {
+    float *b = parameters + site * length;
+    const float *gradient = gradients + site * length;
+    double norm = 0.0, at[4];
+    for (size_t i = 0; i < length; i++) norm += (double)gradient[i] * (double)gradient[i];
+    norm = sqrt(norm);
+    assert_true(norm > 1e-5);
+    memcpy(centre, b, length * sizeof *b);
+    const double steps[] = {-2.0, -1.0, 1.0, 2.0}, h = 0.05;
+    for (size_t k = 0; k < 4; k++) {
+      for (size_t i = 0; i < length; i++) b[i] = (float)((double)centre[i] + steps[k] * h * (double)gradient[i] / norm);
+      at[k] = loss(s, weights, features);
+    }
+    memcpy(b, centre, length * sizeof *b);
+    const double slope = (8.0 * (at[2] - at[1]) - (at[3] - at[0])) / (12.0 * h);
+    if (fabs(slope - norm) > 1e-2 * norm + 1e-4) {
+      fail_msg("%zu tokens, head_dim %zu, site %zu: slope %.6g, length of the gradient %.6g", s->tokens,
+               dim / s->shape->heads, site, slope, norm);
+    }
+  }
+  free(centre);
+  free(features);
+  free(weights);
+}
+
+static void every_shape_has_the_gradient_of_finite_differences(void **state) {
+  (void)state;
+  for (size_t i = 0; i < NUM_SHAPES; i++) {
+    for (size_t table = 0; table < NUM_TABLES; table++) {
+      struct setup s = set_up(&shapes[i], tables[table]);
+      check_backward(&s);
+      tear_down(&s);
+    }
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_shape_is_the_plain_loop),
+      cmocka_unit_test(every_shape_has_the_gradient_of_finite_differences),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
