@@ -8,6 +8,7 @@
  *
  *     prepare CASE                  makes the case ready and runs it once
  *     run CASE COUNT                "seconds S" of COUNT runs
+ *     profile CASE COUNT            "profile KIND S ...": where the seconds of COUNT runs went (library)
  *     flops CASE                    "flops N" of the case's products (sgemm and onednn)
  *     check IN OUT                  features and gradients of the arrays in file IN to file OUT (library)
  *     task TASKS IMAGES BATCH STEPS seconds of the parts of one more task behind TASKS others (library)
@@ -109,6 +110,29 @@ static int run_case(struct worker *w, const char *name, size_t count, double *se
 
 /* ---- commands ---- */
 
+static int print_profile(struct worker *w, const char *name, size_t count) {
+  static const char *const names[] = {"preprocessing", "products", "adapters", "attention", "norms",
+                                      "activation",    "copies",   "loss",     "optimizer"};
+  dlora_profile before = DLORA_PROFILE_INIT, after = DLORA_PROFILE_INIT;
+  const double *const from[] = {&before.preprocessing, &before.products, &before.adapters,
+                                &before.attention,     &before.norms,    &before.activation,
+                                &before.copies,        &before.loss,     &before.optimizer};
+  const double *const to[] = {&after.preprocessing, &after.products, &after.adapters, &after.attention, &after.norms,
+                              &after.activation,    &after.copies,   &after.loss,     &after.optimizer};
+  struct speed_case *found = find_case(w, name);
+  double seconds;
+  if (!found) return 1;
+  if (!found->profile) return speed_fail("'%s' has no profile", name);
+  if (found->profile(found->state, &before) || run_case(w, name, count, &seconds) ||
+      found->profile(found->state, &after)) {
+    return 1;
+  }
+  printf("profile");
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) printf(" %s %.9f", names[i], *to[i] - *from[i]);
+  printf("\n");
+  return 0;
+}
+
 static int print_memory(void) {
   FILE *file = fopen("/proc/self/status", "r");
   char line[256];
@@ -133,6 +157,8 @@ static int answer(struct worker *w, const char *line) {
   } else if (sscanf(line, "run %63s %zu", name, &count) == 2) {
     if (run_case(w, name, count, &seconds)) return 1;
     printf("seconds %.9f\n", seconds);
+  } else if (sscanf(line, "profile %63s %zu", name, &count) == 2) {
+    return print_profile(w, name, count);
   } else if (sscanf(line, "flops %63s", name) == 1) {
     const struct speed_case *found = find_case(w, name);
     if (!found) return 1;

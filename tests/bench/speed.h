@@ -50,7 +50,8 @@ struct speed_case {
   void *state;
   int (*run)(void *state); /* once */
   void (*close)(void *state);
-  double flops; /* of the products alone; 0: not known */
+  int (*profile)(void *state, dlora_profile *out); /* NULL: the program has none */
+  double flops;                                    /* of the products alone; 0: not known */
 };
 
 int speed_library_open(const struct speed_setup *setup, const struct speed_request *request, struct speed_case *out);

@@ -31,7 +31,7 @@ class Bench:
     def __init__(self, arguments):
         self.arguments = arguments
         self.left_out = {}  # program -> why
-        self.result = {"groups": [], "tasks": [], "memory": [], "equality": []}
+        self.result = {"groups": [], "tasks": [], "memory": [], "profiles": [], "equality": []}
 
     def say(self, text):
         if not self.arguments.quiet:
@@ -114,6 +114,20 @@ class Bench:
         for batch in self.arguments.batches:
             entries = {name: (worker, f"{kind}:{batch}") for name, worker in workers.items() if kind in worker.kinds}
             self.alternate(geometry, kind, batch, entries)
+            if self.arguments.profile:
+                self.profile(geometry, kind, batch, workers)
+
+    def profile(self, geometry, kind, batch, workers):
+        """Where the library's time goes, as shares of what its profile counts."""
+        for name, worker in workers.items():
+            if not name.startswith("library"):
+                continue
+            once = self.result["groups"][-1]["median"][name]
+            count = max(1, min(1000, math.ceil(self.arguments.turn / once)))
+            words = worker.ask(f"profile {kind}:{batch} {count}").split()[1:]
+            seconds = {part: float(value) / count for part, value in zip(words[::2], words[1::2])}
+            self.result["profiles"].append({"geometry": geometry, "kind": kind, "batch": batch, "program": name,
+                                            "seconds": seconds})
 
     def predict(self, geometry, workers):
         """What learnt tasks add to a call on the frozen model."""
@@ -131,8 +145,9 @@ class Bench:
 
     def task(self, geometry, workers):
         large = geometry in LARGE
-        images, batch, steps = (16, 16, 2) if large else (40, 32, 4)
-        for behind in (100,) if self.arguments.quick else (1, 10, 100):
+        quick = self.arguments.quick
+        images, batch, steps = (16, 16, 2) if large else (10, 8, 3) if quick else (40, 32, 4)
+        for behind in (100,) if quick else (1, 10, 100):
             rounds = []
             for _ in range(self.arguments.repeats):
                 words = workers["library"].ask(f"task {behind} {images} {batch} {steps}").split()[1:]
@@ -217,6 +232,7 @@ def parse():
     parser.add_argument("--dinov2", help="weights of DINOv2 ViT-S/14 instead of random ones")
     parser.add_argument("--quick", action="store_true", help="the smallest network, few batches: less than a minute")
     parser.add_argument("--assert", dest="expect", action="store_true", help="fail where a result is missing or absurd")
+    parser.add_argument("--profile", action="store_true", help="also where the library's time goes")
     parser.add_argument("--out", help="Markdown file; the tables go between its marker comments, if it has them")
     parser.add_argument("--json", help="file for everything measured")
     parser.add_argument("--quiet", action="store_true")

@@ -54,6 +54,18 @@ static int run_predict(void *state) {
   return 0;
 }
 
+static int profile_infer(void *state, dlora_profile *out) {
+  const struct library_case *c = state;
+  SPEED_TRY(dlora_pass_get_profile(c->pass, out));
+  return 0;
+}
+
+static int profile_train(void *state, dlora_profile *out) {
+  const struct library_case *c = state;
+  SPEED_TRY(dlora_learner_get_profile(c->learner, out));
+  return 0;
+}
+
 static void close_case(void *state) {
   struct library_case *c = state;
   dlora_pass_destroy(c->pass);
@@ -113,6 +125,7 @@ int speed_library_open(const struct speed_setup *setup, const struct speed_reque
     speed_fail("no memory");
   } else if (strcmp(request->kind, "infer") == 0) {
     out->run = run_infer;
+    out->profile = profile_infer;
     failed = open_infer(c);
   } else if (strcmp(request->kind, "embed") == 0) {
     out->run = run_embed;
@@ -120,6 +133,7 @@ int speed_library_open(const struct speed_setup *setup, const struct speed_reque
   } else if (strcmp(request->kind, "train") == 0) {
     for (size_t i = 0; i < batch; i++) c->labels[i] = (int64_t)(i % 5);
     out->run = run_train;
+    out->profile = profile_train;
     failed = open_train(c, batch);
   } else if (strcmp(request->kind, "predict") == 0) {
     out->run = run_predict;

@@ -126,6 +126,6 @@ int speed_limit_open(const struct speed_setup *setup, const struct speed_request
     close_limit(l);
     return 1;
   }
-  *out = (struct speed_case){l, run_limit, close_limit, l->flops};
+  *out = (struct speed_case){.state = l, .run = run_limit, .close = close_limit, .flops = l->flops};
   return 0;
 }

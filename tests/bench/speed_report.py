@@ -105,6 +105,19 @@ def memory_table(memory):
         ["network", "batch", "program", "with the model loaded MiB", "at most MiB", "PyTorch float32 / this"], rows)
 
 
+def profile_table(profiles):
+    if not profiles:
+        return ""
+    kinds = list(profiles[0]["seconds"])
+    rows = []
+    for p in profiles:
+        total = sum(p["seconds"].values()) or 1.0
+        rows.append([p["geometry"], p["kind"], str(p["batch"]), p["program"],
+                     *(f"{100 * p['seconds'][k] / total:.1f}" for k in kinds)])
+    return "**Where the library's time goes**, % of what `dlora_profile` counts\n\n" + table(
+        ["network", "kind", "batch", "program", *kinds], rows)
+
+
 def tables(result):
     machine = result["machine"]
     groups = {kind: [g for g in result["groups"] if g["kind"] == kind] for kind in ("infer", "train", "predict")}
@@ -123,7 +136,8 @@ def tables(result):
                             ("sgemm", "onednn"), FLOAT_FIGURES))
         parts.append(passes(groups[kind], title + ", bfloat16", ("library-bfloat16",),
                             ("torch-bfloat16", "torch-bfloat16-weights"), ("onednn-bfloat16",), SHORT_FIGURES))
-    parts += [predict_table(groups["predict"]), task_table(result["tasks"]), memory_table(result["memory"])]
+    parts += [predict_table(groups["predict"]), task_table(result["tasks"]), memory_table(result["memory"]),
+              profile_table(result["profiles"])]
     return "\n\n".join(part for part in parts if part)
 
 
