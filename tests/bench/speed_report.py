@@ -44,15 +44,17 @@ def table(head, rows):
 
 
 def passes(groups, title, ours, peers, limits, figures):
-    """figures: (heading, slow, fast) of ratios, then shares of the limit."""
-    head = ["network", "batch", *(f"{name} ms" for name in (*ours, *peers, *limits)),
+    """figures: (heading, slow, fast) of ratios, then shares of the first limit."""
+    head = ["network", "batch", *(f"{name} ms" for name in (*ours, *peers, *limits)), f"{limits[0]} GFLOP/s",
             *(heading for heading, _, _ in figures)]
     rows = []
     for group in groups:
         if not any(name in group["median"] for name in ours):
             continue
+        limit = group["median"].get(limits[0])
         rows.append([group["geometry"], str(group["batch"]),
                      *(time_of(group, name) for name in (*ours, *peers, *limits)),
+                     show(limit and group["flops"] / limit / 1e9, "{:.0f}"),
                      *(show(ratio(group, slow, fast)) for _, slow, fast in figures)])
     return f"**{title}**\n\n{table(head, rows)}" if rows else ""
 
