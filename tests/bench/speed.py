@@ -86,7 +86,8 @@ class Bench:
         worst = {}
         for entry in found:
             worst[entry["program"]] = max(worst.get(entry["program"], 0.0), entry["difference"])
-        self.say("  largest differences from library: " + ", ".join(f"{k} {v:.1e}" for k, v in worst.items()))
+        if worst:
+            self.say("  largest differences from library: " + ", ".join(f"{k} {v:.1e}" for k, v in worst.items()))
 
     def alternate(self, geometry, kind, batch, entries):
         """entries: label -> (worker, case). They take turns; every round starts with another one."""
