@@ -73,6 +73,9 @@ struct dli_task {
   float *gather;        /* [max_batch, widest input] class tokens of one input */
   size_t num_energy, seen_energy;
   float *energy_rows; /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; relevance by energy only */
+
+  struct dli_seen *seen_parts;      /* ring of what the first round left, at the last one used; NULL: none */
+  size_t seen_bytes, seen_features; /* of the trunks, and images whose features are kept */
 };
 
 /* What predictions need of the components of `plain`, made anew after each task. */
@@ -149,6 +152,20 @@ dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_t
 int dli_learner_trains(const dlora_learner *learner);
 /* Memory to follow the drift of features, where that is to be done, for the observations after training. */
 dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task);
+
+/* learner_seen.c: trunks and features of the first round, for the second. Images that are the same bit by bit, in the
+ * same portion of dlora_learner_observe, have the same key. */
+struct dli_seen;
+uint64_t dli_seen_key(const dlora_images *images);
+/* Keeps what the pass has loaded and task->features, in the first round, where there is room. */
+dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key);
+/* What was kept of such images, or NULL. */
+const struct dli_seen *dli_seen_find(struct dli_task *task, uint64_t key, size_t count);
+/* Instead of dli_pass_load; 0 where the trunk was not kept. */
+int dli_seen_restore(const struct dli_seen *seen, dlora_pass *pass);
+/* [count, dim], or NULL. */
+const float *dli_seen_features(const struct dli_seen *seen);
+void dli_seen_free(const dlora_learner *learner, struct dli_task *task);
 
 /* learner_train.c: memory of the head rows and logits of the open task; the rows are 0. */
 dlora_status dli_task_take_rows(dlora_learner *learner, struct dli_task *task);

@@ -40,6 +40,7 @@ void dli_task_release(dlora_learner *learner) {
                           task->drift_before, task->drift_after, task->held_features, task->held_labels,
                           task->energy_rows};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
+  dli_seen_free(learner, task);
   if (task->pass) dli_pass_add_profile(task->pass, &learner->profile);
   dlora_pass_destroy(task->pass);
   if (task->made_routed) {
@@ -246,9 +247,20 @@ static void sample_drift(struct dli_task *task, const float *before, const float
   }
 }
 
-/* One micro-batch that the pass has loaded. Before training the network is as it was; afterwards the new pairs are
- * active, and the same images are run again without them (drift) and with the residual one (routed statistics). */
-static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task, const int64_t *labels) {
+/* Features of the network as it was before training, for the micro-batch that the pass has loaded. */
+static const float *features_before(struct dli_task *task, const struct dli_seen *seen) {
+  const struct dli_pass_mode old = {.terms = DLORA_TERM_MERGED};
+  const float *features = dli_seen_features(seen);
+  if (features) return features;
+  dli_pass_upper(task->pass, &old, task->d_features); /* free between steps */
+  return task->d_features;
+}
+
+/* One micro-batch that the pass has loaded, and what the first round has kept of it, or NULL. Before training the
+ * network is as it was; afterwards the new pairs are active, and the same images are run again without them (drift),
+ * unless that is known, and with the residual one (routed statistics). */
+static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task, const int64_t *labels, uint64_t key,
+                                   const struct dli_seen *seen) {
   const size_t count = task->pass->count, dim = learner->model->vit.dim, width = learner->width;
   const int after = task->phase == DLI_OBSERVE_AFTER;
   struct dli_profile *profile = &learner->profile;
@@ -256,21 +268,21 @@ static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task
     const size_t index = dli_task_find_class(task, labels[i]);
     task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->seen[index]++);
   }
-  const struct dli_pass_mode frozen = {0}, old = {.terms = DLORA_TERM_MERGED};
+  const struct dli_pass_mode frozen = {0};
   const struct dli_pass_mode plain = {.terms = DLORA_TERM_MERGED | (after ? DLORA_TERM_ORTHOGONAL : 0)};
   const struct dli_pass_mode routed = {.terms = DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL};
 
   dli_pass_early(task->pass, task->early);
   dli_pass_upper(task->pass, &plain, task->features);
   dli_profile_start(profile);
+  if (!after) DLI_TRY(dli_seen_keep(learner, task, key));
   if (dli_learner_trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
   dli_learner_combine(learner, task->early, task->features, count, task->combined);
   DLI_TRY(observe_features(task, learner->plain, task->combined, labels, count, width));
   dli_profile_lap(profile, DLI_OBSERVATION);
 
   if (after && task->max_drift) {
-    dli_pass_upper(task->pass, &old, task->d_features); /* free between steps */
-    sample_drift(task, task->d_features, task->features, count, dim);
+    sample_drift(task, features_before(task, seen), task->features, count, dim);
   }
   if (learner->routed) {
     if (after && learner->options.rank_residual) {
@@ -346,8 +358,12 @@ static dlora_status observe(dlora_learner *learner, const dlora_images *images, 
   }
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, "dlora_learner_observe"));
-    DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, "dlora_learner_observe"));
-    DLI_TRY_DONE(observe_loaded(learner, task, labels + first));
+    const uint64_t key = dli_learner_trains(learner) ? dli_seen_key(&part) : 0;
+    const struct dli_seen *seen = dli_seen_find(task, key, part.count);
+    if (task->phase == DLI_OBSERVE_BEFORE || !dli_seen_restore(seen, task->pass)) {
+      DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, "dlora_learner_observe"));
+    }
+    DLI_TRY_DONE(observe_loaded(learner, task, labels + first, key, seen));
   }
   task->num_images[task->phase == DLI_OBSERVE_AFTER] += images->count;
   task->seconds[task->phase] += dli_seconds() - started;

@@ -382,6 +382,42 @@ static void an_own_loop_may_be_saved_between_any_two_calls(void **state) {
   }
 }
 
+/* A learner keeps what it computed before training for the second round; one that was loaded has to compute it anew.
+ * Images that come in another order, in other portions, changed by one pixel or not at all must not be mistaken. */
+static void what_the_first_round_keeps_is_never_mistaken(void **state) {
+  (void)state;
+  static const size_t rounds[][3][2] = {
+      {{17, 23}, {0, 17}, {0, 0}}, {{0, 17}, {17, 11}, {28, 12}}, {{5, 17}, {22, 18}, {0, 5}}, {{17, 23}, {17, 23}}};
+  const char *path = scratch("kept.safetensors");
+  for (size_t r = 0; r < 2 * sizeof rounds / sizeof *rounds; r++) {
+    struct stopper stopper;
+    struct test_pictures p = pictures_of(1);
+    dlora_learner_options options = options_of(0, &stopper);
+    dlora_learner *keeping = test_learner(model, &options);
+    test_learn(keeping, four, 2, 20, 1, NULL);
+    assert_status(DLORA_OK, dlora_learner_begin_task(keeping, 6));
+    for (size_t call = 0; call < 8; call++) make_call(keeping, &p, call);
+    assert_status(DLORA_OK, dlora_learner_save(keeping, path));
+    dlora_learner *loaded = load(path, &options);
+    unsigned char *pixels = (unsigned char *)(uintptr_t)p.images.u8;
+    if (r % 2) pixels[20 * p.images.height * p.images.width * 3 - 1] ^= 0x80;
+    for (size_t i = 0; i < 3; i++) {
+      const size_t first = rounds[r / 2][i][0], count = rounds[r / 2][i][1];
+      if (!count) continue;
+      const dlora_images part = test_part(&p.images, first, count);
+      assert_status(DLORA_OK, dlora_learner_observe(keeping, &part, p.labels + first));
+      assert_status(DLORA_OK, dlora_learner_observe(loaded, &part, p.labels + first));
+    }
+    test_assert_same_learner(keeping, loaded);
+    assert_status(DLORA_OK, dlora_learner_end_task(keeping, NULL));
+    assert_status(DLORA_OK, dlora_learner_end_task(loaded, NULL));
+    test_assert_same_learner(keeping, loaded);
+    dlora_learner_destroy(loaded);
+    dlora_learner_destroy(keeping);
+    test_pictures_free(&p);
+  }
+}
+
 static void a_loaded_task_can_be_cancelled(void **state) {
   (void)state;
   struct stopper stopper;
@@ -874,6 +910,7 @@ int main(void) {
       cmocka_unit_test(a_killed_process_goes_on_from_any_of_its_snapshots),
       cmocka_unit_test(a_source_that_vanishes_leaves_the_last_place),
       cmocka_unit_test(an_own_loop_may_be_saved_between_any_two_calls),
+      cmocka_unit_test(what_the_first_round_keeps_is_never_mistaken),
       cmocka_unit_test(a_loaded_task_can_be_cancelled),
       cmocka_unit_test(other_images_are_refused_and_the_task_stays_open),
       cmocka_unit_test(a_task_led_astray_is_refused),

@@ -1,0 +1,151 @@
+/* What observing before training leaves for observing after it. Both rounds run the same images, usually in the same
+ * portions, through the same trunk, and drift compensation asks for the features of the network as it was: what the
+ * first round computed is kept as far as there is room, portion by portion, and taken instead of computing it again. It
+ * is bitwise what would come out, so that nothing depends on whether it is there: another order of images, another
+ * process that goes on with the task, or more images than fit only take longer. It goes with the task and into no file.
+ */
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/threads.h"
+#include "src/learner.h"
+
+/* Trunks may take this part of what the task's workspace takes. */
+#define TRUNK_SHARE 4
+/* Features are smaller by the number of tokens. */
+#define FEATURE_IMAGES ((size_t)4 * DLI_DRIFT_SAMPLE)
+
+struct dli_seen {
+  struct dli_seen *next;
+  uint64_t key;
+  size_t count;
+  float *trunk;    /* [count, tokens, dim] or NULL */
+  float *features; /* [count, dim] or NULL */
+};
+
+static uint64_t mix(uint64_t hash, uint64_t word) {
+  hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+  return hash ^ hash >> 29;
+}
+
+static uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t count) {
+  const char *from = bytes;
+  for (; count; from += sizeof hash) {
+    uint64_t word = 0;
+    const size_t part = count < sizeof word ? count : sizeof word;
+    memcpy(&word, from, part);
+    hash = mix(hash, word);
+    count -= part;
+  }
+  return hash;
+}
+
+uint64_t dli_seen_key(const dlora_images *images) {
+  const size_t pixels = images->count * images->height * images->width;
+  const size_t channels = images->channels ? images->channels : 3;
+  uint64_t hash = mix(mix(mix(images->u8 ? channels : 0, images->count), images->height), images->width);
+  return images->u8 ? mix_bytes(hash, images->u8, pixels * channels)
+                    : mix_bytes(hash, images->f32, pixels * 3 * sizeof *images->f32);
+}
+
+static size_t trunk_size(const dlora_pass *pass) {
+  return pass->model->vit.tokens * pass->model->vit.dim;
+}
+
+/* Copies the trunks of a pass's shares to or from one array in the order of the images. */
+struct transfer {
+  dlora_pass *pass;
+  float *trunk;
+  int restore;
+};
+
+static void transfer_share(size_t begin, size_t end, size_t index, void *user) {
+  const struct transfer *transfer = user;
+  struct dli_pass_share *share = &transfer->pass->shares[index];
+  const size_t size = trunk_size(transfer->pass), values = (end - begin) * size;
+  if (transfer->restore) {
+    memcpy(share->workspace.trunk, transfer->trunk + begin * size, values * sizeof *transfer->trunk);
+    share->workspace.images = end - begin;
+    share->first = begin;
+  } else {
+    memcpy(transfer->trunk + begin * size, share->workspace.trunk, values * sizeof *transfer->trunk);
+  }
+}
+
+dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const size_t count = task->pass->count, dim = learner->model->vit.dim, values = count * trunk_size(task->pass);
+  const size_t room = dlora_pass_workspace_size(task->pass) / TRUNK_SHARE;
+  const int wants_trunk = values * sizeof(float) <= room - task->seen_bytes && learner->first_block;
+  const int wants_features = learner->options.drift_compensation && dlora_learner_num_tasks(learner) &&
+                             count <= FEATURE_IMAGES - task->seen_features;
+  if (!dli_learner_trains(learner) || (task->source_images && !task->planned_steps)) return DLORA_OK;
+  if (!wants_trunk && !wants_features) return DLORA_OK;
+  dlora_status status = DLORA_OK;
+  struct dli_seen *seen;
+  DLI_TRY(DLI_NEW(allocator, seen, 1));
+  seen->key = key;
+  seen->count = count;
+  if (wants_trunk) {
+    DLI_TRY_DONE(DLI_NEW(allocator, seen->trunk, values));
+    struct transfer transfer = {task->pass, seen->trunk, 0};
+    dli_parallel_for(task->pass->threads, count, transfer_share, &transfer);
+    task->seen_bytes += values * sizeof(float);
+  }
+  if (wants_features) {
+    DLI_TRY_DONE(DLI_NEW(allocator, seen->features, count * dim));
+    memcpy(seen->features, task->features, count * dim * sizeof *seen->features);
+    task->seen_features += count;
+  }
+  /* In a ring, in the order of coming: the next to be looked for is mostly the one after the last found. */
+  seen->next = task->seen_parts ? task->seen_parts->next : seen;
+  if (task->seen_parts) task->seen_parts->next = seen;
+  task->seen_parts = seen;
+  return DLORA_OK;
+done:
+  dli_free(allocator, seen->features);
+  dli_free(allocator, seen->trunk);
+  dli_free(allocator, seen);
+  return status;
+}
+
+const struct dli_seen *dli_seen_find(struct dli_task *task, uint64_t key, size_t count) {
+  struct dli_seen *seen = task->seen_parts;
+  if (!seen) return NULL;
+  do {
+    seen = seen->next;
+    if (seen->key == key && seen->count == count) {
+      task->seen_parts = seen;
+      return seen;
+    }
+  } while (seen != task->seen_parts);
+  return NULL;
+}
+
+int dli_seen_restore(const struct dli_seen *seen, dlora_pass *pass) {
+  if (!seen || !seen->trunk) return 0;
+  struct transfer transfer = {pass, seen->trunk, 1};
+  pass->count = seen->count;
+  pass->ran = 0;
+  dli_parallel_for(pass->threads, pass->count, transfer_share, &transfer);
+  return 1;
+}
+
+const float *dli_seen_features(const struct dli_seen *seen) {
+  return seen ? seen->features : NULL;
+}
+
+void dli_seen_free(const dlora_learner *learner, struct dli_task *task) {
+  while (task->seen_parts) {
+    struct dli_seen *seen = task->seen_parts->next;
+    if (seen == task->seen_parts) {
+      task->seen_parts = NULL;
+    } else {
+      task->seen_parts->next = seen->next;
+    }
+    dli_free(&learner->allocator, seen->features);
+    dli_free(&learner->allocator, seen->trunk);
+    dli_free(&learner->allocator, seen);
+  }
+}
