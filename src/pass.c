@@ -62,11 +62,13 @@ dlora_status dli_pass_create(dlora_pass **out, const dlora_model *model, struct 
   pass->allowed = allowed;
   pass->training = training;
   DLI_TRY_DONE(DLI_NEW(allocator, pass->site_of, 6 * vit->depth));
+  unsigned inputs = pass->bank ? 0 : ~0u; /* that are kept; without sites one cannot know what will be asked for */
   for (size_t i = 0; pass->bank && i < pass->bank->num_sites; i++) {
     const dlora_site *site = &pass->bank->sites[i];
     pass->site_of[6 * (size_t)site->block + projection_index(site->projection)] = i + 1;
     const int32_t input = dli_input_of(site->projection);
     if ((size_t)site->block == first_block && input < pass->lowest_input) pass->lowest_input = input;
+    inputs |= 1u << input;
   }
   DLI_TRY_DONE(DLI_NEW(allocator, pass->features, max_batch * vit->dim));
   DLI_TRY_DONE(DLI_NEW(allocator, pass->shares, threads));
@@ -74,7 +76,7 @@ dlora_status dli_pass_create(dlora_pass **out, const dlora_model *model, struct 
     struct dli_pass_share *share = &pass->shares[pass->threads];
     share->pass = pass;
     status = dli_vit_workspace_create(&share->workspace, vit, (max_batch + threads - 1) / threads, first_block,
-                                      training, allocator);
+                                      training, inputs, allocator);
     if (status == DLORA_OK)
       status = dli_image_plan_create(&share->plan, allocator, vit->image_size, vit->mean, vit->std);
     if (status != DLORA_OK) {
@@ -464,6 +466,9 @@ dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block, int32_t 
       input > DLORA_INPUT_FC2) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_pass_get_input: block %zu, input %d; expected a block from %zu to %zu",
                      block, (int)input, pass->first_block, pass->model->vit.depth - 1);
+  }
+  if (!(pass->shares[0].workspace.inputs & 1u << input)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_pass_get_input: no site of the pass's bank reads input %d", (int)input);
   }
   size_t total = 0;
   for (size_t i = 0; i < pass->threads; i++) {

@@ -44,14 +44,16 @@ static struct setup set_up(const struct test_shape *shape, const char *table) {
   const char *path = test_write_vit_of("attention.safetensors", 9, shape);
   s.file = test_read_file(path, &size);
   assert_status(DLORA_OK, dlora_model_load(&s.model, path, NULL));
-  dlora_site sites[3 * DEPTH];
-  for (size_t i = 0; i < 3 * DEPTH; i++)
-    sites[i] = (dlora_site){shape->dim, shape->dim, (int32_t)(i / 3), 1 << (i % 3)};
-  assert_status(DLORA_OK, dlora_bank_create(&s.bank, sites, 3 * DEPTH, NULL));
+  /* Query, key, value; and the output projection, without an adapter, so that its input is kept. */
+  dlora_site sites[4 * DEPTH];
+  for (size_t i = 0; i < 4 * DEPTH; i++)
+    sites[i] = (dlora_site){shape->dim, shape->dim, (int32_t)(i / 4), 1 << (i % 4)};
+  assert_status(DLORA_OK, dlora_bank_create(&s.bank, sites, 4 * DEPTH, NULL));
   assert_status(DLORA_OK, dlora_bank_begin_task(s.bank));
   float *a = malloc(RANK * shape->dim * sizeof *a), *parameters;
   assert_non_null(a);
-  for (size_t i = 0; i < 3 * DEPTH; i++) {
+  for (size_t i = 0; i < 4 * DEPTH; i++) {
+    if (sites[i].projection == DLORA_SITE_OUTPUT) continue;
     for (size_t j = 0; j < RANK * shape->dim; j++) a[j] = test_normal(&random) / sqrtf((float)shape->dim);
     assert_status(DLORA_OK, dlora_bank_set_residual(s.bank, i, a, RANK, 0));
   }

@@ -192,6 +192,30 @@ static void inputs_have_the_rows_that_their_sites_read(void **state) {
   }
 }
 
+static void inputs_that_no_site_reads_are_not_kept(void **state) {
+  struct setup *s = *state;
+  const dlora_site site = {VIT_DIM, VIT_DIM, 1, DLORA_SITE_OUTPUT};
+  float values[COUNT * VIT_TOKENS * VIT_MLP];
+  size_t rows, dim;
+  dlora_bank *bank = NULL;
+  dlora_pass *pass = NULL;
+  assert_status(DLORA_OK, dlora_bank_create(&bank, &site, 1, NULL));
+  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  options.max_batch = 8; /* as that of s->pass, whose bank has all sites in the same blocks */
+  options.threads = 1;
+  options.training = 1;
+  assert_status(DLORA_OK, dlora_pass_create(&pass, s->model, bank, &options));
+  assert_true(dlora_pass_workspace_size(pass) < dlora_pass_workspace_size(s->pass));
+  forward(s, pass, 0, NULL, NULL);
+  for (int32_t input = DLORA_INPUT_ATTENTION; input <= DLORA_INPUT_FC2; input++) {
+    const dlora_status status = dlora_pass_get_input(pass, 1, input, values, &rows, &dim);
+    assert_int_equal(status, input == DLORA_INPUT_OUTPUT ? DLORA_OK : DLORA_ERR_ARGUMENT);
+  }
+  assert_error_names("no site of the pass's bank reads input 3");
+  dlora_pass_destroy(pass);
+  dlora_bank_destroy(bank);
+}
+
 /* The gradient of a site's B is dy^T (x A^T): with the shown x as the only source of rows it has their span. */
 static void shown_inputs_are_those_that_adapters_saw(void **state) {
   struct setup *s = *state;
@@ -514,6 +538,7 @@ int main(void) {
       WITH_SETUP(merging_a_task_keeps_the_features),
       WITH_SETUP(a_finished_residual_adapter_with_relevance_one_is_the_open_one),
       WITH_SETUP(inputs_have_the_rows_that_their_sites_read),
+      WITH_SETUP(inputs_that_no_site_reads_are_not_kept),
       WITH_SETUP(shown_inputs_are_those_that_adapters_saw),
       WITH_SETUP(early_features_never_change_with_learning),
       WITH_SETUP(backward_matches_finite_differences),

@@ -527,7 +527,8 @@ DLORA_API dlora_status dlora_pass_forward(dlora_pass *pass, const dlora_images *
 DLORA_API dlora_status dlora_pass_backward(dlora_pass *pass, dlora_bank *bank, const float *feature_gradients);
 /** Copies the input that a group of sites read in the last forward call of a training pass: values [*rows, *dim], image
  * after image (NULL: only the size is wanted). In the last block only the class token reaches the inputs other than the
- * attention input. block: the lowest adapted one or one above it; input: DLORA_INPUT_.... */
+ * attention input. block: the lowest adapted one or one above it; input: DLORA_INPUT_..., one that a site of the bank
+ * reads in some block (a pass without a bank has them all). */
 DLORA_API dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block, int32_t input, float *values,
                                             size_t *rows, size_t *dim);
 /** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image,

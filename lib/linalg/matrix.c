@@ -9,6 +9,9 @@
 /* Largest part of a dimension given to one BLAS call: fits a 32-bit int with room for the library's own arithmetic. */
 #define PART ((size_t)1 << 30)
 #define MOMENT_ROWS 256
+/* Multiplications of a product that takes one processor some 50 microseconds: not worth waking another one for, which a
+ * BLAS does much sooner. The adapters of single images are such products. */
+#define WORTH_THREADS 4.0e6
 
 static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
@@ -37,7 +40,8 @@ static size_t smaller(size_t a, size_t b) {
       plain_##name(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc); \
       return; \
     } \
-    const int entered = dli_blas_enter(); \
+    const bool small = (double)m * (double)n * (double)k < WORTH_THREADS; \
+    const int entered = small ? dli_threads_enter(1) : dli_blas_enter(); \
     for (size_t i = 0; i < m; i += PART) { \
       for (size_t j = 0; j < n; j += PART) { \
         for (size_t l = 0; l < k; l += PART) { \

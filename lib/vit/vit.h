@@ -91,7 +91,8 @@ struct dli_vit_workspace {
   size_t max_images;
   size_t first; /* blocks below it are the trunk: no hook is called there, nothing is kept */
   int training;
-  size_t images; /* of the last forward call */
+  unsigned inputs; /* bits 1 << DLORA_INPUT_...: kept in training */
+  size_t images;   /* of the last forward call */
   void *memory;
   size_t num_bytes;
   float *input;                 /* [3, image_size, image_size] */
@@ -112,8 +113,9 @@ struct dli_vit_workspace {
   struct dli_profile profile;     /* of the passes in this workspace */
 };
 
+/* inputs: bits 1 << DLORA_INPUT_... of those that are to be kept in training. */
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
-                                      size_t first, int training, const dlora_allocator *allocator);
+                                      size_t first, int training, unsigned inputs, const dlora_allocator *allocator);
 size_t dli_vit_workspace_bytes(const struct dli_vit_workspace *workspace);
 void dli_vit_workspace_release(struct dli_vit_workspace *workspace, const dlora_allocator *allocator);
 

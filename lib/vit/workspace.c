@@ -23,26 +23,46 @@ static void take(struct arena *arena, float **out, size_t rows, size_t cols) {
   arena->used += (bytes + 63) / 64 * 64;
 }
 
-static void plan_block(struct arena *arena, struct dli_block_buffers *b, const struct dli_vit *vit, size_t images,
-                       size_t queries, int keep) {
-  const size_t rows = images * vit->tokens, tail = images * queries;
+/* Where nothing is kept: what a block needs while it runs. */
+static void plan_shared(struct arena *arena, struct dli_block_buffers *b, const struct dli_vit *vit, size_t rows) {
   take(arena, &b->h1, rows, vit->dim);
   take(arena, &b->qkv, rows, 3 * vit->dim);
-  take(arena, &b->o, tail, vit->dim);
-  take(arena, &b->h2, tail, vit->dim);
-  take(arena, &b->f, tail, vit->mlp_dim);
-  if (keep) {
-    take(arena, &b->x_in, rows, vit->dim);
-    take(arena, &b->mean1, rows, 1);
-    take(arena, &b->rstd1, rows, 1);
-    take(arena, &b->probabilities, images * vit->heads, queries * vit->tokens);
-    take(arena, &b->x_mid, tail, vit->dim);
-    take(arena, &b->mean2, tail, 1);
-    take(arena, &b->rstd2, tail, 1);
-    take(arena, &b->g, tail, vit->mlp_dim);
-  } else {
-    b->g = b->f;
+  take(arena, &b->o, rows, vit->dim);
+  take(arena, &b->h2, rows, vit->dim);
+  take(arena, &b->f, rows, vit->mlp_dim);
+  b->g = b->f;
+}
+
+/* What the backward pass of a block reads. An input that no adapter reads it does without: the shared array serves. */
+static void plan_kept(struct arena *arena, struct dli_block_buffers *b, const struct dli_vit_workspace *w,
+                      const struct dli_vit *vit, size_t queries) {
+  const size_t rows = w->max_images * vit->tokens, tail = w->max_images * queries;
+  const struct dli_block_buffers *shared = &w->shared;
+  const struct {
+    float **array, *otherwise;
+    size_t rows, cols;
+  } inputs[] = {
+      [DLORA_INPUT_ATTENTION] = {&b->h1, shared->h1, rows, vit->dim},
+      [DLORA_INPUT_OUTPUT] = {&b->o, shared->o, tail, vit->dim},
+      [DLORA_INPUT_FC1] = {&b->h2, shared->h2, tail, vit->dim},
+      [DLORA_INPUT_FC2] = {&b->g, shared->f, tail, vit->mlp_dim},
+  };
+  for (int32_t i = DLORA_INPUT_ATTENTION; i <= DLORA_INPUT_FC2; i++) {
+    if (w->inputs & 1u << i) {
+      take(arena, inputs[i].array, inputs[i].rows, inputs[i].cols);
+    } else {
+      *inputs[i].array = inputs[i].otherwise;
+    }
   }
+  take(arena, &b->x_in, rows, vit->dim);
+  take(arena, &b->mean1, rows, 1);
+  take(arena, &b->rstd1, rows, 1);
+  take(arena, &b->qkv, rows, 3 * vit->dim);
+  take(arena, &b->probabilities, w->max_images * vit->heads, queries * vit->tokens);
+  take(arena, &b->x_mid, tail, vit->dim);
+  take(arena, &b->mean2, tail, 1);
+  take(arena, &b->rstd2, tail, 1);
+  take(arena, &b->f, tail, vit->mlp_dim);
 }
 
 static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct dli_vit *vit) {
@@ -55,10 +75,9 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->last_mean, images, 1);
   take(arena, &w->last_rstd, images, 1);
   take(arena, &w->attention, dli_attention_scratch(vit->tokens, vit->dim, vit->heads, w->training), 1);
-  plan_block(arena, &w->shared, vit, images, vit->tokens, 0);
+  plan_shared(arena, &w->shared, vit, rows);
   if (!w->training) return;
-  for (size_t i = w->first; i < vit->depth; i++)
-    plan_block(arena, &w->kept[i], vit, images, dli_vit_queries(vit, i), 1);
+  for (size_t i = w->first; i < vit->depth; i++) plan_kept(arena, &w->kept[i], w, vit, dli_vit_queries(vit, i));
   take(arena, &w->d_x, rows, vit->dim);
   take(arena, &w->d_tail, images, vit->dim);
   take(arena, &w->d_h, rows, vit->dim);
@@ -67,8 +86,8 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
 }
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
-                                      size_t first, int training, const dlora_allocator *allocator) {
-  struct dli_vit_workspace w = {.max_images = max_images, .first = first, .training = training};
+                                      size_t first, int training, unsigned inputs, const dlora_allocator *allocator) {
+  struct dli_vit_workspace w = {.max_images = max_images, .first = first, .training = training, .inputs = inputs};
   size_t rows;
   if (!dli_multiply(&rows, max_images, vit->tokens) || rows > INT32_MAX) {
     return dli_raise(DLORA_ERR_ARGUMENT, "a batch of %zu images of %zu tokens is too large; at most %d rows",
