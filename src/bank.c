@@ -165,16 +165,21 @@ static void close_task(dlora_bank *bank) {
   bank->open = 0;
 }
 
+/* The list, and the arrays of its entries first ... end - 1. */
+static void release_kept(const dlora_bank *bank, struct dli_kept *kept, size_t first, size_t end) {
+  for (size_t i = first; kept && i < end; i++) {
+    dli_free(&bank->allocator, kept[i].adapter.a);
+    dli_free(&bank->allocator, kept[i].adapter.b);
+  }
+  dli_free(&bank->allocator, kept);
+}
+
 void dlora_bank_destroy(dlora_bank *bank) {
   if (!bank) return;
   const dlora_allocator allocator = bank->allocator;
   close_task(bank);
   for (size_t i = 0; bank->merged && i < bank->num_sites; i++) dli_free(&allocator, bank->merged[i]);
-  for (size_t i = 0; bank->residual && i < bank->num_tasks * bank->num_sites; i++) {
-    dli_free(&allocator, bank->residual[i].a);
-    dli_free(&allocator, bank->residual[i].b);
-  }
-  dli_free(&allocator, bank->residual);
+  release_kept(bank, bank->kept, 0, bank->num_kept);
   dli_free(&allocator, bank->merged);
   dli_free(&allocator, bank->sites);
   dli_free(&allocator, bank);
@@ -217,14 +222,30 @@ dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, size_t
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_get_residual: task is %zu, the bank has %zu", task,
                      bank->num_tasks);
   }
-  *out = bank->residual[task * bank->num_sites + site];
+  const dlora_adapter *adapter = dli_bank_adapter(bank, task, site);
+  *out = adapter ? *adapter : (dlora_adapter){0};
   return DLORA_OK;
+}
+
+const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site) {
+  size_t first = 0, end = bank->num_kept;
+  while (first < end) {
+    const size_t middle = first + (end - first) / 2;
+    const struct dli_kept *kept = &bank->kept[middle];
+    if (kept->task == task && kept->site == site) return &kept->adapter;
+    if (kept->task < task || (kept->task == task && kept->site < site)) {
+      first = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  return NULL;
 }
 
 size_t dli_bank_max_rank(const dlora_bank *bank) {
   size_t rank = 0;
-  for (size_t i = 0; i < bank->num_tasks * bank->num_sites; i++) {
-    if (bank->residual[i].rank > rank) rank = bank->residual[i].rank;
+  for (size_t i = 0; i < bank->num_kept; i++) {
+    if (bank->kept[i].adapter.rank > rank) rank = bank->kept[i].adapter.rank;
   }
   for (size_t i = 0; bank->pairs && i < 2 * bank->num_sites; i++) {
     if (bank->pairs[i].rank > rank) rank = bank->pairs[i].rank;
@@ -341,24 +362,18 @@ void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit
   for (size_t i = 0; commit->merged && i < bank->num_sites; i++) {
     if (commit->merged[i] != bank->merged[i]) dli_free(&bank->allocator, commit->merged[i]);
   }
-  const size_t old = bank->num_tasks * bank->num_sites;
-  for (size_t i = 0; commit->residual && i < bank->num_sites; i++) {
-    dli_free(&bank->allocator, commit->residual[old + i].a);
-    dli_free(&bank->allocator, commit->residual[old + i].b);
-  }
   dli_free(&bank->allocator, commit->merged);
-  dli_free(&bank->allocator, commit->residual);
+  release_kept(bank, commit->kept, bank->num_kept, commit->num_kept);
   *commit = (struct dli_bank_commit){0};
 }
 
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
   const dlora_allocator *allocator = &bank->allocator;
-  const size_t old = bank->num_tasks * bank->num_sites;
-  struct dli_bank_commit commit = {0};
+  struct dli_bank_commit commit = {.num_kept = bank->num_kept};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, commit.merged, bank->num_sites));
-  DLI_TRY_DONE(DLI_NEW(allocator, commit.residual, old + bank->num_sites));
-  if (old) memcpy(commit.residual, bank->residual, old * sizeof *bank->residual);
+  DLI_TRY_DONE(DLI_NEW(allocator, commit.kept, bank->num_kept + bank->num_sites));
+  if (bank->num_kept) memcpy(commit.kept, bank->kept, bank->num_kept * sizeof *bank->kept);
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     const struct dli_pair *pair = &bank->pairs[2 * i + DLI_RESIDUAL];
@@ -368,11 +383,12 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
     }
     if (!pair->rank) continue;
     float *a, *b;
+    struct dli_kept *kept = &commit.kept[commit.num_kept++];
+    *kept = (struct dli_kept){.task = bank->num_tasks, .site = i, .adapter.rank = pair->rank};
     DLI_TRY_DONE(DLI_NEW(allocator, a, pair->rank * site->input_dim));
-    commit.residual[old + i].a = a;
+    kept->adapter.a = a;
     DLI_TRY_DONE(DLI_NEW(allocator, b, pair->rank * site->output_dim));
-    commit.residual[old + i].b = b;
-    commit.residual[old + i].rank = pair->rank;
+    kept->adapter.b = b;
     const float *from = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
     memcpy(a, from, pair->rank * site->input_dim * sizeof *a);
     memcpy(b, bank->parameters + pair->b_offset, pair->rank * site->output_dim * sizeof *b);
@@ -394,9 +410,10 @@ void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
                 site->input_dim, 1.0f, commit->merged[i], site->input_dim);
   }
   dli_free(&bank->allocator, bank->merged);
-  dli_free(&bank->allocator, bank->residual);
+  dli_free(&bank->allocator, bank->kept);
   bank->merged = commit->merged;
-  bank->residual = commit->residual;
+  bank->kept = commit->kept;
+  bank->num_kept = commit->num_kept;
   *commit = (struct dli_bank_commit){0};
   close_task(bank);
   bank->num_tasks++;

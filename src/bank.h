@@ -17,15 +17,22 @@ struct dli_pair {
   const dlora_projector *memory; /* projects updates of a trained A'; or NULL */
 };
 
+/* A learnt residual adapter. Only these are kept: tasks and sites without one take no memory. */
+struct dli_kept {
+  size_t task, site;
+  dlora_adapter adapter; /* arrays owned, rank not 0 */
+};
+
 struct dlora_bank {
   dlora_allocator allocator;
   dlora_bank_options options;
   size_t num_sites;
   dlora_site *sites;
   size_t num_tasks;
-  uint64_t version;               /* counts finished tasks' changes of M, for caches of W + M */
-  float **merged;                 /* [num_sites] of [output_dim, input_dim] or NULL */
-  struct dlora_adapter *residual; /* [num_tasks, num_sites], arrays owned */
+  uint64_t version;      /* counts finished tasks' changes of M, for caches of W + M */
+  float **merged;        /* [num_sites] of [output_dim, input_dim] or NULL */
+  struct dli_kept *kept; /* [num_kept] in order of task, and of site within one */
+  size_t num_kept;
   int open;
   struct dli_pair *pairs; /* [num_sites, 2] of the open task */
   size_t count;           /* parameters of the pairs, and then `extra` of whoever trains along */
@@ -39,6 +46,8 @@ struct dlora_bank {
 dlora_status dli_bank_set_extra(dlora_bank *bank, size_t extra);
 /* Rank of the largest pair or adapter, for scratch. */
 size_t dli_bank_max_rank(const dlora_bank *bank);
+/* The residual adapter of a task at a site, NULL where there is none. */
+const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site);
 
 /* The public forward and backward with row distances and scratch [rows * max rank] (backward: twice that), without
  * checks; gradients go to an array like bank->gradients. */
@@ -50,7 +59,8 @@ void dli_bank_backward(const dlora_bank *bank, size_t site, const float *x, size
 /* Closing a task in two halves: prepare takes all memory and may fail; commit cannot. */
 struct dli_bank_commit {
   float **merged;
-  struct dlora_adapter *residual;
+  struct dli_kept *kept;
+  size_t num_kept;
 };
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out);
 void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit);

@@ -37,8 +37,8 @@ void dli_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_
     while (next < items && memcmp(w, relevance + next * tasks, tasks * sizeof *w) == 0) next++;
     const size_t at = first * rows_per_item, count = (next - first) * rows_per_item;
     for (size_t t = 0; t < tasks; t++) {
-      const dlora_adapter *adapter = &bank->residual[t * bank->num_sites + site];
-      if (w[t] == 0.0f || !adapter->rank) continue;
+      const dlora_adapter *adapter = w[t] == 0.0f ? NULL : dli_bank_adapter(bank, t, site);
+      if (!adapter) continue;
       add_pair(s, adapter->a, adapter->b, adapter->rank, w[t], x + at * ldx, count, ldx, y + at * ldy, ldy, scratch);
     }
   }

@@ -6,6 +6,7 @@
  */
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -14,7 +15,7 @@
 #include "src/saved_file.h"
 
 /* Two widths of this size, and 16 bytes for each of their product, still fit a size_t. */
-enum { NAME_SIZE = 160, MAX_ADAPTERS = 1 << 20, MAX_WIDTH = 1 << 29 };
+enum { NAME_SIZE = 160, MAX_TASKS = 1 << 20, MAX_WIDTH = 1 << 29 };
 static const char format[] = "duallora.bank.1";
 
 dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, const char *prefix) {
@@ -36,17 +37,14 @@ dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, c
     snprintf(name, sizeof name, "%s.merged.%zu", prefix, i);
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){s->output_dim, s->input_dim}, bank->merged[i]));
   }
-  for (size_t t = 0; t < bank->num_tasks; t++) {
-    for (size_t i = 0; i < num_sites; i++) {
-      const dlora_adapter *adapter = &bank->residual[t * num_sites + i];
-      if (!adapter->rank) continue;
-      snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, t, i);
-      DLI_TRY(
-          dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){adapter->rank, bank->sites[i].input_dim}, adapter->a));
-      snprintf(name, sizeof name, "%s.task.%zu.%zu.b", prefix, t, i);
-      DLI_TRY(
-          dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){bank->sites[i].output_dim, adapter->rank}, adapter->b));
-    }
+  for (size_t i = 0; i < bank->num_kept; i++) {
+    const struct dli_kept *kept = &bank->kept[i];
+    const dlora_site *s = &bank->sites[kept->site];
+    const size_t rank = kept->adapter.rank;
+    snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, kept->task, kept->site);
+    DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){rank, s->input_dim}, kept->adapter.a));
+    snprintf(name, sizeof name, "%s.task.%zu.%zu.b", prefix, kept->task, kept->site);
+    DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){s->output_dim, rank}, kept->adapter.b));
   }
   return DLORA_OK;
 }
@@ -60,11 +58,12 @@ static dlora_status read_array(const dlora_bank *bank, const struct dli_tensors 
   return dli_tensor_to_float(tensors, tensor, *out);
 }
 
-static dlora_status read_adapter(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix, size_t task,
-                                 size_t site) {
-  dlora_adapter *adapter = &bank->residual[task * bank->num_sites + site];
+/* That of kept->task and kept->site. */
+static dlora_status read_adapter(const dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
+                                 struct dli_kept *kept) {
+  const size_t site = kept->site;
   char name[NAME_SIZE];
-  snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, task, site);
+  snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, kept->task, site);
   const struct dli_tensor *found = dli_tensors_find(tensors, name);
   const size_t rank = found && found->num_dims == 2 ? found->shape[0] : 0;
   if (!rank || rank > bank->sites[site].input_dim) {
@@ -73,13 +72,13 @@ static dlora_status read_adapter(dlora_bank *bank, const struct dli_tensors *ten
   }
   float *array = NULL;
   dlora_status status = read_array(bank, tensors, name, rank, bank->sites[site].input_dim, &array);
-  adapter->a = array;
+  kept->adapter.a = array;
   if (status != DLORA_OK) return status;
-  snprintf(name, sizeof name, "%s.task.%zu.%zu.b", prefix, task, site);
+  snprintf(name, sizeof name, "%s.task.%zu.%zu.b", prefix, kept->task, site);
   array = NULL;
   status = read_array(bank, tensors, name, bank->sites[site].output_dim, rank, &array);
-  adapter->b = array;
-  adapter->rank = rank;
+  kept->adapter.b = array;
+  kept->adapter.rank = rank;
   return status;
 }
 
@@ -100,25 +99,38 @@ static bool pass_number(const char **at, size_t end, size_t *out) {
   return *at > start && value < end && (*start != '0' || *at == start + 1);
 }
 
+/* Whether this is the name of a factor A, and of which task and site. */
+static bool names_adapter(const char *at, const char *prefix, const dlora_bank *bank, size_t *task, size_t *site) {
+  return pass_text(&at, prefix) && pass_text(&at, ".task.") && pass_number(&at, bank->num_tasks, task) &&
+         pass_text(&at, ".") && pass_number(&at, bank->num_sites, site) && strcmp(at, ".a") == 0;
+}
+
+static int compare_kept(const void *a, const void *b) {
+  const struct dli_kept *x = a, *y = b;
+  if (x->task != y->task) return x->task < y->task ? -1 : 1;
+  return x->site < y->site ? -1 : x->site > y->site;
+}
+
 /* Goes through the tensors rather than through all tasks and sites, of which a small file may claim a million. */
 static dlora_status read_content(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
                                  size_t num_tasks) {
   char name[NAME_SIZE];
-  DLI_TRY(DLI_NEW(&bank->allocator, bank->residual, num_tasks * bank->num_sites));
+  size_t count = 0, task, site;
   bank->num_tasks = num_tasks;
   for (size_t i = 0; i < bank->num_sites; i++) {
     snprintf(name, sizeof name, "%s.merged.%zu", prefix, i);
     if (!dli_tensors_find(tensors, name)) continue;
     DLI_TRY(read_array(bank, tensors, name, bank->sites[i].output_dim, bank->sites[i].input_dim, &bank->merged[i]));
   }
+  for (size_t i = 0; i < dli_tensors_count(tensors); i++)
+    count += names_adapter(dli_tensors_at(tensors, i)->name, prefix, bank, &task, &site);
+  DLI_TRY(DLI_NEW(&bank->allocator, bank->kept, count));
   for (size_t i = 0; i < dli_tensors_count(tensors); i++) {
-    const char *at = dli_tensors_at(tensors, i)->name;
-    size_t task, site;
-    if (pass_text(&at, prefix) && pass_text(&at, ".task.") && pass_number(&at, num_tasks, &task) &&
-        pass_text(&at, ".") && pass_number(&at, bank->num_sites, &site) && strcmp(at, ".a") == 0) {
-      DLI_TRY(read_adapter(bank, tensors, prefix, task, site));
-    }
+    if (!names_adapter(dli_tensors_at(tensors, i)->name, prefix, bank, &task, &site)) continue;
+    bank->kept[bank->num_kept++] = (struct dli_kept){.task = task, .site = site};
   }
+  if (count > 1) qsort(bank->kept, count, sizeof *bank->kept, compare_kept);
+  for (size_t i = 0; i < count; i++) DLI_TRY(read_adapter(bank, tensors, prefix, &bank->kept[i]));
   return DLORA_OK;
 }
 
@@ -132,9 +144,9 @@ dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, 
   snprintf(name, sizeof name, "%s.num_sites", prefix);
   DLI_TRY(dli_saved_integers(tensors, name, 1, &num_sites));
   /* Each site needs a line of metadata, so the file bounds their number; a task without adapters needs nothing in the
-   * file, so their number is bounded here. */
+   * file, nor in memory, but callers keep a number for each. */
   if (num_sites < 1 || (size_t)num_sites > dli_tensors_metadata_count(tensors) || num_tasks < 0 ||
-      num_tasks > MAX_ADAPTERS / num_sites) {
+      num_tasks > MAX_TASKS) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: %s has %lld sites and %lld tasks", dli_tensors_label(tensors), prefix,
                      (long long)num_sites, (long long)num_tasks);
   }

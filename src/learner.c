@@ -45,11 +45,7 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
 }
 
 int dli_learner_has_residuals(const dlora_learner *learner) {
-  const dlora_bank *bank = learner->bank;
-  for (size_t i = 0; i < bank->num_tasks * bank->num_sites; i++) {
-    if (bank->residual[i].rank) return 1;
-  }
-  return 0;
+  return learner->bank->num_kept > 0;
 }
 
 void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out) {

@@ -27,9 +27,8 @@ const char *fuzz_file(size_t slot, const void *bytes, size_t size);
 
 /* ---- memory ---- */
 
-/* docs/FILES.md: what loading a file may take, in bytes for each byte of the file and in all. A bank's tasks without
- * adapters take no room in its file, so that their number is bounded by a constant. */
-enum { FUZZ_PER_BYTE = 48, FUZZ_CONSTANT = 64 << 10, FUZZ_BANK_CONSTANT = 26 << 20 };
+/* docs/FILES.md: what loading a file may take, in bytes for each byte of the file and in all. */
+enum { FUZZ_PER_BYTE = 48, FUZZ_CONSTANT = 64 << 10 };
 
 /* Counts what is taken from it. */
 extern const dlora_allocator fuzz_allocator;

@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const char *path = fuzz_file(0, data, size);
 
   /* As saved: only what malloc gives is counted. */
-  fuzz_watch(size, FUZZ_PER_BYTE, FUZZ_CONSTANT + FUZZ_BANK_CONSTANT);
+  fuzz_watch(size, FUZZ_PER_BYTE, FUZZ_CONSTANT);
   dlora_status status = dlora_learner_load(&learner, model, path, NULL);
   fuzz_unwatch();
   if (fuzz_check(status, learner, "dlora_learner_load")) use(learner);
@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (dlora_learner_get_options(learner, &options) != DLORA_OK) fuzz_fail("%s", dlora_last_error());
     dlora_learner_destroy(learner);
     options.allocator = &fuzz_allocator;
-    fuzz_watch(size, FUZZ_PER_BYTE, FUZZ_CONSTANT + FUZZ_BANK_CONSTANT);
+    fuzz_watch(size, FUZZ_PER_BYTE, FUZZ_CONSTANT);
     status = dlora_learner_load(&learner, model, path, &options);
     fuzz_unwatch();
     if (status != DLORA_OK) fuzz_fail("not loaded with the options it has: %s", dlora_last_error());

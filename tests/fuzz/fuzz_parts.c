@@ -17,7 +17,7 @@ static void fuzz_bank(const char *path, size_t size) {
   dlora_bank *bank = NULL;
   dlora_bank_options options = DLORA_BANK_OPTIONS_INIT;
   options.allocator = &fuzz_allocator;
-  fuzz_watch(size, FUZZ_PER_BYTE, FUZZ_CONSTANT + FUZZ_BANK_CONSTANT);
+  fuzz_watch(size, FUZZ_PER_BYTE, FUZZ_CONSTANT);
   dlora_status status = dlora_bank_load(&bank, path, &options);
   fuzz_unwatch();
   if (fuzz_check(status, bank, "dlora_bank_load")) {
