@@ -98,9 +98,11 @@ static void features_are_those_of_the_blas(void **state) {
   skip_without_products();
   const int64_t classes[] = {1, 2, 3};
   struct test_pictures pictures = test_pictures(classes, 3, 5, 1);
-  /* Widths that fill whole panels of packed columns, and widths that do not. */
-  const char *paths[] = {backbone(), test_write_vit("products.safetensors", 3)};
-  for (size_t p = 0; p < 2; p++) {
+  /* Widths that fill whole panels of packed columns, widths that do not, and rows that are summed up in three parts. */
+  const struct test_shape deep = {64, 2, 2, 1600, 8, 4};
+  const char *paths[] = {backbone(), test_write_vit("products.safetensors", 3),
+                         test_write_vit_of("products-deep.safetensors", 3, &deep)};
+  for (size_t p = 0; p < 3; p++) {
     dlora_model *reference = load(paths[p], DLORA_PRODUCTS_BLAS, NULL);
     dlora_model_info info = {.struct_size = sizeof info};
     assert_status(DLORA_OK, dlora_model_get_info(reference, &info));

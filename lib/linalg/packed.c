@@ -7,6 +7,14 @@
 #include "base/status.h"
 #include "base/threads.h"
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
+
+/* Rows of b that one bfloat16 kernel sums up. With up to 896, oneDNN 2.6's kernels for AMX and for AVX512_BF16 give the
+ * same for any number of rows of x from 2 on. */
+enum { BFLOAT16_DEPTH = 768, LEAST_ROWS = 2 };
+
 static size_t round_up(size_t a, size_t multiple) {
   return (a + multiple - 1) / multiple * multiple;
 }
@@ -15,18 +23,35 @@ static size_t value_size(int bfloat16) {
   return bfloat16 ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Values of one panel of columns. */
-static size_t panel_size(const struct dli_packed *packed) {
-  return round_up(packed->inner, packed->bfloat16 ? 2 * DLI_ONEDNN_TILE : DLI_ONEDNN_TILE) * DLI_ONEDNN_PANEL;
+/* Rows of b in the part that begins with row k. */
+static size_t part_depth(const struct dli_packed *packed, size_t k) {
+  return packed->inner - k < packed->depth ? packed->inner - k : packed->depth;
+}
+
+/* Values of one panel of columns of a part. */
+static size_t panel_size(const struct dli_packed *packed, size_t depth) {
+  return round_up(depth, packed->bfloat16 ? 2 * DLI_ONEDNN_TILE : DLI_ONEDNN_TILE) * DLI_ONEDNN_PANEL;
+}
+
+static size_t num_panels(const struct dli_packed *packed) {
+  return round_up(packed->outer, DLI_ONEDNN_PANEL) / DLI_ONEDNN_PANEL;
+}
+
+/* Values before the part that begins with row k: those before it are full and end with a whole tile. */
+static size_t part_offset(const struct dli_packed *packed, size_t k) {
+  return k * num_panels(packed) * DLI_ONEDNN_PANEL;
 }
 
 dlora_status dli_packed_create(struct dli_packed **out, const struct dli_onednn *onednn, size_t inner, size_t outer,
                                const dlora_allocator *allocator) {
   struct dli_packed *packed;
   DLI_TRY(DLI_NEW(allocator, packed, 1));
-  *packed = (struct dli_packed){.inner = inner, .outer = outer, .bfloat16 = dli_onednn_bfloat16(onednn)};
-  const size_t panels = round_up(outer, DLI_ONEDNN_PANEL) / DLI_ONEDNN_PANEL;
-  packed->values = dli_alloc(allocator, panels * panel_size(packed), value_size(packed->bfloat16));
+  const bool bfloat16 = dli_onednn_bfloat16(onednn);
+  *packed = (struct dli_packed){
+      .inner = inner, .outer = outer, .depth = bfloat16 ? BFLOAT16_DEPTH : inner, .bfloat16 = bfloat16};
+  const size_t last = (inner - 1) / packed->depth * packed->depth;
+  const size_t count = part_offset(packed, last) + num_panels(packed) * panel_size(packed, inner - last);
+  packed->values = dli_alloc(allocator, count, value_size(bfloat16));
   if (!packed->values) {
     dli_packed_destroy(packed, allocator);
     return DLORA_ERR_NO_MEMORY;
@@ -50,12 +75,13 @@ static inline uint16_t to_bfloat16(float value) {
   return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest);
 }
 
-void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool transposed) {
-  const size_t group = packed->bfloat16 ? 2 : 1, size = panel_size(packed);
+static void fill_part(struct dli_packed *packed, size_t first, const float *w, size_t ld, bool transposed) {
+  const size_t depth = part_depth(packed, first), size = panel_size(packed, depth), group = packed->bfloat16 ? 2 : 1;
+  const size_t offset = part_offset(packed, first);
   for (size_t n = 0; n < packed->outer; n++) {
-    const size_t column = n / DLI_ONEDNN_PANEL * size + n % DLI_ONEDNN_PANEL * group;
-    for (size_t k = 0; k < packed->inner; k++) {
-      const float value = transposed ? w[n * ld + k] : w[k * ld + n];
+    const size_t column = offset + n / DLI_ONEDNN_PANEL * size + n % DLI_ONEDNN_PANEL * group;
+    for (size_t k = 0; k < depth; k++) {
+      const float value = transposed ? w[n * ld + first + k] : w[(first + k) * ld + n];
       const size_t at = column + k / group * group * DLI_ONEDNN_PANEL + k % group;
       if (packed->bfloat16) {
         ((uint16_t *)packed->values)[at] = to_bfloat16(value);
@@ -64,6 +90,10 @@ void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool 
       }
     }
   }
+}
+
+void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool transposed) {
+  for (size_t first = 0; first < packed->inner; first += packed->depth) fill_part(packed, first, w, ld, transposed);
 }
 
 /* ---- one thread's products ---- */
@@ -79,11 +109,24 @@ struct dli_products {
   struct dli_onednn_kernel kernels[MAX_KERNELS];
   size_t next; /* is replaced next */
   size_t rows, inner, outer;
-  void *input;   /* [rows, inner] */
-  float *output; /* [rows, outer] */
+  void *input;   /* as input_count */
+  float *output; /* as output_count: [rows, outer], or a single row with another to make it two */
   void *scratch;
   size_t scratch_size;
 };
+
+static size_t larger(size_t a, size_t b) {
+  return a > b ? a : b;
+}
+
+static size_t input_count(const struct dli_products *p) {
+  if (!dli_onednn_bfloat16(p->onednn)) return p->rows * p->inner;
+  return larger(p->rows, LEAST_ROWS) * (p->inner < BFLOAT16_DEPTH ? p->inner : BFLOAT16_DEPTH);
+}
+
+static size_t output_count(const struct dli_products *p) {
+  return larger(p->rows * p->outer, LEAST_ROWS * p->inner);
+}
 
 dlora_status dli_products_create(struct dli_products **out, const struct dli_onednn *onednn, size_t rows, size_t inner,
                                  size_t outer, const dlora_allocator *allocator) {
@@ -95,10 +138,10 @@ dlora_status dli_products_create(struct dli_products **out, const struct dli_one
   p->rows = rows;
   p->inner = inner;
   p->outer = outer;
-  p->input = dli_alloc(allocator, rows * inner, value_size(dli_onednn_bfloat16(onednn)));
+  p->input = dli_alloc(allocator, input_count(p), value_size(dli_onednn_bfloat16(onednn)));
   p->scratch = dli_alloc(allocator, SCRATCH, 1);
   p->scratch_size = SCRATCH;
-  status = p->input && p->scratch ? DLI_NEW(allocator, p->output, rows * outer) : DLORA_ERR_NO_MEMORY;
+  status = p->input && p->scratch ? DLI_NEW(allocator, p->output, output_count(p)) : DLORA_ERR_NO_MEMORY;
   if (status != DLORA_OK) {
     dli_products_destroy(p);
     return status;
@@ -118,8 +161,8 @@ void dli_products_destroy(struct dli_products *p) {
 }
 
 size_t dli_products_bytes(const struct dli_products *p) {
-  const size_t input = p->rows * p->inner * value_size(dli_onednn_bfloat16(p->onednn));
-  return sizeof *p + input + p->rows * p->outer * sizeof *p->output + p->scratch_size;
+  const size_t input = input_count(p) * value_size(dli_onednn_bfloat16(p->onednn));
+  return sizeof *p + input + output_count(p) * sizeof *p->output + p->scratch_size;
 }
 
 static bool same_shape(const struct dli_onednn_shape *a, const struct dli_onednn_shape *b) {
@@ -152,61 +195,79 @@ static const struct dli_onednn_kernel *find_kernel(struct dli_products *p, const
   return kernel;
 }
 
-/* Only where there is AVX-512: no model has these products elsewhere. */
 #if defined(__x86_64__) && defined(__GNUC__)
-__attribute__((target("avx512f,avx512bw,avx512vl")))
-#endif
-static void
-convert(const float *restrict x, size_t count, uint16_t *restrict y) {
+/* No model has these products where the instructions are missing. Denormals become zeros, as in the products. */
+__attribute__((target("avx512f,avx512bf16"))) static void convert(const float *restrict x, size_t count,
+                                                                  uint16_t *restrict y) {
+  size_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+    memcpy(y + i, &rounded, sizeof rounded);
+  }
+  for (; i < count; i++) y[i] = to_bfloat16(x[i]);
+}
+#else
+static void convert(const float *restrict x, size_t count, uint16_t *restrict y) {
   for (size_t i = 0; i < count; i++) y[i] = to_bfloat16(x[i]);
 }
+#endif
 
-/* x without gaps, in the type that kernels take. */
-static const void *prepare_input(struct dli_products *p, const float *x, size_t m, size_t inner, size_t ldx) {
+/* x [m, depth] without gaps, in the type that kernels take; a row of zeros after a single one in bfloat16. */
+static const void *prepare_input(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
   if (!dli_onednn_bfloat16(p->onednn)) {
-    if (ldx == inner) return x;
-    for (size_t i = 0; i < m; i++) memcpy((float *)p->input + i * inner, x + i * ldx, inner * sizeof *x);
+    if (ldx == depth) return x;
+    for (size_t i = 0; i < m; i++) memcpy((float *)p->input + i * depth, x + i * ldx, depth * sizeof *x);
     return p->input;
   }
   uint16_t *to = p->input;
-  if (ldx == inner) {
-    convert(x, m * inner, to);
+  if (ldx == depth) {
+    convert(x, m * depth, to);
   } else {
-    for (size_t i = 0; i < m; i++) convert(x + i * ldx, inner, to + i * inner);
+    for (size_t i = 0; i < m; i++) convert(x + i * ldx, depth, to + i * depth);
   }
+  for (; m < LEAST_ROWS; m++) memset(to + m * depth, 0, depth * sizeof *to);
   return to;
+}
+
+/* Of the product with the part that begins with row k, which is added to what those before it left. */
+static struct dli_onednn_shape shape_of(const struct dli_packed *packed, size_t k, size_t rows, size_t count, bool bias,
+                                        bool accumulate) {
+  return (struct dli_onednn_shape){.m = rows,
+                                   .inner = part_depth(packed, k),
+                                   .outer = count,
+                                   .bias = bias && k == 0,
+                                   .accumulate = accumulate || k > 0,
+                                   .threads = dli_threads_current()};
 }
 
 bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
                       const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy) {
-  const size_t inner = packed->inner, last = first + count;
+  const size_t last = first + count;
   if (m == 0 || count == 0) return true;
   if (first % DLI_ONEDNN_PANEL || (last % DLI_ONEDNN_PANEL && last != packed->outer)) return false;
-  const bool gaps = ldy != count;
-  if (m > p->rows || inner > p->inner || (gaps && count > p->outer)) return false;
-  const char *b = packed->values;
-  b += first / DLI_ONEDNN_PANEL * panel_size(packed) * value_size(packed->bfloat16);
-  float *out = gaps ? p->output : y;
+  const bool aside = ldy != count || (packed->bfloat16 && m < LEAST_ROWS);
+  const size_t rows = packed->bfloat16 ? larger(m, LEAST_ROWS) : m;
+  if (m > p->rows || packed->inner > p->inner || (aside && rows * count > output_count(p))) return false;
+  float *out = aside ? p->output : y;
   const int entered = dli_blas_enter();
-  const struct dli_onednn_shape shape = {.m = m,
-                                         .inner = inner,
-                                         .outer = count,
-                                         .bias = bias != NULL,
-                                         .accumulate = accumulate && !gaps,
-                                         .threads = dli_threads_current()};
-  const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
-  const bool done =
-      kernel && dli_onednn_kernel_run(kernel, p->onednn, prepare_input(p, x, m, inner, ldx), b, bias, out, p->scratch);
+  bool done = true;
+  for (size_t k = 0; done && k < packed->inner; k += packed->depth) { /* all are there before y changes */
+    const struct dli_onednn_shape shape = shape_of(packed, k, rows, count, bias, accumulate);
+    done = find_kernel(p, &shape) != NULL;
+  }
+  /* Before the product rather than added to it: the order of sums is the same as in place. */
+  for (size_t i = 0; aside && accumulate && i < m; i++) memcpy(out + i * count, y + i * ldy, count * sizeof *y);
+  for (size_t k = 0; done && k < packed->inner; k += packed->depth) {
+    const struct dli_onednn_shape shape = shape_of(packed, k, rows, count, bias, accumulate);
+    const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
+    const size_t panels = first / DLI_ONEDNN_PANEL * panel_size(packed, shape.inner);
+    const char *b = packed->values;
+    b += (part_offset(packed, k) + panels) * value_size(packed->bfloat16);
+    const void *input = prepare_input(p, x + k, m, shape.inner, ldx);
+    done = kernel && dli_onednn_kernel_run(kernel, p->onednn, input, b, bias, out, p->scratch);
+  }
   dli_blas_leave(entered);
   if (!done) return false;
-  for (size_t i = 0; gaps && i < m; i++) {
-    const float *restrict from = out + i * count;
-    float *restrict to = y + i * ldy;
-    if (accumulate) {
-      for (size_t j = 0; j < count; j++) to[j] += from[j];
-    } else {
-      memcpy(to, from, count * sizeof *to);
-    }
-  }
+  for (size_t i = 0; aside && i < m; i++) memcpy(y + i * ldy, out + i * count, count * sizeof *y);
   return true;
 }

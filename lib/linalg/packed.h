@@ -4,9 +4,17 @@
 
 #include "linalg/onednn.h"
 
-/* A matrix b [inner, outer] in float32 or bfloat16. Constant once filled: many threads may use it. */
+/* A matrix b [inner, outer] in float32 or bfloat16. Constant once filled: many threads may use it.
+ *
+ *     part 0: rows [0, depth) of b             part 1: rows [depth, 2 depth)           ...
+ *     [panel 0: 64 columns][panel 1] ...       [panel 0][panel 1] ...
+ *
+ * In bfloat16 the products with parts are added up one after the other. How oneDNN sums up longer rows depends on the
+ * number of rows of x, and one float32 rounded otherwise here may become another bfloat16 in the next layer: what is
+ * found in an image would depend on what else is in the batch. In float32 there is one part. */
 struct dli_packed {
   size_t inner, outer;
+  size_t depth; /* rows of a part; of the last one what is left */
   int bfloat16;
   void *values;
 };
@@ -19,8 +27,8 @@ void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool 
 /* One thread's products: kernels for the shapes it has met, and room for inputs in bfloat16 and outputs without gaps.
  */
 struct dli_products;
-/* For up to `rows` rows of up to `inner` columns in, and up to `outer` columns out where there are gaps between them.
- */
+/* For up to `rows` rows of up to `inner` columns in, and up to `outer` columns out where there are gaps between them;
+ * out of a single row come up to `inner`. */
 dlora_status dli_products_create(struct dli_products **out, const struct dli_onednn *onednn, size_t rows, size_t inner,
                                  size_t outer, const dlora_allocator *allocator);
 void dli_products_destroy(struct dli_products *products);
