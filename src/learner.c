@@ -30,14 +30,16 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
   size_t images = o->micro_batch ? o->micro_batch * threads : dli_pass_micro_batch(vit, threads, 0);
   if (!o->micro_batch && training) {
     /* What a training pass keeps of an image (lib/vit/workspace.c), held to about 256 MiB over all threads: more rows
-     * than that make products hardly faster. */
+     * than that make products hardly faster. Products that need not arrange the weights first are fast with few rows,
+     * and then the rest gains from activations that are still in a cache. */
     size_t width = 5 * vit->dim + vit->mlp_dim;
     if (o->sites & (DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE)) width += vit->dim;
     if (o->sites & DLORA_SITE_OUTPUT) width += vit->dim;
     if (o->sites & DLORA_SITE_FC1) width += vit->dim;
     if (o->sites & DLORA_SITE_FC2) width += vit->mlp_dim;
     const size_t floats = vit->tokens * width + vit->heads * vit->tokens * vit->tokens;
-    const size_t room = ((size_t)256 << 20) / ((vit->depth - learner->first_block) * floats * sizeof(float) + 1);
+    const size_t bytes = vit->onednn ? threads * ((size_t)32 << 20) : (size_t)256 << 20;
+    const size_t room = bytes / ((vit->depth - learner->first_block) * floats * sizeof(float) + 1);
     if (images > room) images = room > threads ? room : threads;
   }
   if (count && images > count) images = count;
