@@ -30,9 +30,11 @@ struct block {
   size_t size; /* of the caller's bytes with their padding */
 };
 
-static void *allocate_by_malloc(size_t size, void *user) {
+/* calloc, because large memory comes as zeros from the system and takes no room until it is written to: dli_alloc need
+ * not touch it. */
+static void *allocate_by_calloc(size_t size, void *user) {
   (void)user;
-  return malloc(size);
+  return calloc(1, size);
 }
 
 static void release_by_free(void *pointer, void *user) {
@@ -40,7 +42,7 @@ static void release_by_free(void *pointer, void *user) {
   free(pointer);
 }
 
-static const dlora_allocator default_allocator = {allocate_by_malloc, release_by_free, NULL};
+static const dlora_allocator default_allocator = {allocate_by_calloc, release_by_free, NULL};
 
 dlora_status dli_allocator_read(dlora_allocator *out, const dlora_allocator *given) {
   if (!given) {
@@ -84,7 +86,7 @@ void *dli_alloc(const dlora_allocator *allocator, size_t count, size_t size) {
   unsigned char *aligned = (unsigned char *)start + offset;
   const struct block block = {start, rounded};
   memcpy(aligned - sizeof block, &block, sizeof block);
-  memset(aligned, 0, rounded);
+  if (allocator->allocate != allocate_by_calloc) memset(aligned, 0, rounded);
   ASAN_POISON_MEMORY_REGION(aligned + wanted, rounded - wanted);
   return aligned;
 }
