@@ -183,7 +183,7 @@ class Bench:
         a = self.arguments
         os.makedirs(a.data, exist_ok=True)
         self.result["machine"] = speed_programs.machine(a.threads)
-        self.result["command"] = a.command
+        self.result["commands"] = [a.command.strip()]
         for geometry in a.geometries:
             self.say(geometry)
             if set(a.measures) - {"memory"}:
@@ -236,6 +236,7 @@ def parse():
     parser.add_argument("--profile", action="store_true", help="also where the library's time goes")
     parser.add_argument("--out", help="Markdown file; the tables go between its marker comments, if it has them")
     parser.add_argument("--json", help="file for everything measured")
+    parser.add_argument("--add", action="store_true", help="to what --json holds: the bench in parts")
     parser.add_argument("--quiet", action="store_true")
     a = parser.parse_args()
     if a.quick:
@@ -251,7 +252,13 @@ def parse():
 
 def main():
     arguments = parse()
+    earlier = None
+    if arguments.add:
+        with open(arguments.json, encoding="utf-8") as f:
+            earlier = json.load(f)
     result = Bench(arguments).run()
+    if earlier:
+        result = speed_report.join(earlier, result)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as f:
             json.dump(result, f, indent=1)

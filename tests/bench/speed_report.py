@@ -129,7 +129,7 @@ def tables(result):
         *(f"- {name}: {version}" for name, version in result.get("versions", {}).items() if "-" not in name),
         f"- OMP_WAIT_POLICY {machine['wait_policy']}; load {machine['load_before']:.1f} before, "
         f"{machine['load_after']:.1f} after",
-        f"- Command: `{result['command'].strip()}`",
+        *(f"- Command: `{command}`" for command in result["commands"]),
         *(f"- Left out: {name}, {why}" for name, why in result["left_out"].items()),
     ]
     parts = ["\n".join(lines)]
@@ -141,6 +141,20 @@ def tables(result):
     parts += [predict_table(groups["predict"]), task_table(result["tasks"]), memory_table(result["memory"]),
               profile_table(result["profiles"])]
     return "\n\n".join(part for part in parts if part)
+
+
+def join(earlier, result):
+    """Both results as one, on the same machine: the long bench in parts."""
+    for what in ("processor", "processors", "threads", "wait_policy"):
+        if earlier["machine"][what] != result["machine"][what]:
+            raise ValueError(f"{what} was {earlier['machine'][what]} and is {result['machine'][what]}")
+    out = dict(result, versions={**earlier["versions"], **result["versions"]},
+               left_out={**earlier["left_out"], **result["left_out"]})
+    for load in ("load_before", "load_after"):
+        out["machine"][load] = max(earlier["machine"][load], result["machine"][load])
+    for part in ("commands", "groups", "tasks", "memory", "profiles", "equality"):
+        out[part] = earlier[part] + result[part]
+    return out
 
 
 def insert(path, text):
