@@ -40,7 +40,7 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
     const size_t floats = vit->tokens * width + vit->heads * vit->tokens * vit->tokens;
     const size_t bytes = vit->onednn ? threads * ((size_t)32 << 20) : (size_t)256 << 20;
     const size_t room = bytes / ((vit->depth - learner->first_block) * floats * sizeof(float) + 1);
-    if (images > room) images = room > threads ? room : threads;
+    if (images > room) images = room > threads ? room / threads * threads : threads; /* as many for each thread */
   }
   if (count && images > count) images = count;
   return images;

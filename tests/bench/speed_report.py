@@ -144,7 +144,7 @@ def tables(result):
 
 
 def join(earlier, result):
-    """Both results as one, on the same machine: the long bench in parts."""
+    """Both results as one, on the same machine: the long bench in parts. What was measured again replaces the old."""
     for what in ("processor", "processors", "threads", "wait_policy"):
         if earlier["machine"][what] != result["machine"][what]:
             raise ValueError(f"{what} was {earlier['machine'][what]} and is {result['machine'][what]}")
@@ -152,8 +152,13 @@ def join(earlier, result):
                left_out={**earlier["left_out"], **result["left_out"]})
     for load in ("load_before", "load_after"):
         out["machine"][load] = max(earlier["machine"][load], result["machine"][load])
-    for part in ("commands", "groups", "tasks", "memory", "profiles", "equality"):
-        out[part] = earlier[part] + result[part]
+    identity = {"groups": ("geometry", "kind", "batch"), "tasks": ("geometry", "behind"),
+                "memory": ("geometry", "batch", "program"), "profiles": ("geometry", "kind", "batch", "program"),
+                "equality": ("geometry", "program", "what")}
+    for part, members in identity.items():
+        again = {tuple(entry[m] for m in members) for entry in result[part]}
+        out[part] = [e for e in earlier[part] if tuple(e[m] for m in members) not in again] + result[part]
+    out["commands"] = earlier["commands"] + result["commands"]
     return out
 
 
