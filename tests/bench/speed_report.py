@@ -156,8 +156,8 @@ def join(earlier, result):
                 "memory": ("geometry", "batch", "program"), "profiles": ("geometry", "kind", "batch", "program"),
                 "equality": ("geometry", "program", "what")}
     for part, members in identity.items():
-        again = {tuple(entry[m] for m in members) for entry in result[part]}
-        out[part] = [e for e in earlier[part] if tuple(e[m] for m in members) not in again] + result[part]
+        now = {tuple(entry[m] for m in members): entry for entry in result[part]}
+        out[part] = [now.pop(tuple(e[m] for m in members), e) for e in earlier[part]] + list(now.values())
     out["commands"] = earlier["commands"] + result["commands"]
     return out
 
