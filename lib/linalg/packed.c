@@ -251,7 +251,8 @@ bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, s
   float *out = aside ? p->output : y;
   const int entered = dli_blas_enter();
   bool done = true;
-  for (size_t k = 0; done && k < packed->inner; k += packed->depth) { /* all are there before y changes */
+  /* Kernels of later parts are there before the first one changes y. */
+  for (size_t k = packed->depth; done && k < packed->inner; k += packed->depth) {
     const struct dli_onednn_shape shape = shape_of(packed, k, rows, count, bias, accumulate);
     done = find_kernel(p, &shape) != NULL;
   }

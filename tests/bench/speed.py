@@ -243,6 +243,8 @@ def parse():
         a.geometries, a.batches, a.turn, a.memory_batch = ["vit-192x6-32"], [1, 8], 0.05, 16
     if a.repeats < 1 or a.threads < 1 or min(a.batches) < 1:
         parser.error("--repeats, --threads and --batches are at least 1")
+    if a.add and not (a.json and os.path.exists(a.json)):
+        parser.error("--add needs a file of earlier results at --json")
     if "library" not in a.programs:
         parser.error("--programs must name library, with which the others are compared")
     a.command = "tests/bench/speed.sh " + " ".join(
@@ -256,6 +258,9 @@ def main():
     if arguments.add:
         with open(arguments.json, encoding="utf-8") as f:
             earlier = json.load(f)
+        difference = speed_report.difference(earlier["machine"], speed_programs.machine(arguments.threads))
+        if difference:
+            raise speed_programs.Failed(f"--add: {difference}")
     result = Bench(arguments).run()
     if earlier:
         result = speed_report.join(earlier, result)

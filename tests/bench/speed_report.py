@@ -143,11 +143,16 @@ def tables(result):
     return "\n\n".join(part for part in parts if part)
 
 
-def join(earlier, result):
-    """Both results as one, on the same machine: the long bench in parts. What was measured again replaces the old."""
+def difference(earlier, now):
+    """What makes the figures of two machines ones that do not belong on one page; or None."""
     for what in ("processor", "processors", "threads", "wait_policy"):
-        if earlier["machine"][what] != result["machine"][what]:
-            raise ValueError(f"{what} was {earlier['machine'][what]} and is {result['machine'][what]}")
+        if earlier[what] != now[what]:
+            return f"{what} was {earlier[what]} and is {now[what]}"
+    return None
+
+
+def join(earlier, result):
+    """Both results, of the same machine, as one: the long bench in parts. What was measured again replaces the old."""
     out = dict(result, versions={**earlier["versions"], **result["versions"]},
                left_out={**earlier["left_out"], **result["left_out"]})
     for load in ("load_before", "load_after"):
