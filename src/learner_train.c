@@ -12,6 +12,12 @@
 
 /* ---- directions ---- */
 
+/* Rows that are trained start at random. */
+static void draw_rows(struct dli_random *random, size_t rank, size_t dim, float *rows) {
+  const double scale = 1.0 / sqrt((double)dim);
+  for (size_t i = 0; i < rank * dim; i++) rows[i] = (float)(scale * dli_random_normal(random));
+}
+
 /* A' and A_t of one input. a, r: [rank, dim]. METHOD.md 4 and 5. */
 static dlora_status choose_directions(const dlora_learner *learner, struct dli_random *random,
                                       const dlora_projector *memory, float *a, size_t *a_rank, float *r,
@@ -21,11 +27,17 @@ static dlora_status choose_directions(const dlora_learner *learner, struct dli_r
   const size_t want_a = o->rank_orthogonal < dim ? o->rank_orthogonal : dim;
   const size_t want_r = o->rank_residual < dim ? o->rank_residual : dim;
   *a_rank = *r_rank = 0;
-  if (want_a) DLI_TRY(dlora_projector_free_directions(memory, want_a, a, a_rank));
+  if (want_a && o->train_orthogonal_a) {
+    const size_t room = dim - dlora_projector_size(memory);
+    *a_rank = want_a < room ? want_a : room;
+    draw_rows(random, *a_rank, dim, a);
+    if (*a_rank) DLI_TRY(dlora_projector_project(memory, a, *a_rank));
+  } else if (want_a) {
+    DLI_TRY(dlora_projector_free_directions(memory, want_a, a, a_rank));
+  }
   if (!want_r) return DLORA_OK;
   if (o->residual_basis == DLORA_BASIS_FREE) {
-    const double scale = 1.0 / sqrt((double)dim);
-    for (size_t i = 0; i < want_r * dim; i++) r[i] = (float)(scale * dli_random_normal(random));
+    draw_rows(random, want_r, dim, r);
     *r_rank = want_r;
     return DLORA_OK;
   }

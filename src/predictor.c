@@ -95,47 +95,6 @@ dlora_status dlora_predictor_create(dlora_predictor **out, size_t dim, const dlo
   return dli_predictor_new(out, __func__, dim, &known);
 }
 
-static void free_held_out(const dlora_predictor *predictor, struct dli_held_out *held_out) {
-  dli_free(&predictor->allocator, held_out->labels);
-  dli_free(&predictor->allocator, held_out->features);
-  *held_out = (struct dli_held_out){0};
-}
-
-/* Room for n more rows. */
-static dlora_status reserve_held_out(const dlora_predictor *predictor, struct dli_held_out *held_out, size_t n) {
-  if (n <= held_out->capacity - held_out->count) return DLORA_OK;
-  struct dli_held_out grown = {.count = held_out->count};
-  size_t values = 0;
-  dlora_status status = DLORA_OK;
-  if (n > SIZE_MAX / 2 - held_out->count)
-    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for %zu held-out features", n);
-  grown.capacity = held_out->count + n < 2 * held_out->capacity ? 2 * held_out->capacity : held_out->count + n;
-  if (!dli_multiply(&values, grown.capacity, predictor->dim)) {
-    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for %zu held-out features", grown.capacity);
-  }
-  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.features, values));
-  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.labels, grown.capacity));
-  if (held_out->count > 0) {
-    memcpy(grown.features, held_out->features, held_out->count * predictor->dim * sizeof *grown.features);
-    memcpy(grown.labels, held_out->labels, held_out->count * sizeof *grown.labels);
-  }
-  free_held_out(predictor, held_out);
-  *held_out = grown;
-  grown = (struct dli_held_out){0};
-done:
-  free_held_out(predictor, &grown);
-  return status;
-}
-
-/* Appends n rows; there is room. */
-static void append_held_out(const dlora_predictor *predictor, struct dli_held_out *held_out, const float *features,
-                            const int64_t *labels, size_t n) {
-  if (n == 0) return;
-  memcpy(held_out->features + held_out->count * predictor->dim, features, n * predictor->dim * sizeof *features);
-  memcpy(held_out->labels + held_out->count, labels, n * sizeof *labels);
-  held_out->count += n;
-}
-
 dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor *predictor) {
   DLI_REQUIRE(out);
   *out = NULL;
@@ -165,9 +124,11 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   DLI_TRY_DONE(dli_statistics_copy(copy, &copy->finished, &predictor->finished));
   if (predictor->open.num > 0) DLI_TRY_DONE(dli_statistics_copy(copy, &copy->open, &predictor->open));
   DLI_TRY_DONE(dli_readout_build(copy, &copy->readout_state, &copy->finished, true));
-  DLI_TRY_DONE(reserve_held_out(copy, &copy->held_out, predictor->held_out.count));
-  append_held_out(copy, &copy->held_out, predictor->held_out.features, predictor->held_out.labels,
+  DLI_TRY_DONE(dli_rows_reserve(copy, &copy->held_out, predictor->held_out.count));
+  dli_rows_append(copy, &copy->held_out, predictor->held_out.features, predictor->held_out.labels,
                   predictor->held_out.count);
+  DLI_TRY_DONE(dli_sample_reserve(copy, predictor->sample.count));
+  dli_sample_add(copy, predictor->sample.features, predictor->sample.labels, predictor->sample.count);
   DLI_TRY_DONE(
       dli_calibration_copy(copy, &copy->calibration, &predictor->calibration, copy->num_tasks, copy->num_tasks));
   *out = copy;
@@ -181,7 +142,8 @@ void dlora_predictor_destroy(dlora_predictor *predictor) {
   if (!predictor) return;
   dlora_allocator allocator = predictor->allocator;
   dli_calibration_free(predictor, &predictor->calibration);
-  free_held_out(predictor, &predictor->held_out);
+  dli_rows_free(predictor, &predictor->sample);
+  dli_rows_free(predictor, &predictor->held_out);
   dli_readout_free(predictor, &predictor->readout_state);
   dli_statistics_free(predictor, &predictor->open);
   dli_statistics_free(predictor, &predictor->finished);
@@ -259,7 +221,10 @@ dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *fe
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
   DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
-  return dli_statistics_observe(predictor, &predictor->open, 0, features, labels, n);
+  DLI_TRY(dli_sample_reserve(predictor, n));
+  DLI_TRY(dli_statistics_observe(predictor, &predictor->open, 0, features, labels, n));
+  dli_sample_add(predictor, features, labels, n);
+  return DLORA_OK;
 }
 
 dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features, const int64_t *labels,
@@ -267,22 +232,23 @@ dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const 
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
   DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
-  DLI_TRY(reserve_held_out(predictor, &predictor->held_out, n));
-  append_held_out(predictor, &predictor->held_out, features, labels, n);
+  DLI_TRY(dli_rows_reserve(predictor, &predictor->held_out, n));
+  dli_rows_append(predictor, &predictor->held_out, features, labels, n);
   return DLORA_OK;
 }
 
 dlora_status dlora_predictor_discard(dlora_predictor *predictor) {
   DLI_REQUIRE(predictor);
   dli_statistics_free(predictor, &predictor->open);
-  free_held_out(predictor, &predictor->held_out);
+  dli_rows_free(predictor, &predictor->sample);
+  dli_rows_free(predictor, &predictor->held_out);
   return DLORA_OK;
 }
 
 /* What a call builds before it changes the predictor; after `take` it holds what is to be released. */
 struct change {
   size_t num_tasks;
-  bool fitted; /* the temperature, on held-out features that came with the change */
+  bool fitted; /* the temperature, to features that came with the change */
   double temperature, threshold;
   struct dli_statistics finished;
   struct dli_readout readout;
@@ -295,9 +261,8 @@ static void change_free(const dlora_predictor *predictor, struct change *change)
   dli_calibration_free(predictor, &change->calibration);
 }
 
-/* Completes a change whose statistics and calibration are set: readout, temperature if it was fitted, threshold. */
+/* Completes a change whose statistics, readout and calibration are set: temperature if it was fitted, threshold. */
 static dlora_status change_complete(const dlora_predictor *predictor, struct change *change) {
-  DLI_TRY(dli_readout_build(predictor, &change->readout, &change->finished, true));
   change->temperature =
       change->fitted ? dli_calibration_temperature(&change->calibration, change->num_tasks) : predictor->temperature;
   return dli_calibration_threshold(predictor, &change->calibration, change->num_tasks, DLI_UNKNOWN_QUANTILE,
@@ -313,13 +278,13 @@ static void change_take(dlora_predictor *predictor, struct change *change) {
   predictor->calibration = change->calibration, change->calibration = calibration;
   predictor->num_tasks = change->num_tasks;
   predictor->temperature = change->temperature;
-  predictor->temperature_set = predictor->temperature_set || change->fitted;
+  if (change->fitted) predictor->temperature_set = DLI_TEMPERATURE_FITTED;
   predictor->threshold = change->threshold;
 }
 
 dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
   DLI_REQUIRE(predictor);
-  const struct dli_held_out *held_out = &predictor->held_out;
+  const struct dli_rows *held_out = &predictor->held_out;
   size_t task = predictor->num_tasks;
   if (predictor->open.num == 0 && held_out->count == 0) {
     return dli_raise(DLORA_ERR_STATE,
@@ -327,26 +292,23 @@ dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
                      __func__);
   }
   struct change change = {.num_tasks = task + 1};
-  struct dli_readout without = {0};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_calibration_copy(predictor, &change.calibration, &predictor->calibration, task, task + 1));
   DLI_TRY_DONE(
       dli_statistics_join(predictor, &change.finished, &predictor->finished, &predictor->open, (int64_t)task, true));
   if (held_out->count > 0) {
-    if (predictor->open.num > 0) {
-      DLI_TRY_DONE(dli_readout_build(predictor, &without, &change.finished, true));
-      DLI_TRY_DONE(dli_calibration_fit(predictor, &change.calibration, task, &change.finished, &without));
-    }
     DLI_TRY_DONE(dli_statistics_observe(predictor, &change.finished, (int64_t)task, held_out->features,
                                         held_out->labels, held_out->count));
     dli_statistics_mirror(predictor, &change.finished);
   }
-  change.fitted = change.calibration.held_out[task] > 0;
+  DLI_TRY_DONE(dli_readout_build(predictor, &change.readout, &change.finished, true));
+  DLI_TRY_DONE(dli_calibration_fit(predictor, &change.calibration, task, &change.finished, &change.readout));
+  change.fitted = change.calibration.held_out[task] > 0 &&
+                  (held_out->count > 0 || predictor->temperature_set != DLI_TEMPERATURE_BY_HAND);
   DLI_TRY_DONE(change_complete(predictor, &change));
   change_take(predictor, &change);
   dlora_predictor_discard(predictor);
 done:
-  dli_readout_free(predictor, &without);
   change_free(predictor, &change);
   return status;
 }
@@ -371,7 +333,7 @@ static dlora_status check_same(const char *function, const dlora_predictor *pred
   return DLORA_OK;
 }
 
-static bool has_held_out(const struct dli_calibration *calibration, size_t num_tasks) {
+static bool has_scores(const struct dli_calibration *calibration, size_t num_tasks) {
   bool any = false;
   for (size_t i = 0; i < num_tasks; i++) any = any || calibration->held_out[i] > 0;
   return any;
@@ -387,7 +349,9 @@ static dlora_status add_finished(const dlora_predictor *predictor, const dlora_p
     dli_calibration_add(&change->calibration, offset + i, &other->calibration, i);
   DLI_TRY(
       dli_statistics_join(predictor, &change->finished, &predictor->finished, &other->finished, (int64_t)offset, true));
-  change->fitted = has_held_out(&other->calibration, other->num_tasks);
+  DLI_TRY(dli_readout_build(predictor, &change->readout, &change->finished, true));
+  change->fitted =
+      has_scores(&other->calibration, other->num_tasks) && predictor->temperature_set != DLI_TEMPERATURE_BY_HAND;
   return change_complete(predictor, change);
 }
 
@@ -419,8 +383,10 @@ dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predi
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(add_finished(predictor, other, 0, &change));
   DLI_TRY_DONE(dli_statistics_join(predictor, &joined, &predictor->open, &other->open, 0, true));
-  DLI_TRY_DONE(reserve_held_out(predictor, &predictor->held_out, held_out));
-  append_held_out(predictor, &predictor->held_out, other->held_out.features, other->held_out.labels, held_out);
+  DLI_TRY_DONE(dli_rows_reserve(predictor, &predictor->held_out, held_out));
+  DLI_TRY_DONE(dli_sample_reserve(predictor, other->sample.count));
+  dli_rows_append(predictor, &predictor->held_out, other->held_out.features, other->held_out.labels, held_out);
+  dli_sample_add(predictor, other->sample.features, other->sample.labels, other->sample.count);
   change_take(predictor, &change);
   struct dli_statistics replaced = predictor->open;
   predictor->open = joined, joined = replaced;
@@ -441,7 +407,7 @@ dlora_status dlora_predictor_set_temperature(dlora_predictor *predictor, float t
                      (double)temperature);
   }
   predictor->temperature = (double)temperature;
-  predictor->temperature_set = 1;
+  predictor->temperature_set = DLI_TEMPERATURE_BY_HAND;
   return DLORA_OK;
 }
 
@@ -452,10 +418,9 @@ dlora_status dlora_predictor_unknown_threshold(const dlora_predictor *predictor,
   if (!(quantile > 0.0f && quantile < 1.0f)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: quantile is %g, expected a share in (0, 1)", __func__, (double)quantile);
   }
-  if (!has_held_out(&predictor->calibration, predictor->num_tasks)) {
+  if (!has_scores(&predictor->calibration, predictor->num_tasks)) {
     return dli_raise(DLORA_ERR_STATE,
-                     "%s: no finished task had held-out features; call dlora_predictor_observe_held_out "
-                     "before dlora_predictor_commit_task",
+                     "%s: no finished task had two features of a class, or held-out ones of a class it observed",
                      __func__);
   }
   DLI_TRY(

@@ -12,8 +12,10 @@
 #define HIGHEST 100.0
 
 /* Standard deviation of a weak prior on log T around the initial temperature, worth a fraction of one image: a handful
- * of held-out features that are all right says "as sharp as you like", which is not to be believed. */
+ * of features that are all right says "as sharp as you like", which is not to be believed. */
 #define PRIOR_DEVIATION 2.0
+/* What training may do to log T of the features it was done on: how far held-out ones may move it. */
+#define TRAINING_DEVIATION 0.25
 
 void dli_calibration_free(const dlora_predictor *predictor, struct dli_calibration *calibration) {
   const dlora_allocator *allocator = &predictor->allocator;
@@ -72,14 +74,13 @@ double dli_calibration_temperature(const struct dli_calibration *calibration, si
   return total > 0.0 ? exp(sum / total) : 0.0;
 }
 
-/* Scores of held-out features whose class has a component. */
+/* Scores of features left out. */
 struct fit {
-  size_t rows;
-  size_t num;             /* components */
-  const size_t *columns;  /* [num] */
-  const double *scores;   /* [rows, num], each row less its maximum */
-  const size_t *expected; /* [rows] column of the true class */
-  double centre;          /* of the prior on log T */
+  size_t num;            /* components */
+  const size_t *columns; /* [num] */
+  const struct dli_left_out *left_out;
+  const double *weights;    /* [left_out->count] */
+  double centre, deviation; /* of the prior on log T */
 };
 
 double dli_log_posterior(double scaled, double log_sum, double log_broad_sum) {
@@ -92,73 +93,85 @@ double dli_log_posterior(double scaled, double log_sum, double log_broad_sum) {
 static double cost(const void *context, double log_temperature) {
   const struct fit *fit = context;
   double sharpness = exp(-log_temperature), sum = 0.0;
-  for (size_t i = 0; i < fit->rows; i++) {
-    const double *score = fit->scores + i * fit->num;
+  for (size_t i = 0; i < fit->left_out->count; i++) {
+    const double *score = fit->left_out->scores + i * fit->num;
     double all = 0.0, broad = 0.0, right = 0.0, best = -HUGE_VAL;
     for (size_t j = 0; j < fit->num; j++) {
       all += exp(score[j] * sharpness);
       broad += exp(score[j] * sharpness / DLI_BROAD);
-      if (fit->columns[j] == fit->expected[i] && score[j] > best) best = score[j];
+      if (fit->columns[j] == fit->left_out->expected[i] && score[j] > best) best = score[j];
     }
     /* A class that recurs has several components; relative to the best of them nothing overflows. */
     const double log_all = log(all), log_broad = log(broad);
     const double log_best = dli_log_posterior(best * sharpness, log_all, log_broad);
     for (size_t j = 0; j < fit->num; j++) {
-      if (fit->columns[j] != fit->expected[i]) continue;
+      if (fit->columns[j] != fit->left_out->expected[i]) continue;
       right += exp(dli_log_posterior(score[j] * sharpness, log_all, log_broad) - log_best);
     }
-    sum -= log_best + log(right);
+    sum -= fit->weights[i] * (log_best + log(right));
   }
-  double off = (log_temperature - fit->centre) / PRIOR_DEVIATION;
+  double off = (log_temperature - fit->centre) / fit->deviation;
   return sum + 0.5 * off * off;
+}
+
+/* Weights [count]: every class that is there has the same sum, as the posterior takes classes to be equally frequent;
+ * with use_prior every feature has. */
+static dlora_status weigh(const dlora_predictor *predictor, const struct dli_readout *readout,
+                          const struct dli_left_out *left_out, double *weights) {
+  size_t *counts = NULL, present = 0;
+  DLI_TRY(DLI_NEW(&predictor->allocator, counts, readout->num_classes));
+  for (size_t i = 0; i < left_out->count; i++) present += counts[left_out->expected[i]]++ == 0;
+  const double share = (double)left_out->count / (double)present;
+  for (size_t i = 0; i < left_out->count; i++) {
+    weights[i] = predictor->use_prior ? 1.0 : share / (double)counts[left_out->expected[i]];
+  }
+  dli_free(&predictor->allocator, counts);
+  return DLORA_OK;
+}
+
+/* *log_temperature: where the prior's centre is -> the fit. */
+static dlora_status fit_temperature(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num,
+                                    struct dli_left_out *left_out, double deviation, double *log_temperature) {
+  double *weights = NULL;
+  dlora_status status = DLORA_OK;
+  if (left_out->count == 0) return DLORA_OK;
+  for (size_t i = 0; i < left_out->count; i++) { /* relative to the row's largest nothing overflows */
+    double *row = left_out->scores + i * num, best = row[0];
+    for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
+    for (size_t j = 0; j < num; j++) row[j] -= best;
+  }
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, weights, left_out->count));
+  DLI_TRY_DONE(weigh(predictor, readout, left_out, weights));
+  const struct fit fit = {num, readout->columns, left_out, weights, *log_temperature, deviation};
+  *log_temperature = dli_minimise(cost, &fit, log(LOWEST), log(HIGHEST));
+done:
+  dli_free(&predictor->allocator, weights);
+  return status;
 }
 
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
                                  const struct dli_statistics *statistics, const struct dli_readout *readout) {
-  const dlora_allocator *allocator = &predictor->allocator;
-  const struct dli_held_out *held_out = &predictor->held_out;
-  size_t num = statistics->num, values = 0, rows = 0;
-  size_t *expected = NULL;
-  double *scores = NULL, *unknown = NULL, *scratch = NULL;
+  struct dli_left_out sample = {0}, held_out = {0};
+  double log_temperature = log(predictor->initial_temperature);
   dlora_status status = DLORA_OK;
-  if (!dli_multiply(&values, held_out->count, num)) {
-    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu held-out features", held_out->count);
-  }
-  DLI_TRY_DONE(DLI_NEW(allocator, expected, held_out->count));
-  DLI_TRY_DONE(DLI_NEW(allocator, scores, values));
-  DLI_TRY_DONE(DLI_NEW(allocator, unknown, held_out->count));
-  DLI_TRY_DONE(DLI_NEW(allocator, scratch, dli_readout_scratch(predictor, statistics, held_out->count)));
-  for (size_t begin = 0; begin < held_out->count; begin += DLI_SCORE_ROWS) {
-    size_t count = held_out->count - begin < DLI_SCORE_ROWS ? held_out->count - begin : DLI_SCORE_ROWS;
-    dli_readout_score(predictor, statistics, readout, held_out->features + begin * predictor->dim, count, scratch,
-                      scores + begin * num, unknown + begin);
-  }
-  /* Rows of a class without a component have nothing to fit and are left out; the others move up. */
-  for (size_t i = 0; i < held_out->count; i++) {
-    size_t column = 0;
-    while (column < readout->num_classes && readout->classes[column] != held_out->labels[i]) column++;
-    if (column == readout->num_classes) continue;
-    const double *row = scores + i * num;
-    double best = row[0];
-    for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
-    for (size_t j = 0; j < num; j++) scores[rows * num + j] = row[j] - best;
-    unknown[rows] = unknown[i];
-    expected[rows++] = column;
-  }
-  if (rows > 0) {
-    const struct fit fit = {rows, num, readout->columns, scores, expected, log(predictor->initial_temperature)};
-    size_t kept = rows < DLI_UNKNOWN_SCORES ? rows : DLI_UNKNOWN_SCORES;
-    calibration->log_temperatures[task] = dli_minimise(cost, &fit, log(LOWEST), log(HIGHEST));
-    calibration->held_out[task] = rows;
-    calibration->num_scores[task] = kept;
-    for (size_t i = 0; i < kept; i++)
-      calibration->scores[task * DLI_UNKNOWN_SCORES + i] = dli_to_float(unknown[i * rows / kept]);
+  DLI_TRY_DONE(dli_leave_one_out(predictor, statistics, readout, task, &predictor->sample, &sample));
+  DLI_TRY_DONE(dli_leave_one_out(predictor, statistics, readout, task, &predictor->held_out, &held_out));
+  DLI_TRY_DONE(fit_temperature(predictor, readout, statistics->num, &sample, PRIOR_DEVIATION, &log_temperature));
+  DLI_TRY_DONE(fit_temperature(predictor, readout, statistics->num, &held_out,
+                               sample.count > 0 ? TRAINING_DEVIATION : PRIOR_DEVIATION, &log_temperature));
+  const size_t count = sample.count + held_out.count;
+  const size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
+  calibration->held_out[task] = count;
+  calibration->log_temperatures[task] = count > 0 ? log_temperature : 0.0;
+  calibration->num_scores[task] = kept;
+  for (size_t i = 0; i < kept; i++) {
+    const size_t j = i * count / kept;
+    const double score = j < held_out.count ? held_out.unknown[j] : sample.unknown[j - held_out.count];
+    calibration->scores[task * DLI_UNKNOWN_SCORES + i] = dli_to_float(score);
   }
 done:
-  dli_free(allocator, scratch);
-  dli_free(allocator, unknown);
-  dli_free(allocator, scores);
-  dli_free(allocator, expected);
+  dli_left_out_free(predictor, &held_out);
+  dli_left_out_free(predictor, &sample);
   return status;
 }
 

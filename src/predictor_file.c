@@ -102,7 +102,7 @@ static dlora_status choose_options(dlora_predictor_options *out, const struct dl
                                    const char *prefix, const dlora_predictor_options *given) {
   bool random = saved->readout == DLORA_READOUT_RANDOM_PROJECTION;
   /* Options are floats, so that the smallest and the largest are those of floats. */
-  if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > 1 ||
+  if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > DLI_TEMPERATURE_BY_HAND ||
       (random && (saved->saved_random_features == 0 || saved->saved_random_features > DLI_PREDICTOR_MAX_DIM)) ||
       !(saved->shrinkage >= 0.0 && saved->shrinkage <= (double)FLT_MAX) || !is_positive(saved->temperature) ||
       !is_positive(saved->initial_temperature) || (random && !is_positive(saved->ridge))) {
@@ -240,7 +240,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   dli_statistics_mirror(predictor, &predictor->finished);
   if (saved.temperature_set) {
     predictor->temperature = saved.temperature;
-    predictor->temperature_set = 1;
+    predictor->temperature_set = saved.temperature_set;
   }
   status = dli_readout_build(predictor, &predictor->readout_state, &predictor->finished, true);
   if (status == DLORA_ERR_NUMERIC) {
@@ -275,13 +275,15 @@ static size_t list_open(const dlora_predictor *predictor, size_t num, struct fie
 }
 
 dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
-  const struct dli_held_out *held_out = &predictor->held_out;
+  const struct dli_rows *held_out = &predictor->held_out, *sample = &predictor->sample;
   struct field fields[MAX_FIELDS];
   char name[NAME_SIZE];
   size_t count = list_open(predictor, predictor->open.num, fields);
   fields[count++] =
       (struct field){"held_out_features", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->features};
   fields[count++] = (struct field){"held_out_labels", DLI_I64, 1, {held_out->count}, held_out->labels};
+  fields[count++] = (struct field){"sample_features", DLI_F32, 2, {sample->count, predictor->dim}, sample->features};
+  fields[count++] = (struct field){"sample_labels", DLI_I64, 1, {sample->count}, sample->labels};
   for (size_t i = 0; i < count; i++) {
     DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
     DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
@@ -332,26 +334,53 @@ static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_
                    bad);
 }
 
-static dlora_status read_held_out(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
+/* The tensors "<prefix>.<what>_features" and "..._labels"; at most `most` rows. */
+static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows *rows,
+                              const struct dli_tensors *tensors, const char *prefix, const char *what, size_t most) {
   const struct dli_tensor *labels = NULL, *features = NULL;
-  struct dli_held_out *held_out = &predictor->held_out;
-  char name[NAME_SIZE];
-  DLI_TRY(name_tensor(name, prefix, "held_out_labels"));
+  char part[32], name[NAME_SIZE];
+  snprintf(part, sizeof part, "%s_labels", what);
+  DLI_TRY(name_tensor(name, prefix, part));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, (size_t[]){SIZE_MAX}, &labels));
-  DLI_TRY(name_tensor(name, prefix, "held_out_features"));
+  if (labels->count > most) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has %zu labels, expected at most %zu", dli_tensors_label(tensors),
+                     name, labels->count, most);
+  }
+  snprintf(part, sizeof part, "%s_features", what);
+  DLI_TRY(name_tensor(name, prefix, part));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, (size_t[]){labels->count, predictor->dim}, &features));
   if (labels->count == 0) return DLORA_OK;
-  DLI_TRY(DLI_NEW(&predictor->allocator, held_out->labels, labels->count));
-  DLI_TRY(DLI_NEW(&predictor->allocator, held_out->features, features->count));
-  memcpy(held_out->labels, labels->data, labels->num_bytes);
-  held_out->count = held_out->capacity = labels->count;
-  return dli_tensor_to_float(tensors, features, held_out->features);
+  DLI_TRY(DLI_NEW(&predictor->allocator, rows->labels, labels->count));
+  DLI_TRY(DLI_NEW(&predictor->allocator, rows->features, features->count));
+  memcpy(rows->labels, labels->data, labels->num_bytes);
+  rows->count = rows->capacity = labels->count;
+  return dli_tensor_to_float(tensors, features, rows->features);
+}
+
+static dlora_status read_sample(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
+  struct dli_rows rows = {0};
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(read_rows(predictor, &rows, tensors, prefix, "sample", DLI_SAMPLE));
+  for (size_t i = 0; i < rows.count; i++) {
+    size_t c = 0;
+    while (c < predictor->open.num && predictor->open.classes[c] != rows.labels[i]) c++;
+    if (c < predictor->open.num) continue;
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.sample_labels names a class that was not observed",
+                       dli_tensors_label(tensors), prefix);
+    goto done;
+  }
+  DLI_TRY_DONE(dli_sample_reserve(predictor, rows.count));
+  dli_sample_add(predictor, rows.features, rows.labels, rows.count);
+done:
+  dli_rows_free(predictor, &rows);
+  return status;
 }
 
 dlora_status dli_predictor_read_open(dlora_predictor *predictor, const struct dli_tensors *tensors,
                                      const char *prefix) {
   dlora_status status = read_open_sums(predictor, tensors, prefix);
-  if (status == DLORA_OK) status = read_held_out(predictor, tensors, prefix);
+  if (status == DLORA_OK) status = read_rows(predictor, &predictor->held_out, tensors, prefix, "held_out", SIZE_MAX);
+  if (status == DLORA_OK) status = read_sample(predictor, tensors, prefix);
   if (status != DLORA_OK) dlora_predictor_discard(predictor);
   return status;
 }

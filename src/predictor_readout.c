@@ -8,15 +8,15 @@
 #include "linalg/symmetric.h"
 #include "src/predictor_state.h"
 
-/* The ridge regression's outputs lie about [0, 1]; times this they are as sharp as logits, so that the default
- * temperature of 2 makes the posterior softmax(10 * output), and temperatures in [0.05, 100] cover every sharpness of
- * use. */
-#define RIDGE_SCALE 20.0
+/* Of half of what its own scatter adds to the square of a mean of n features, 1/n of it, how much is given back to the
+ * score: all would be right for two classes; of many that are noisy the largest wins too often then. docs/METHOD.md 7.
+ */
+#define MEAN_NOISE 0.7
 
 void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *readout) {
   const dlora_allocator *allocator = &predictor->allocator;
   dli_free(allocator, readout->ridge);
-  dli_free(allocator, readout->log_prior);
+  dli_free(allocator, readout->offset);
   dli_free(allocator, readout->bias);
   dli_free(allocator, readout->weight);
   dli_free(allocator, readout->global_factor);
@@ -63,13 +63,11 @@ static dlora_status number_classes(const dlora_predictor *predictor, struct dli_
   return DLORA_OK;
 }
 
-/* Ridge regression of one-hot components on projected features: (G + ridge mean(diag G) I) W^T = C^T. */
-static dlora_status build_ridge(const dlora_predictor *predictor, struct dli_readout *out,
-                                const struct dli_statistics *statistics) {
+dlora_status dli_ridge_factor(const dlora_predictor *predictor, const struct dli_statistics *statistics, double **out) {
   size_t random = predictor->random_features;
   double *gram = NULL, level = 0.0;
   dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, out->ridge, statistics->num * random));
+  *out = NULL;
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, gram, random * random));
   memcpy(gram, statistics->gram, random * random * sizeof *gram);
   for (size_t i = 0; i < random; i++) level += gram[i * random + i] / (double)random;
@@ -77,11 +75,44 @@ static dlora_status build_ridge(const dlora_predictor *predictor, struct dli_rea
   level = level > 0.0 ? level * predictor->ridge : 1.0;
   for (size_t i = 0; i < random; i++) gram[i * random + i] += level;
   DLI_TRY_DONE(dli_cholesky(random, gram));
-  memcpy(out->ridge, statistics->cross, statistics->num * random * sizeof *out->ridge);
-  dli_cholesky_solve(random, gram, out->ridge, statistics->num);
+  *out = gram;
+  gram = NULL;
 done:
   dli_free(&predictor->allocator, gram);
   return status;
+}
+
+/* Ridge regression of one-hot components on projected features: (G + ridge mean(diag G) I) W^T = C^T. */
+static dlora_status build_ridge(const dlora_predictor *predictor, struct dli_readout *out,
+                                const struct dli_statistics *statistics) {
+  size_t random = predictor->random_features;
+  double *factor = NULL;
+  DLI_TRY(DLI_NEW(&predictor->allocator, out->ridge, statistics->num * random));
+  DLI_TRY(dli_ridge_factor(predictor, statistics, &factor));
+  memcpy(out->ridge, statistics->cross, statistics->num * random * sizeof *out->ridge);
+  dli_cholesky_solve(random, factor, out->ridge, statistics->num);
+  dli_free(&predictor->allocator, factor);
+  return DLORA_OK;
+}
+
+/* What is added to the scores of components [num] whose covariance of n columns has this factor and was raised by
+ * `level`: log frequencies with use_prior, and what few images take from a score. Nothing of the latter is to be
+ * computed where all components have as many. */
+static dlora_status fill_offsets(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t n,
+                                 const double *factor, double level, double *offsets) {
+  double total = (double)dli_statistics_total(statistics), noise = 0.0;
+  bool differ = false;
+  for (size_t i = 0; i < statistics->num; i++) differ = differ || statistics->counts[i] != statistics->counts[0];
+  if (differ) {
+    double trace = 0.0;
+    DLI_TRY(dli_cholesky_inverse_trace(&predictor->allocator, n, factor, &trace));
+    noise = 0.5 * MEAN_NOISE * fmax(0.0, (double)n - level * trace); /* trace(C^-1 scatter / degrees) */
+  }
+  for (size_t i = 0; i < statistics->num; i++) {
+    const double count = (double)statistics->counts[i];
+    offsets[i] = noise / count + (predictor->use_prior ? log(count / total) : 0.0);
+  }
+  return DLORA_OK;
 }
 
 dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_readout *out,
@@ -89,6 +120,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   const dlora_allocator *allocator = &predictor->allocator;
   size_t num = statistics->num, dim = predictor->dim;
   struct dli_readout readout = {0};
+  double level = 0.0;
   dlora_status status = DLORA_OK;
   *out = (struct dli_readout){0};
   if (num == 0) return DLORA_OK;
@@ -99,15 +131,14 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   DLI_TRY_DONE(DLI_NEW(allocator, readout.global_factor, dim * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.weight, num * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.bias, num));
-  DLI_TRY_DONE(DLI_NEW(allocator, readout.log_prior, num));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.offset, num));
   DLI_TRY_DONE(number_classes(predictor, &readout, statistics));
   dli_statistics_centre(predictor, statistics, readout.centre);
-  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, readout.factor);
+  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, readout.factor, &level);
   DLI_TRY_DONE(dli_cholesky(dim, readout.factor));
   DLI_TRY_DONE(dli_statistics_global(predictor, statistics, readout.centre, readout.global_factor));
   DLI_TRY_DONE(dli_cholesky(dim, readout.global_factor));
 
-  double total = (double)dli_statistics_total(statistics);
   for (size_t i = 0; i < num * dim; i++) readout.weight[i] = statistics->means[i] - readout.centre[i % dim];
   dli_cholesky_solve(dim, readout.factor, readout.weight, num);
   for (size_t i = 0; i < num; i++) {
@@ -116,8 +147,8 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
       square += readout.weight[i * dim + j] * (statistics->means[i * dim + j] - readout.centre[j]);
     }
     readout.bias[i] = -0.5 * square;
-    if (predictor->use_prior) readout.log_prior[i] = log((double)statistics->counts[i] / total);
   }
+  DLI_TRY_DONE(fill_offsets(predictor, statistics, dim, readout.factor, level, readout.offset));
   if (with_ridge && predictor->random_features > 0) DLI_TRY_DONE(build_ridge(predictor, &readout, statistics));
   *out = readout;
   readout = (struct dli_readout){0};
@@ -158,7 +189,7 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
   if (scores && random > 0) {
     for (size_t i = 0; i < rows * dim; i++) x[i] = (double)features[i];
     dli_random_project(predictor, x, rows, projected);
-    dli_dgemm_nt(rows, num, random, RIDGE_SCALE, projected, random, readout->ridge, random, 0.0, scores, num);
+    dli_dgemm_nt(rows, num, random, DLI_RIDGE_SCALE, projected, random, readout->ridge, random, 0.0, scores, num);
   }
   for (size_t i = 0; i < rows * dim; i++) x[i] = (double)features[i] - readout->centre[i % dim];
   if (unknown || random == 0) {
@@ -167,7 +198,7 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
   }
   if (scores && random == 0) memcpy(scores, gaussian, rows * num * sizeof *scores);
   if (scores) {
-    for (size_t i = 0; i < rows * num; i++) scores[i] += readout->log_prior[i % num];
+    for (size_t i = 0; i < rows * num; i++) scores[i] += readout->offset[i % num];
   }
   if (!unknown) return;
   /* |L^-1 (z - mu)|^2 = |L^-1 z|^2 - 2 score, for z and mu less the centre. */
@@ -197,7 +228,7 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
   const struct dli_statistics nothing = {0};
   size_t dim = predictor->dim;
   struct dli_statistics statistics;
-  double *centre = NULL, *covariance = NULL, *solved = NULL;
+  double *centre = NULL, *covariance = NULL, *solved = NULL, *offsets = NULL, level = 0.0;
   dlora_status status = DLORA_OK;
   DLI_TRY(dli_statistics_join(predictor, &statistics, &predictor->finished, include_open ? &predictor->open : &nothing,
                               (int64_t)predictor->num_tasks, false));
@@ -209,24 +240,25 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, centre, dim));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, covariance, columns * columns));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, solved, num * columns));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, offsets, num));
   dli_statistics_centre(predictor, &statistics, centre);
-  dli_statistics_within(predictor, &statistics, centre, first_column, columns, covariance);
+  dli_statistics_within(predictor, &statistics, centre, first_column, columns, covariance, &level);
   DLI_TRY_DONE(dli_cholesky(columns, covariance));
   for (size_t i = 0; i < num; i++) {
     memcpy(solved + i * columns, statistics.means + i * dim + first_column, columns * sizeof *solved);
   }
   dli_cholesky_solve(columns, covariance, solved, num);
-  double total = (double)dli_statistics_total(&statistics);
+  DLI_TRY_DONE(fill_offsets(predictor, &statistics, columns, covariance, level, offsets));
   for (size_t i = 0; i < num; i++) {
     double square = 0.0;
     for (size_t j = 0; j < columns; j++) {
       square += solved[i * columns + j] * statistics.means[i * dim + first_column + j];
       weight[i * columns + j] = (float)solved[i * columns + j];
     }
-    double prior = predictor->use_prior ? log((double)statistics.counts[i] / total) : 0.0;
-    bias[i] = (float)(prior - 0.5 * square);
+    bias[i] = (float)(offsets[i] - 0.5 * square);
   }
 done:
+  dli_free(&predictor->allocator, offsets);
   dli_free(&predictor->allocator, solved);
   dli_free(&predictor->allocator, covariance);
   dli_free(&predictor->allocator, centre);

@@ -14,6 +14,13 @@
 /* Share of known features that dlora_predictor_predict accepts. */
 #define DLI_UNKNOWN_QUANTILE 0.95
 
+/* Features of the open task kept to be scored as if each had been left out. */
+#define DLI_SAMPLE 256
+/* Where the temperature comes from. One set by hand stays until a task has held-out features. */
+#define DLI_TEMPERATURE_INITIAL 0
+#define DLI_TEMPERATURE_FITTED 1
+#define DLI_TEMPERATURE_BY_HAND 2
+
 /* The posterior is mostly softmax(scores / T), and for a share softmax(scores / (BROAD T)): what a single temperature
  * makes too sure when it is right about the doubtful ones. docs/METHOD.md 7. */
 #define DLI_BROAD 4.0
@@ -45,19 +52,19 @@ struct dli_readout {
   double *global_factor; /* [dim, dim] of the shrunk covariance of all features */
   double *weight;        /* [num, dim] C^-1 (mean - centre) */
   double *bias;          /* [num] minus half its squared length */
-  double *log_prior;     /* [num], zeros unless use_prior */
+  double *offset;        /* [num] of the scores: log frequencies with use_prior, and what few images take from a mean */
   double *ridge;         /* [num, random_features], or NULL */
 };
 
-/* Held-out features of the open task. */
-struct dli_held_out {
+/* Features that are kept while their task is open. */
+struct dli_rows {
   size_t count;
   size_t capacity;
   float *features; /* [count, dim] */
   int64_t *labels; /* [count] */
 };
 
-/* What held-out features have shown, one entry per finished task. */
+/* What features left out have shown, one entry per finished task. */
 struct dli_calibration {
   uint64_t *held_out;       /* [num_tasks] features that took part */
   double *log_temperatures; /* [num_tasks] fitted on them */
@@ -75,13 +82,29 @@ struct dlora_predictor {
   uint64_t readout, use_prior, saved_random_features, seed;
   double shrinkage, initial_temperature, ridge;
   double temperature;       /* in force */
-  uint64_t temperature_set; /* 1: by a fit or the caller, 0: the initial one */
-  double threshold;         /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without held-out features */
+  uint64_t temperature_set; /* one of DLI_TEMPERATURE_... */
+  double threshold;         /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without scores */
   struct dli_statistics finished, open;
   struct dli_readout readout_state; /* of `finished`; all NULL before the first task */
-  struct dli_held_out held_out;
+  struct dli_rows held_out;         /* of the open task; not in its statistics yet */
+  struct dli_rows sample;           /* of the open task's other features, which are in them */
+  uint64_t sample_keys[DLI_SAMPLE]; /* [sample.count] */
   struct dli_calibration calibration;
 };
+
+/* ---- predictor_rows.c ---- */
+
+void dli_rows_free(const dlora_predictor *predictor, struct dli_rows *rows);
+/* Room for n more. */
+dlora_status dli_rows_reserve(const dlora_predictor *predictor, struct dli_rows *rows, size_t n);
+/* Appends n; there is room. */
+void dli_rows_append(const dlora_predictor *predictor, struct dli_rows *rows, const float *features,
+                     const int64_t *labels, size_t n);
+/* Room for what dli_sample_add may keep of n more. */
+dlora_status dli_sample_reserve(dlora_predictor *predictor, size_t n);
+/* Shows n features to the sample, which keeps the DLI_SAMPLE ones whose keys, hashes of all their bits, are lowest: the
+ * same ones whatever the order and the batches they come in. */
+void dli_sample_add(dlora_predictor *predictor, const float *features, const int64_t *labels, size_t n);
 
 /* ---- predictor_statistics.c ---- */
 
@@ -104,9 +127,12 @@ dlora_status dli_statistics_join(const dlora_predictor *predictor, struct dli_st
 uint64_t dli_statistics_total(const struct dli_statistics *statistics);
 /* Mean of all features [dim]. */
 void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_statistics *statistics, double *centre);
-/* The shrunk within-class covariance of a range of columns: lower triangle of covariance [columns, columns]. */
+/* The shrunk within-class covariance of a range of columns, lower triangle of covariance [columns, columns], and what
+ * its diagonal was raised by. */
 void dli_statistics_within(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                           const double *centre, size_t first, size_t columns, double *covariance);
+                           const double *centre, size_t first, size_t columns, double *covariance, double *level);
+/* Degrees of freedom of the scatter, at least 1. */
+double dli_statistics_degrees(const struct dli_statistics *statistics);
 /* The shrunk covariance of all features, lower triangle of covariance [dim, dim]. */
 dlora_status dli_statistics_global(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                                    const double *centre, double *covariance);
@@ -126,8 +152,30 @@ size_t dli_readout_scratch(const dlora_predictor *predictor, const struct dli_st
 void dli_readout_score(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                        const struct dli_readout *readout, const float *features, size_t rows, double *scratch,
                        double *scores, double *unknown);
+/* The ridge regression's outputs lie about [0, 1]; times this they are as sharp as logits, so that the default
+ * temperature of 2 makes the posterior softmax(10 * output), and temperatures in [0.05, 100] cover every sharpness of
+ * use. */
+#define DLI_RIDGE_SCALE 20.0
+/* *out: Cholesky factor [random_features, random_features] of the ridge regression's matrix. */
+dlora_status dli_ridge_factor(const dlora_predictor *predictor, const struct dli_statistics *statistics, double **out);
 /* x [rows, dim] -> relu(x R) [rows, random_features]. */
 void dli_random_project(const dlora_predictor *predictor, const double *x, size_t rows, double *projected);
+
+/* ---- predictor_leave_one_out.c ---- */
+
+/* Scores of features as statistics without each of them would give them. */
+struct dli_left_out {
+  size_t count;     /* features that could be left out */
+  double *scores;   /* [count, num] */
+  double *unknown;  /* [count] */
+  size_t *expected; /* [count] column of the true class */
+};
+void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *out);
+/* rows are features of task `task` that take part in the statistics, of which readout was made. Left alone are those of
+ * a class with no other feature in the task, and of a class that the task does not have. */
+dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                               const struct dli_readout *readout, size_t task, const struct dli_rows *rows,
+                               struct dli_left_out *out);
 
 /* ---- predictor_calibration.c ---- */
 
@@ -140,12 +188,13 @@ void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_
 /* Log of a component's posterior, from its score less the row's largest, divided by T, and the logs of the sums of
  * exp(that) and exp(that / DLI_BROAD) over the row. */
 double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
-/* Fits the temperature and takes the unknown scores of the held-out features as entry `task`. */
+/* Fits the temperature to the held-out and the sampled features of the open task and takes their unknown scores, as
+ * entry `task`. They take part in the statistics, of which readout was made. */
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
                                  const struct dli_statistics *statistics, const struct dli_readout *readout);
-/* Mean of the log temperatures over held-out features, as a temperature; 0 without any. */
+/* Mean of the log temperatures over features that took part, as a temperature; 0 without any. */
 double dli_calibration_temperature(const struct dli_calibration *calibration, size_t num_tasks);
-/* Threshold of the unknown score, +infinity without held-out features. Error: NO_MEMORY. */
+/* Threshold of the unknown score, +infinity without scores. Error: NO_MEMORY. */
 dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const struct dli_calibration *calibration,
                                        size_t num_tasks, double quantile, double *threshold);
 

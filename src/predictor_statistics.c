@@ -290,6 +290,11 @@ uint64_t dli_statistics_total(const struct dli_statistics *statistics) {
   return total;
 }
 
+double dli_statistics_degrees(const struct dli_statistics *statistics) {
+  /* Where each component has one feature the scatter is zero, whatever it is divided by. */
+  return fmax(1.0, (double)dli_statistics_total(statistics) - (double)statistics->num);
+}
+
 void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_statistics *statistics, double *centre) {
   size_t dim = predictor->dim;
   double total = (double)dli_statistics_total(statistics);
@@ -310,7 +315,7 @@ static double shrinkage_for(const dlora_predictor *predictor, size_t n, double d
 /* C + shrinkage trace(C) / n I. Where there is no variance (one image a class so far: nothing is known of the spread
  * within a class) C is the identity times the mean square spread of the means, which makes the score a distance to the
  * nearest mean in units of what tells classes apart; and the identity where the means do not differ either. */
-static void shrink(double *covariance, size_t n, double shrinkage, double spread, double power) {
+static double shrink(double *covariance, size_t n, double shrinkage, double spread, double power) {
   double level = 0.0;
   for (size_t i = 0; i < n; i++) level += covariance[i * n + i] / (double)n;
   if (level > NO_VARIANCE * power) {
@@ -319,6 +324,7 @@ static void shrink(double *covariance, size_t n, double shrinkage, double spread
     level = spread > NO_VARIANCE * power ? spread : 1.0;
   }
   for (size_t i = 0; i < n; i++) covariance[i * n + i] += level;
+  return level;
 }
 
 /* Mean square of what the means of a range of columns differ from the centre by, and of the means themselves. */
@@ -338,17 +344,16 @@ static void measure_means(const dlora_predictor *predictor, const struct dli_sta
 }
 
 void dli_statistics_within(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                           const double *centre, size_t first, size_t columns, double *covariance) {
+                           const double *centre, size_t first, size_t columns, double *covariance, double *level) {
   size_t dim = predictor->dim;
-  double degrees = (double)dli_statistics_total(statistics) - (double)statistics->num, spread = 0.0, power = 0.0;
-  if (degrees < 1.0) degrees = 1.0; /* the scatter is zero then */
+  double degrees = dli_statistics_degrees(statistics), spread = 0.0, power = 0.0;
   for (size_t i = 0; i < columns; i++) {
     for (size_t j = 0; j < columns; j++) {
       covariance[i * columns + j] = statistics->scatter[(first + i) * dim + first + j] / degrees;
     }
   }
   measure_means(predictor, statistics, centre, first, columns, &spread, &power);
-  shrink(covariance, columns, shrinkage_for(predictor, columns, degrees), spread, power);
+  *level = shrink(covariance, columns, shrinkage_for(predictor, columns, degrees), spread, power);
 }
 
 dlora_status dli_statistics_global(const dlora_predictor *predictor, const struct dli_statistics *statistics,
@@ -370,7 +375,7 @@ dlora_status dli_statistics_global(const dlora_predictor *predictor, const struc
   }
   for (size_t i = 0; i < dim * dim; i++) covariance[i] /= degrees;
   measure_means(predictor, statistics, centre, 0, dim, &spread, &power);
-  shrink(covariance, dim, shrinkage_for(predictor, dim, degrees), spread, power);
+  (void)shrink(covariance, dim, shrinkage_for(predictor, dim, degrees), spread, power);
   dli_free(&predictor->allocator, rows);
   return DLORA_OK;
 }

@@ -23,6 +23,8 @@ void dormtr_(const char *side, const char *uplo, const char *trans, const int *m
              const int *lda, const double *tau, double *c, const int *ldc, double *work, const int *lwork, int *info,
              size_t side_length, size_t uplo_length, size_t trans_length);
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info, size_t uplo_length);
+void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const int *lda, int *info, size_t uplo_length,
+             size_t diag_length);
 
 #define LAPACK_BLOCK 64 /* columns that a blocked LAPACK routine works on at most: workspace of 64 * n */
 #define ROW_PART ((size_t)1 << 30)
@@ -111,6 +113,20 @@ void dli_cholesky_forward(size_t n, const double *l, double *b, size_t rows) {
 void dli_cholesky_solve(size_t n, const double *l, double *b, size_t rows) {
   solve_triangle(n, l, 0, b, rows);
   solve_triangle(n, l, 1, b, rows);
+}
+
+dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l, double *trace) {
+  double *inverse = NULL;
+  int order = (int)n, info = 0; /* of a factor, whose diagonal is positive: always 0 */
+  *trace = 0.0;
+  DLI_TRY(DLI_NEW(allocator, inverse, n * n));
+  memcpy(inverse, l, n * n * sizeof *inverse);
+  const int entered = dli_blas_enter();
+  dtrtri_("U", "N", &order, inverse, &order, &info, 1, 1);
+  dli_blas_leave(entered);
+  for (size_t i = 0; i < n * n; i++) *trace += inverse[i] * inverse[i]; /* |L^-1|^2; zeros above the diagonal */
+  dli_free(allocator, inverse);
+  return DLORA_OK;
 }
 
 /* Removes the span of the orthonormal rows of basis [m, n] from v [k <= GRAM_BLOCK, n], block after block. */

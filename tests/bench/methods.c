@@ -60,7 +60,8 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
     case METHOD_SEQUENTIAL_DRIFT:
       /* The learner always has a memory; at this threshold it keeps the one strongest direction of the first task in
        * each adapted block and nothing of later ones. All other directions are free for every task, both factors are
-       * trained and the product is merged: LoRA after LoRA on one set of weights, but for that direction. */
+       * trained, the first from random rows, and the product is merged: LoRA after LoRA on one set of weights, but for
+       * that direction. */
       options->rank_residual = 0;
       options->energy_threshold = 1e-6f;
       options->train_orthogonal_a = 1;
