@@ -3,7 +3,8 @@
  *
  * Without z of component c, which has n features and the mean mu, r = z - mu: the mean becomes mu - r / (n - 1), and
  * the scatter loses n / (n - 1) r r^T. So C^-1 = P becomes P + a u u^T with u = P r, k = n / (n - 1) / degrees, h = r.u
- * and a = k / (1 - k h). The degrees of freedom, the shrinkage's level and the centre stay what they are. */
+ * and a = k / (1 - k h). The degrees of freedom, the shrinkage's level, the centre and the covariance of the means
+ * around it stay what they are. */
 #include <math.h>
 #include <string.h>
 
@@ -26,11 +27,12 @@ void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *ou
 /* Scratch for DLI_SCORE_ROWS features; the fields are [rows, ...]. */
 struct block {
   double *memory;
-  double *z;         /* [dim] less the centre; solved by the covariance of everything afterwards */
+  double *z;         /* [dim] less the centre */
   double *r;         /* [dim] less the component's mean */
   double *u;         /* [dim] P r */
   double *scores;    /* [num] weight.z + bias */
   double *along;     /* [num] weight.r */
+  double *spread;    /* [num] what readout->between is of, of z without the feature */
   double *projected; /* [random_features]; and solved by the ridge regression's factor */
   double *solved;
 };
@@ -38,7 +40,7 @@ struct block {
 static dlora_status block_new(const dlora_predictor *predictor, size_t rows, size_t num, struct block *block) {
   const size_t dim = predictor->dim, random = predictor->random_features;
   size_t values = 0;
-  if (!dli_multiply(&values, rows, 3 * dim + 2 * num + 2 * random)) {
+  if (!dli_multiply(&values, rows, 3 * dim + 3 * num + 2 * random)) {
     return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu features", rows);
   }
   DLI_TRY(DLI_NEW(&predictor->allocator, block->memory, values));
@@ -47,7 +49,8 @@ static dlora_status block_new(const dlora_predictor *predictor, size_t rows, siz
   block->u = block->r + rows * dim;
   block->scores = block->u + rows * dim;
   block->along = block->scores + rows * num;
-  block->projected = block->along + rows * num;
+  block->spread = block->along + rows * num;
+  block->projected = block->spread + rows * num;
   block->solved = block->projected + rows * random;
   return DLORA_OK;
 }
@@ -76,9 +79,30 @@ static void leave_out_gaussian(const struct dli_readout *readout, size_t num, si
   scores[c] = of_c - uz / (n - 1.0) - 0.5 * square + a * along_c * (uz - 0.5 * along_c);
 }
 
-/* |L^-1 x|^2 of a row solved by L. */
-static double square_of(const double *solved, size_t dim) {
-  return dot(solved, solved, dim);
+/* Adds to unknown [rows] the difference of the squares of the distances to the centre by C and by the covariance of
+ * everything. a, uz: [rows] as above, k: [rows]. Destroys z, r, along and spread. */
+static void add_distances(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num, size_t rows,
+                          const double *a, const double *k, const double *uz, struct block *b, double *unknown) {
+  const size_t dim = predictor->dim;
+  if (readout->between) {
+    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->share[i % num];
+    dli_cholesky_forward(num, readout->between, b->spread, rows);
+    dli_cholesky_forward(num, readout->between, b->along, rows);
+    for (size_t i = 0; i < rows; i++) {
+      const double *s = b->spread + i * num, *v = b->along + i * num, across = dot(s, v, num);
+      unknown[i] += dot(s, s, num) - a[i] * across * across / (1.0 + a[i] * dot(v, v, num));
+    }
+    return;
+  }
+  memcpy(b->u, b->z, rows * dim * sizeof *b->u);
+  dli_cholesky_forward(dim, readout->factor, b->u, rows);
+  dli_cholesky_forward(dim, readout->global_factor, b->z, rows);
+  dli_cholesky_forward(dim, readout->global_factor, b->r, rows);
+  for (size_t i = 0; i < rows; i++) {
+    const double *z = b->z + i * dim, *r = b->r + i * dim, *y = b->u + i * dim, across = dot(z, r, dim);
+    const double whole = k[i] / fmax(1.0 - k[i] * dot(r, r, dim), LEAST_SHARE);
+    unknown[i] += dot(y, y, dim) + a[i] * uz[i] * uz[i] - dot(z, z, dim) - whole * across * across;
+  }
 }
 
 /* Rows of one block: those to be left out, their components and features. */
@@ -93,7 +117,8 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
                       const struct dli_readout *readout, const double *ridge_factor, const struct batch *batch,
                       struct block *b, double *scores, double *unknown, double *own) {
   const size_t dim = predictor->dim, num = statistics->num, random = predictor->random_features, rows = batch->count;
-  const double total = (double)dli_statistics_total(statistics), degrees = dli_statistics_degrees(statistics);
+  const double degrees = dli_statistics_degrees(statistics);
+  double a[DLI_SCORE_ROWS], k[DLI_SCORE_ROWS], uz[DLI_SCORE_ROWS];
   for (size_t i = 0; i < rows; i++) {
     const double *mean = statistics->means + batch->components[i] * dim;
     for (size_t j = 0; j < dim; j++) {
@@ -108,24 +133,21 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
   for (size_t i = 0; i < rows; i++) {
     const size_t c = batch->components[i];
     const double n = (double)statistics->counts[c], *u = b->u + i * dim, *along = b->along + i * num;
-    const double h = dot(b->r + i * dim, u, dim), uz = dot(b->z + i * dim, u, dim);
-    const double k = n / (n - 1.0) / degrees, a = k / fmax(1.0 - k * h, LEAST_SHARE);
-    double *row = b->scores + i * num;
-    leave_out_gaussian(readout, num, c, n, a, h, uz, along, row);
-    own[i] = n / (n - 1.0) * (n / (n - 1.0)) * (h + a * h * h);
+    const double h = dot(b->r + i * dim, u, dim);
+    double *row = b->scores + i * num, *spread = b->spread + i * num;
+    uz[i] = dot(b->z + i * dim, u, dim);
+    k[i] = n / (n - 1.0) / degrees;
+    a[i] = k[i] / fmax(1.0 - k[i] * h, LEAST_SHARE);
+    own[i] = n / (n - 1.0) * (n / (n - 1.0)) * (h + a[i] * h * h);
+    for (size_t j = 0; j < num; j++) {
+      spread[j] = readout->share[j] * (row[j] - readout->bias[j] + a[i] * along[j] * uz[i]);
+    }
+    leave_out_gaussian(readout, num, c, n, a[i], h, uz[i], along, row);
     double best = row[0];
     for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
-    unknown[i] = a * uz * uz - 2.0 * best; /* z.Pz is still to be added */
+    unknown[i] = -2.0 * best;
   }
-  /* r and u are not needed any more. Distances as in dli_readout_score, of everything's mean without z too. */
-  memcpy(b->r, b->z, rows * dim * sizeof *b->r);
-  dli_cholesky_forward(dim, readout->factor, b->r, rows);
-  dli_cholesky_forward(dim, readout->global_factor, b->z, rows);
-  for (size_t i = 0; i < rows; i++) {
-    const double share = total / (total - 1.0), k = share / (total - 1.0), q = square_of(b->z + i * dim, dim);
-    const double whole = share * share * (q + k / fmax(1.0 - k * q, LEAST_SHARE) * q * q);
-    unknown[i] = fmax(0.0, unknown[i] + square_of(b->r + i * dim, dim)) - whole;
-  }
+  add_distances(predictor, readout, num, rows, a, k, uz, b, unknown);
   memcpy(scores, b->scores, rows * num * sizeof *scores);
   if (!ridge_factor) return;
 
@@ -138,7 +160,7 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
   dli_cholesky_forward(random, ridge_factor, b->solved, rows);
   dli_dgemm_nt(rows, num, random, DLI_RIDGE_SCALE, b->projected, random, readout->ridge, random, 0.0, scores, num);
   for (size_t i = 0; i < rows; i++) {
-    const double h = square_of(b->solved + i * random, random), rest = fmax(1.0 - h, LEAST_SHARE);
+    const double *y = b->solved + i * random, h = dot(y, y, random), rest = fmax(1.0 - h, LEAST_SHARE);
     scores[i * num + batch->components[i]] -= DLI_RIDGE_SCALE * h;
     for (size_t j = 0; j < num; j++) scores[i * num + j] /= rest;
   }

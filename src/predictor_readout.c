@@ -20,6 +20,8 @@ void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *read
   dli_free(allocator, readout->bias);
   dli_free(allocator, readout->weight);
   dli_free(allocator, readout->global_factor);
+  dli_free(allocator, readout->between);
+  dli_free(allocator, readout->share);
   dli_free(allocator, readout->factor);
   dli_free(allocator, readout->centre);
   dli_free(allocator, readout->columns);
@@ -95,14 +97,15 @@ static dlora_status build_ridge(const dlora_predictor *predictor, struct dli_rea
   return DLORA_OK;
 }
 
-/* What is added to the scores of components [num] whose covariance of n columns has this factor and was raised by
- * `level`: log frequencies with use_prior, and what few images take from a score. Nothing of the latter is to be
- * computed where all components have as many. */
+/* What is added to the scores of components [num]: log frequencies with use_prior, and what few images take from a
+ * Gaussian score, where the covariance of n columns has this factor and was raised by `level`; with NULL none of that,
+ * which needs not be computed where all components have as many either. */
 static dlora_status fill_offsets(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t n,
                                  const double *factor, double level, double *offsets) {
   double total = (double)dli_statistics_total(statistics), noise = 0.0;
   bool differ = false;
-  for (size_t i = 0; i < statistics->num; i++) differ = differ || statistics->counts[i] != statistics->counts[0];
+  for (size_t i = 0; factor && i < statistics->num; i++)
+    differ = differ || statistics->counts[i] != statistics->counts[0];
   if (differ) {
     double trace = 0.0;
     DLI_TRY(dli_cholesky_inverse_trace(&predictor->allocator, n, factor, &trace));
@@ -115,12 +118,41 @@ static dlora_status fill_offsets(const dlora_predictor *predictor, const struct 
   return DLORA_OK;
 }
 
+/* What distances to the mean of everything take: C [dim, dim] is the within-class covariance, of which factor and
+ * weight have been made, and is destroyed. METHOD.md 7. */
+static dlora_status build_between(const dlora_predictor *predictor, struct dli_readout *out,
+                                  const struct dli_statistics *statistics, double **covariance) {
+  const size_t num = statistics->num, dim = predictor->dim;
+  double *spread = NULL; /* [num, dim] the columns of U */
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, spread, num * dim));
+  for (size_t i = 0; i < num * dim; i++) {
+    spread[i] = out->share[i / dim] * (statistics->means[i] - out->centre[i % dim]);
+  }
+  if (num < dim) {
+    DLI_TRY_DONE(DLI_NEW(&predictor->allocator, out->between, num * num));
+    dli_dgemm_nt(num, num, dim, 1.0, out->weight, dim, spread, dim, 0.0, out->between, num);
+    for (size_t i = 0; i < num * num; i++) {
+      out->between[i] = out->share[i / num] * out->between[i] + (i % (num + 1) ? 0.0 : 1.0);
+    }
+    DLI_TRY_DONE(dli_cholesky(num, out->between));
+  } else {
+    dli_add_gram_lower(spread, num, dim, *covariance);
+    DLI_TRY_DONE(dli_cholesky(dim, *covariance));
+    out->global_factor = *covariance;
+    *covariance = NULL;
+  }
+done:
+  dli_free(&predictor->allocator, spread);
+  return status;
+}
+
 dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_readout *out,
                                const struct dli_statistics *statistics, bool with_ridge) {
   const dlora_allocator *allocator = &predictor->allocator;
   size_t num = statistics->num, dim = predictor->dim;
   struct dli_readout readout = {0};
-  double level = 0.0;
+  double level = 0.0, *covariance = NULL;
   dlora_status status = DLORA_OK;
   *out = (struct dli_readout){0};
   if (num == 0) return DLORA_OK;
@@ -128,16 +160,16 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   DLI_TRY_DONE(DLI_NEW(allocator, readout.columns, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.centre, dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.factor, dim * dim));
-  DLI_TRY_DONE(DLI_NEW(allocator, readout.global_factor, dim * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, covariance, dim * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.share, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.weight, num * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.bias, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.offset, num));
   DLI_TRY_DONE(number_classes(predictor, &readout, statistics));
   dli_statistics_centre(predictor, statistics, readout.centre);
-  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, readout.factor, &level);
+  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, covariance, &level);
+  memcpy(readout.factor, covariance, dim * dim * sizeof *covariance);
   DLI_TRY_DONE(dli_cholesky(dim, readout.factor));
-  DLI_TRY_DONE(dli_statistics_global(predictor, statistics, readout.centre, readout.global_factor));
-  DLI_TRY_DONE(dli_cholesky(dim, readout.global_factor));
 
   for (size_t i = 0; i < num * dim; i++) readout.weight[i] = statistics->means[i] - readout.centre[i % dim];
   dli_cholesky_solve(dim, readout.factor, readout.weight, num);
@@ -147,12 +179,16 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
       square += readout.weight[i * dim + j] * (statistics->means[i * dim + j] - readout.centre[j]);
     }
     readout.bias[i] = -0.5 * square;
+    readout.share[i] = sqrt((double)statistics->counts[i] / (double)dli_statistics_total(statistics));
   }
-  DLI_TRY_DONE(fill_offsets(predictor, statistics, dim, readout.factor, level, readout.offset));
+  DLI_TRY_DONE(build_between(predictor, &readout, statistics, &covariance));
+  DLI_TRY_DONE(fill_offsets(predictor, statistics, dim, predictor->random_features > 0 ? NULL : readout.factor, level,
+                            readout.offset));
   if (with_ridge && predictor->random_features > 0) DLI_TRY_DONE(build_ridge(predictor, &readout, statistics));
   *out = readout;
   readout = (struct dli_readout){0};
 done:
+  dli_free(allocator, covariance);
   dli_readout_free(predictor, &readout);
   return status;
 }
@@ -165,17 +201,15 @@ void dli_random_project(const dlora_predictor *predictor, const double *x, size_
 
 size_t dli_readout_scratch(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t rows) {
   if (rows > DLI_SCORE_ROWS) rows = DLI_SCORE_ROWS;
-  return rows * (2 * predictor->dim + predictor->random_features + statistics->num);
+  return rows * (2 * predictor->dim + predictor->random_features + statistics->num + 2);
 }
 
-/* |L^-1 x|^2 of each row of x [rows, dim]; solved [rows, dim] is scratch. */
-static void mahalanobis(const double *factor, const double *x, size_t rows, size_t dim, double *solved,
-                        double *distances) {
-  memcpy(solved, x, rows * dim * sizeof *solved);
-  dli_cholesky_forward(dim, factor, solved, rows);
+/* |L^-1 x|^2 of each row of x [rows, n], which is solved in place. */
+static void mahalanobis(const double *factor, double *x, size_t rows, size_t n, double *distances) {
+  dli_cholesky_forward(n, factor, x, rows);
   for (size_t i = 0; i < rows; i++) {
     double sum = 0.0;
-    for (size_t j = 0; j < dim; j++) sum += solved[i * dim + j] * solved[i * dim + j];
+    for (size_t j = 0; j < n; j++) sum += x[i * n + j] * x[i * n + j];
     distances[i] = sum;
   }
 }
@@ -185,7 +219,7 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
                        double *scores, double *unknown) {
   size_t dim = predictor->dim, num = statistics->num, random = predictor->random_features;
   double *x = scratch, *solved = x + rows * dim, *projected = solved + rows * dim,
-         *gaussian = projected + rows * random;
+         *gaussian = projected + rows * random, *best = gaussian + rows * num, *whole = best + rows;
   if (scores && random > 0) {
     for (size_t i = 0; i < rows * dim; i++) x[i] = (double)features[i];
     dli_random_project(predictor, x, rows, projected);
@@ -201,19 +235,23 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
     for (size_t i = 0; i < rows * num; i++) scores[i] += readout->offset[i % num];
   }
   if (!unknown) return;
-  /* |L^-1 (z - mu)|^2 = |L^-1 z|^2 - 2 score, for z and mu less the centre. */
-  mahalanobis(readout->factor, x, rows, dim, solved, unknown);
+  /* The square of the distance to a mean mu is |L^-1 z|^2 - 2 score, for z and mu less the centre; that to the centre
+   * by C + U U^T is |L^-1 z|^2 less the square of U^T C^-1 z by I + U^T C^-1 U (Woodbury). */
   for (size_t i = 0; i < rows; i++) {
-    double best = gaussian[i * num];
-    for (size_t j = 1; j < num; j++) {
-      if (gaussian[i * num + j] > best) best = gaussian[i * num + j];
-    }
-    unknown[i] -= 2.0 * best;
-    if (unknown[i] < 0.0) unknown[i] = 0.0; /* rounding */
+    double *row = gaussian + i * num;
+    best[i] = row[0];
+    for (size_t j = 1; j < num; j++) best[i] = row[j] > best[i] ? row[j] : best[i];
+    for (size_t j = 0; j < num; j++) row[j] = readout->share[j] * (row[j] - readout->bias[j]);
   }
-  double *whole = gaussian; /* [rows]: the nearest class is known, its scores are not needed any more */
-  mahalanobis(readout->global_factor, x, rows, dim, solved, whole);
-  for (size_t i = 0; i < rows; i++) unknown[i] -= whole[i];
+  if (readout->between) {
+    mahalanobis(readout->between, gaussian, rows, num, unknown);
+    for (size_t i = 0; i < rows; i++) unknown[i] -= 2.0 * best[i];
+    return;
+  }
+  memcpy(solved, x, rows * dim * sizeof *solved);
+  mahalanobis(readout->factor, solved, rows, dim, unknown);
+  mahalanobis(readout->global_factor, x, rows, dim, whole);
+  for (size_t i = 0; i < rows; i++) unknown[i] -= 2.0 * best[i] + whole[i];
 }
 
 dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column, size_t columns,

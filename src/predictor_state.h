@@ -49,7 +49,9 @@ struct dli_readout {
   size_t *columns;       /* [num] class of each component */
   double *centre;        /* [dim] mean of all features */
   double *factor;        /* [dim, dim] Cholesky factor of the shrunk within-class covariance */
-  double *global_factor; /* [dim, dim] of the shrunk covariance of all features */
+  double *share;         /* [num] root of each component's share of all features */
+  double *between;       /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U the columns share (mean - centre) */
+  double *global_factor; /* else: [dim, dim] of C + U U^T, the covariance of all features. The other one is NULL */
   double *weight;        /* [num, dim] C^-1 (mean - centre) */
   double *bias;          /* [num] minus half its squared length */
   double *offset;        /* [num] of the scores: log frequencies with use_prior, and what few images take from a mean */
@@ -133,9 +135,6 @@ void dli_statistics_within(const dlora_predictor *predictor, const struct dli_st
                            const double *centre, size_t first, size_t columns, double *covariance, double *level);
 /* Degrees of freedom of the scatter, at least 1. */
 double dli_statistics_degrees(const struct dli_statistics *statistics);
-/* The shrunk covariance of all features, lower triangle of covariance [dim, dim]. */
-dlora_status dli_statistics_global(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                                   const double *centre, double *covariance);
 
 /* ---- predictor_readout.c ---- */
 

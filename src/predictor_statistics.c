@@ -355,27 +355,3 @@ void dli_statistics_within(const dlora_predictor *predictor, const struct dli_st
   measure_means(predictor, statistics, centre, first, columns, &spread, &power);
   *level = shrink(covariance, columns, shrinkage_for(predictor, columns, degrees), spread, power);
 }
-
-dlora_status dli_statistics_global(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                                   const double *centre, double *covariance) {
-  size_t dim = predictor->dim;
-  double degrees = (double)dli_statistics_total(statistics) - 1.0, spread = 0.0, power = 0.0, *rows = NULL;
-  if (degrees < 1.0) degrees = 1.0;
-  DLI_TRY(DLI_NEW(&predictor->allocator, rows, BLOCK_ROWS * dim));
-  memcpy(covariance, statistics->scatter, dim * dim * sizeof *covariance);
-  for (size_t begin = 0; begin < statistics->num; begin += BLOCK_ROWS) {
-    size_t count = statistics->num - begin < BLOCK_ROWS ? statistics->num - begin : BLOCK_ROWS;
-    for (size_t i = 0; i < count; i++) {
-      double weight = sqrt((double)statistics->counts[begin + i]);
-      for (size_t j = 0; j < dim; j++) {
-        rows[i * dim + j] = weight * (statistics->means[(begin + i) * dim + j] - centre[j]);
-      }
-    }
-    dli_add_gram_lower(rows, count, dim, covariance);
-  }
-  for (size_t i = 0; i < dim * dim; i++) covariance[i] /= degrees;
-  measure_means(predictor, statistics, centre, 0, dim, &spread, &power);
-  (void)shrink(covariance, dim, shrinkage_for(predictor, dim, degrees), spread, power);
-  dli_free(&predictor->allocator, rows);
-  return DLORA_OK;
-}

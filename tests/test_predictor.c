@@ -615,6 +615,47 @@ static void prior_is_the_log_share_of_images(void **state) {
   free_data(data);
 }
 
+/* A mean of two features is noise for the most part, whose square must not count against its class. */
+static void a_class_of_few_features_keeps_its_share(void **state) {
+  (void)state;
+  enum { WIDE = 100, NUM = 20 };
+  for (int readout = DLORA_READOUT_GAUSSIAN; readout <= DLORA_READOUT_RANDOM_PROJECTION; readout++) {
+    dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
+    options.readout = readout;
+    options.random_features = 300;
+    struct data train = make_data(1000, WIDE, 0, NUM, 0.35f, 75), test = make_data(1000, WIDE, 0, NUM, 0.35f, 76);
+    /* Of every second class two stay. */
+    size_t kept = 0, seen[NUM] = {0};
+    for (size_t i = 0; i < train.n; i++) {
+      if (train.y[i] % 2 && seen[train.y[i]]++ >= 2) continue;
+      memmove(train.x + kept * WIDE, train.x + i * WIDE, WIDE * sizeof(float));
+      train.y[kept++] = train.y[i];
+    }
+    train.n = kept;
+    dlora_predictor *predictor = new_predictor(WIDE, &options);
+    learn(predictor, train);
+    dlora_prediction *predictions = calloc(test.n, sizeof *predictions);
+    assert_non_null(predictions);
+    assert_status(DLORA_OK, dlora_predictor_predict(predictor, test.x, test.n, predictions));
+    double few = 0.0, predicted = 0.0, right = 0.0;
+    for (size_t i = 0; i < test.n; i++) {
+      few += (double)(test.y[i] % 2);
+      predicted += (double)(predictions[i].class_id % 2);
+      right += predictions[i].class_id == test.y[i] ? 1.0 : 0.0;
+    }
+    if (readout == DLORA_READOUT_GAUSSIAN) {
+      assert_true(predicted > 0.6 * few && predicted < 1.2 * few); /* without: 0.3 */
+      assert_true(right > 800.0);                                  /* 660 */
+    } else {
+      assert_true(predicted < 1.2 * few); /* a ridge regression has no such square, and nothing to be given back */
+    }
+    free(predictions);
+    dlora_predictor_destroy(predictor);
+    free_data(test);
+    free_data(train);
+  }
+}
+
 static void drift_compensation_recovers_a_known_linear_drift(void **state) {
   (void)state;
   enum { FIRST = 4, COLUMNS = DIM - FIRST, N = 3000 };
@@ -753,7 +794,7 @@ static void plain_left_out(struct data data, size_t classes, double shrinkage, d
   enum { MOST = 8 };
   const size_t dim = data.dim;
   double centre[MOST] = {0}, mean[MOST * MOST] = {0}, count[MOST] = {0}, within[MOST * MOST] = {0},
-         all[MOST * MOST] = {0}, level = 0.0, whole_level = 0.0, spread = 0.0, noise = 0.0;
+         between[MOST * MOST] = {0}, level = 0.0, spread = 0.0, noise = 0.0;
   const double n = (double)data.n, degrees = n - (double)classes;
   for (size_t i = 0; i < data.n; i++) {
     count[data.y[i]] += 1.0;
@@ -766,10 +807,9 @@ static void plain_left_out(struct data data, size_t classes, double shrinkage, d
     const double xj = (double)data.x[row * dim + j], xk = (double)data.x[row * dim + k];
     const double *m = mean + (size_t)data.y[row] * dim;
     within[j * dim + k] += (xj - m[j]) * (xk - m[k]) / degrees;
-    all[j * dim + k] += (xj - centre[j]) * (xk - centre[k]) / (n - 1.0);
+    between[j * dim + k] += (m[j] - centre[j]) * (m[k] - centre[k]) / n;
   }
   for (size_t j = 0; j < dim; j++) level += shrinkage * within[j * dim + j] / (double)dim;
-  for (size_t j = 0; j < dim; j++) whole_level += shrinkage * all[j * dim + j] / (double)dim;
   /* trace(C^-1 covariance) of all features */
   for (size_t j = 0; j < dim; j++) {
     double matrix[MOST * MOST], column[MOST];
@@ -782,32 +822,26 @@ static void plain_left_out(struct data data, size_t classes, double shrinkage, d
   assert_non_null(own);
   for (size_t i = 0; i < data.n; i++) {
     const size_t c = (size_t)data.y[i];
-    double less[MOST * MOST], centre_less[MOST], covariance[MOST * MOST], whole[MOST * MOST], nearest = HUGE_VAL;
+    double less[MOST * MOST], covariance[MOST * MOST] = {0}, nearest = HUGE_VAL;
     memcpy(less, mean, sizeof less);
     for (size_t j = 0; j < dim; j++) {
-      const double x = (double)data.x[i * dim + j];
-      less[c * dim + j] = (count[c] * mean[c * dim + j] - x) / (count[c] - 1.0);
-      centre_less[j] = (n * centre[j] - x) / (n - 1.0);
+      less[c * dim + j] = (count[c] * mean[c * dim + j] - (double)data.x[i * dim + j]) / (count[c] - 1.0);
     }
-    /* Covariances from the other features alone, in units of the same degrees of freedom. */
-    memset(covariance, 0, sizeof covariance);
-    memset(whole, 0, sizeof whole);
+    /* From the other features alone, in units of the same degrees of freedom. */
     for (size_t r = 0; r < data.n; r++) {
       if (r == i) continue;
       const float *x = data.x + r * dim;
       const double *m = less + (size_t)data.y[r] * dim;
       for (size_t k = 0; k < dim * dim; k++) {
         covariance[k] += ((double)x[k / dim] - m[k / dim]) * ((double)x[k % dim] - m[k % dim]) / degrees;
-        whole[k] +=
-            ((double)x[k / dim] - centre_less[k / dim]) * ((double)x[k % dim] - centre_less[k % dim]) / (n - 1.0);
       }
     }
-    for (size_t j = 0; j < dim; j++) covariance[j * dim + j] += level, whole[j * dim + j] += whole_level;
-    for (size_t t = 0; t <= classes; t++) { /* the last one is everything */
+    for (size_t j = 0; j < dim; j++) covariance[j * dim + j] += level;
+    for (size_t t = 0; t <= classes; t++) { /* the last one is everything: its mean, and what the means scatter too */
       double matrix[MOST * MOST], difference[MOST], solved[MOST], square = 0.0;
-      memcpy(matrix, t < classes ? covariance : whole, sizeof matrix);
+      for (size_t k = 0; k < dim * dim; k++) matrix[k] = covariance[k] + (t < classes ? 0.0 : between[k]);
       for (size_t j = 0; j < dim; j++) {
-        difference[j] = (double)data.x[i * dim + j] - (t < classes ? less[t * dim + j] : centre_less[j]);
+        difference[j] = (double)data.x[i * dim + j] - (t < classes ? less[t * dim + j] : centre[j]);
         solved[j] = difference[j];
       }
       eliminate(matrix, solved, dim);
@@ -855,18 +889,19 @@ static int compare_doubles(const void *a, const void *b) {
 
 static void features_left_out_one_by_one_calibrate(void **state) {
   (void)state;
-  enum { NARROW = 6, NUM = 5 };
-  static const size_t sizes[] = {60, 23, 11}; /* in the last one a class has two features */
+  enum { NUM = 5 };
+  /* Fewer and more classes than columns; in one of them a class has two features. */
+  static const size_t sizes[][2] = {{60, 6}, {23, 8}, {11, 6}, {60, 5}, {40, 3}};
   for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-    const size_t n = sizes[k];
+    const size_t n = sizes[k][0], dim = sizes[k][1];
     dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
     options.shrinkage = 0.2f;
-    struct data data = make_data(n, NARROW, 0, NUM, 0.5f, 400 + (uint32_t)k);
+    struct data data = make_data(n, dim, 0, NUM, 0.5f, 400 + (uint32_t)k);
     for (size_t i = NUM; i < 2 * NUM; i++) data.y[i] = (int64_t)(i - NUM);
     double *scores = calloc(n * NUM, sizeof *scores), *unknown = calloc(n, sizeof *unknown);
     assert_true(scores && unknown);
     plain_left_out(data, NUM, (double)options.shrinkage, scores, unknown);
-    dlora_predictor *predictor = new_predictor(NARROW, &options);
+    dlora_predictor *predictor = new_predictor(dim, &options);
     learn(predictor, data);
     const double expected = plain_temperature(scores, data, NUM, (double)options.temperature);
     assert_true(fabs((double)dlora_predictor_temperature(predictor) / expected - 1.0) < 2e-3);
@@ -1507,6 +1542,7 @@ int main(void) {
       cmocka_unit_test(a_recurring_class_adds_up_over_its_tasks),
       cmocka_unit_test(predictions_do_not_depend_on_the_batch),
       cmocka_unit_test(prior_is_the_log_share_of_images),
+      cmocka_unit_test(a_class_of_few_features_keeps_its_share),
       cmocka_unit_test(drift_compensation_recovers_a_known_linear_drift),
       cmocka_unit_test(drift_compensation_leaves_the_open_task_alone),
       cmocka_unit_test(learning_leaves_earlier_means_bitwise_unchanged),

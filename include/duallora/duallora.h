@@ -410,7 +410,7 @@ typedef struct dlora_predictor_options {
   int32_t readout;        /**< DLORA_READOUT_... */
   int32_t use_prior;      /**< not 0: add the log of each component's share of the images to its score */
   float shrinkage;   /**< C + shrinkage * trace(C) / dim * I; 0: 0.15 dim / (features - components), in [0.001, 1] */
-  float temperature; /**< T > 0, until one is fitted on held-out features */
+  float temperature; /**< T > 0, until one is fitted */
   float ridge;       /**< of the random projection, relative to the mean diagonal of its Gram matrix */
   float reserved;    /**< 0 */
 } dlora_predictor_options;
@@ -451,8 +451,8 @@ DLORA_API dlora_status dlora_predictor_get_scatter(const dlora_predictor *predic
  *  order and number of batches the result is the same to rounding. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *features, const int64_t *labels,
                                                size_t n);
-/** Sets features of the open task aside: commit_task fits the temperature and the unknown threshold on them, then adds
- *  them to the statistics. */
+/** Adds features [n, dim] with labels [n] to the open task that no training was done on: with commit_task they take
+ *  part in the statistics like others, and correct the temperature that those tell. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features,
                                                         const int64_t *labels, size_t n);
 /** Forgets the open task. */
@@ -463,7 +463,9 @@ DLORA_API dlora_status dlora_predictor_discard(dlora_predictor *predictor);
 DLORA_API dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const float *before,
                                                         const float *after, size_t n, size_t first_column,
                                                         size_t columns);
-/** Closes the open task. Error: STATE if nothing was observed. */
+/** Closes the open task. Fits the temperature (unless it was set by hand and nothing is held out) and takes unknown
+ *  scores, both from features scored as if each had not been observed. METHOD.md 7. Error: STATE if nothing was observed.
+ */
 DLORA_API dlora_status dlora_predictor_commit_task(dlora_predictor *predictor);
 /** Adds the finished tasks of another predictor of the same dim and options, as further tasks. Error: MISMATCH. */
 DLORA_API dlora_status dlora_predictor_append(dlora_predictor *predictor, const dlora_predictor *other);
@@ -599,8 +601,8 @@ typedef struct dlora_learner_options {
   float momentum;
   float weight_decay;
   float shrinkage;        /**< [structure] of the readout's covariance; 0: from the number of images */
-  float temperature;      /**< [structure] until fitted on held-out features */
-  float held_out;         /**< share of each task's images kept from training, and from statistics until T is fitted */
+  float temperature;      /**< [structure] until one is fitted */
+  float held_out;         /**< share of each task's images kept from training, to correct the temperature by */
   float ridge;            /**< [structure] of the random projection */
   float unknown_quantile; /**< share of known images that dlora_prediction.unknown accepts */
   float objective_temperature; /**< logits are divided by it in the training loss; at 1 the rows that training starts
