@@ -1,5 +1,5 @@
 /* Attention in every shape of head and number of tokens, with every kernel table: what leaves it against a plain loop,
- * and its gradients against finite differences. */
+ * and its gradients against finite differences; in bfloat16 against those in float32. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +28,7 @@ static const char *const tables[] = {"generic", "avx2", "fastest"};
 struct setup {
   const struct test_shape *shape;
   size_t tokens;
+  double tolerance;
   unsigned char *file;
   dlora_model *model;
   dlora_bank *bank;
@@ -36,14 +37,17 @@ struct setup {
   dlora_images images;
 };
 
-static struct setup set_up(const struct test_shape *shape, const char *table) {
+static struct setup set_up(const struct test_shape *shape, const char *table, int32_t products) {
   struct setup s = {.shape = shape, .tokens = shape->grid * shape->grid + 1};
+  s.tolerance = products == DLORA_PRODUCTS_BFLOAT16 ? 2e-2 : 1e-5;
   uint32_t random = 3;
   size_t size, count;
   assert_int_equal(setenv("DUALLORA_ISA", table, 1), 0);
   const char *path = test_write_vit_of("attention.safetensors", 9, shape);
   s.file = test_read_file(path, &size);
-  assert_status(DLORA_OK, dlora_model_load(&s.model, path, NULL));
+  dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
+  model_options.products = products;
+  assert_status(DLORA_OK, dlora_model_load(&s.model, path, &model_options));
   /* Query, key, value; and the output projection, without an adapter, so that its input is kept. */
   dlora_site sites[4 * DEPTH];
   for (size_t i = 0; i < 4 * DEPTH; i++)
@@ -138,6 +142,30 @@ static void attend(const struct setup *s, const double *qkv, size_t query, float
   free(p);
 }
 
+/* |found - expected| / |expected| */
+static double distance(const float *found, const float *expected, size_t count) {
+  double error = 0.0, norm = 0.0;
+  for (size_t i = 0; i < count; i++) {
+    error += ((double)found[i] - (double)expected[i]) * ((double)found[i] - (double)expected[i]);
+    norm += (double)expected[i] * (double)expected[i];
+  }
+  return sqrt(error / norm);
+}
+
+/* bfloat16 has 8 bits: each of weights, inputs, queries, keys, values, exponentials is off by up to 2^-9. Row by row,
+ * so that a single wrong one shows. */
+static void assert_rows(const struct setup *s, const float *found, const float *expected, size_t rows) {
+  const size_t dim = s->shape->dim;
+  if (s->tolerance < 1e-3) {
+    assert_close(found, expected, rows * dim, s->tolerance);
+    return;
+  }
+  for (size_t i = 0; i < rows; i++) {
+    const double d = distance(found + i * dim, expected + i * dim, dim);
+    if (!(d <= s->tolerance)) fail_msg("%zu tokens, row %zu of %zu: distance %g", s->tokens, i, rows, d);
+  }
+}
+
 static void check_forward(struct setup *s) {
   const size_t dim = s->shape->dim;
   float *found = malloc(COUNT * dim * sizeof *found), *expected = malloc(s->tokens * dim * sizeof *expected);
@@ -152,7 +180,7 @@ static void check_forward(struct setup *s) {
     for (size_t i = 0; i < COUNT; i++) {
       double *qkv = project(s, block, in + i * s->tokens * dim);
       for (size_t t = 0; t < queries; t++) attend(s, qkv, t, expected + t * dim);
-      assert_close(out + i * queries * dim, expected, queries * dim, 1e-5);
+      assert_rows(s, out + i * queries * dim, expected, queries);
       free(qkv);
     }
     free(in);
@@ -164,7 +192,7 @@ static void check_forward(struct setup *s) {
   assert_non_null(features);
   assert_status(DLORA_OK, dlora_pass_create(&bare, s->model, NULL, NULL));
   assert_status(DLORA_OK, dlora_pass_forward(bare, &s->images, 0, NULL, features));
-  assert_close(features, found, COUNT * dim, 1e-5);
+  assert_rows(s, features, found, COUNT);
   dlora_pass_destroy(bare);
   free(features);
   free(expected);
@@ -175,7 +203,7 @@ static void every_shape_is_the_plain_loop(void **state) {
   (void)state;
   for (size_t i = 0; i < NUM_SHAPES; i++) {
     for (size_t table = 0; table < NUM_TABLES; table++) {
-      struct setup s = set_up(&shapes[i], tables[table]);
+      struct setup s = set_up(&shapes[i], tables[table], DLORA_PRODUCTS_BLAS);
       check_forward(&s);
       tear_down(&s);
     }
@@ -232,10 +260,73 @@ static void every_shape_has_the_gradient_of_finite_differences(void **state) {
   (void)state;
   for (size_t i = 0; i < NUM_SHAPES; i++) {
     for (size_t table = 0; table < NUM_TABLES; table++) {
-      struct setup s = set_up(&shapes[i], tables[table]);
+      struct setup s = set_up(&shapes[i], tables[table], DLORA_PRODUCTS_BLAS);
       check_backward(&s);
       tear_down(&s);
     }
+  }
+}
+
+/* ---- bfloat16 ---- */
+
+static int bfloat16_is_here(void) {
+  dlora_model *model = NULL;
+  dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
+  options.products = DLORA_PRODUCTS_BFLOAT16;
+  const char *path = test_write_vit_of("attention.safetensors", 9, &shapes[0]);
+  const dlora_status status = dlora_model_load(&model, path, &options);
+  dlora_model_destroy(model);
+  if (status == DLORA_OK) return 1;
+  assert_status(DLORA_ERR_UNSUPPORTED, status);
+  print_message("left out: %s\n", dlora_last_error());
+  return 0;
+}
+
+static void every_shape_is_nearly_the_plain_loop_in_bfloat16(void **state) {
+  (void)state;
+  if (!bfloat16_is_here()) skip();
+  for (size_t i = 0; i < NUM_SHAPES; i++) {
+    struct setup s = set_up(&shapes[i], "fastest", DLORA_PRODUCTS_BFLOAT16);
+    check_forward(&s);
+    tear_down(&s);
+  }
+}
+
+/* Gradients of all pairs; the caller frees them. */
+static float *gradients_of(const struct test_shape *shape, int32_t products, size_t *count) {
+  struct setup s = set_up(shape, "fastest", products);
+  float *weights = malloc(COUNT * shape->dim * sizeof *weights),
+        *features = malloc(COUNT * shape->dim * sizeof *features);
+  float *parameters, *gradients;
+  uint32_t random = 8;
+  assert_true(weights && features);
+  for (size_t i = 0; i < COUNT * shape->dim; i++) weights[i] = test_normal(&random) / sqrtf((float)shape->dim);
+  (void)loss(&s, weights, features);
+  assert_status(DLORA_OK, dlora_pass_backward(s.pass, s.bank, weights));
+  assert_status(DLORA_OK, dlora_bank_get_parameters(s.bank, &parameters, &gradients, count));
+  float *out = malloc(*count * sizeof *out);
+  assert_non_null(out);
+  memcpy(out, gradients, *count * sizeof *out);
+  free(weights);
+  free(features);
+  tear_down(&s);
+  return out;
+}
+
+static void every_shape_has_nearly_the_gradient_of_float32_in_bfloat16(void **state) {
+  (void)state;
+  if (!bfloat16_is_here()) skip();
+  for (size_t i = 0; i < NUM_SHAPES; i++) {
+    size_t count;
+    float *expected = gradients_of(&shapes[i], DLORA_PRODUCTS_BLAS, &count);
+    float *found = gradients_of(&shapes[i], DLORA_PRODUCTS_BFLOAT16, &count);
+    const size_t length = count / (3 * DEPTH);
+    for (size_t site = 0; site < 3 * DEPTH; site++) {
+      const double d = distance(found + site * length, expected + site * length, length);
+      if (!(d > 1e-5 && d <= 4e-2)) fail_msg("shape %zu, site %zu: distance %g", i, site, d);
+    }
+    free(expected);
+    free(found);
   }
 }
 
@@ -243,6 +334,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_shape_is_the_plain_loop),
       cmocka_unit_test(every_shape_has_the_gradient_of_finite_differences),
+      cmocka_unit_test(every_shape_is_nearly_the_plain_loop_in_bfloat16),
+      cmocka_unit_test(every_shape_has_nearly_the_gradient_of_float32_in_bfloat16),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

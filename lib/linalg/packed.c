@@ -75,6 +75,13 @@ static inline uint16_t to_bfloat16(float value) {
   return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : nearest);
 }
 
+static inline float of_bfloat16(uint16_t value) {
+  const uint32_t bits = (uint32_t)value << 16;
+  float wide;
+  memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+
 static void fill_part(struct dli_packed *packed, size_t first, const float *w, size_t ld, bool transposed) {
   const size_t depth = part_depth(packed, first), size = panel_size(packed, depth), group = packed->bfloat16 ? 2 : 1;
   const size_t offset = part_offset(packed, first);
@@ -271,4 +278,29 @@ bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, s
   if (!done) return false;
   for (size_t i = 0; aside && i < m; i++) memcpy(y + i * ldy, out + i * count, count * sizeof *y);
   return true;
+}
+
+/* What no kernel can be had for, which is for want of memory. */
+static void multiply_plainly(size_t m, size_t inner, size_t outer, const uint16_t *x, const uint16_t *b, float *y) {
+  const size_t panel = round_up(inner, 2 * DLI_ONEDNN_TILE) * DLI_ONEDNN_PANEL;
+  for (size_t i = 0; i < m; i++) {
+    for (size_t n = 0; n < outer; n++) {
+      const uint16_t *column = b + n / DLI_ONEDNN_PANEL * panel + n % DLI_ONEDNN_PANEL * 2;
+      float sum = 0.0f;
+      for (size_t k = 0; k < inner; k++) {
+        sum += of_bfloat16(x[i * inner + k]) * of_bfloat16(column[k / 2 * 2 * DLI_ONEDNN_PANEL + k % 2]);
+      }
+      y[i * outer + n] = sum;
+    }
+  }
+}
+
+void dli_products_multiply(struct dli_products *p, size_t m, size_t inner, size_t outer, const uint16_t *x,
+                           const uint16_t *b, float *y) {
+  const struct dli_onednn_shape shape = {.m = m, .inner = inner, .outer = outer, .threads = 1};
+  const int entered = dli_threads_enter(1);
+  const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
+  const bool done = kernel && dli_onednn_kernel_run(kernel, p->onednn, x, b, NULL, y, p->scratch);
+  dli_threads_leave(entered);
+  if (!done) multiply_plainly(m, inner, outer, x, b, y);
 }

@@ -2,6 +2,8 @@
 #ifndef DLI_LINALG_PACKED_H
 #define DLI_LINALG_PACKED_H
 
+#include <stdint.h>
+
 #include "linalg/onednn.h"
 
 /* A matrix b [inner, outer] in float32 or bfloat16. Constant once filled: many threads may use it.
@@ -38,5 +40,9 @@ size_t dli_products_bytes(const struct dli_products *products);
  */
 bool dli_products_run(struct dli_products *products, const struct dli_packed *packed, size_t first, size_t count,
                       const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy);
+/* y [m, outer] = x [m, inner] b, factors in bfloat16 and summed up in float32; x and y without gaps, b [inner, outer]
+ * in panels like a part of dli_packed. By the calling thread alone. */
+void dli_products_multiply(struct dli_products *products, size_t m, size_t inner, size_t outer, const uint16_t *x,
+                           const uint16_t *b, float *y);
 
 #endif

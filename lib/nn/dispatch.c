@@ -1,5 +1,6 @@
 #include "base/processor.h"
 #include "nn/kernels.h"
+#include "nn/kernels_bfloat16.h"
 
 extern const struct dli_kernels dli_kernels_generic;
 #ifdef DLI_HAVE_X86_KERNELS
@@ -14,4 +15,11 @@ const struct dli_kernels *dli_kernels_select(void) {
   if (instructions >= DLI_INSTRUCTIONS_AVX2) return &dli_kernels_avx2;
 #endif
   return &dli_kernels_generic;
+}
+
+const struct dli_kernels_bfloat16 *dli_kernels_bfloat16_select(void) {
+#ifdef DLI_HAVE_X86_KERNELS
+  if (dli_processor_instructions() >= DLI_INSTRUCTIONS_AVX512_BF16) return &dli_kernels_bfloat16;
+#endif
+  return NULL;
 }

@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "nn/attention.h"
 #include "vit/vit.h"
 
 static void call(const struct dli_vit_hooks *hooks, struct dli_profile *profile, size_t block, int32_t projection,
@@ -49,9 +48,9 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
   if (lowest == DLORA_INPUT_OUTPUT) return;
 
   for (size_t i = 0; i < images; i++) {
-    dli_attention_backward(k, b->qkv + i * tokens * 3 * dim, tokens, queries, dim, vit->heads,
-                           b->probabilities + i * vit->heads * queries * tokens, d_o + i * queries * dim,
-                           ws->d_qkv + i * tokens * 3 * dim, ws->attention);
+    dli_vit_attention_backward(vit, k, ws, b->qkv + i * tokens * 3 * dim, queries,
+                               b->probabilities + i * dli_vit_kept_of_attention(vit, queries), d_o + i * queries * dim,
+                               ws->d_qkv + i * tokens * 3 * dim);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 

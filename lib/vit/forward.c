@@ -1,6 +1,5 @@
 #include <string.h>
 
-#include "nn/attention.h"
 #include "vit/vit.h"
 
 void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *workspace, size_t image) {
@@ -54,9 +53,8 @@ static void block_forward(const struct dli_vit *vit, const struct dli_vit_block 
   call(hooks, profile, index, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
 
   for (size_t i = 0; i < images; i++) {
-    dli_attention(k, b->qkv + i * tokens * 3 * dim, tokens, queries, dim, vit->heads,
-                  keep ? b->probabilities + i * vit->heads * queries * tokens : NULL, b->o + i * queries * dim,
-                  ws->attention);
+    float *kept = keep ? b->probabilities + i * dli_vit_kept_of_attention(vit, queries) : NULL;
+    dli_vit_attention(vit, k, ws, b->qkv + i * tokens * 3 * dim, queries, kept, b->o + i * queries * dim);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 

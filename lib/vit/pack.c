@@ -14,6 +14,7 @@ static dlora_status pack(struct dli_vit *vit, struct dli_weight *weight, struct 
 dlora_status dli_vit_pack(struct dli_vit *vit, const struct dli_onednn *onednn, const dlora_allocator *allocator) {
   DLI_TRY(DLI_NEW(allocator, vit->packed, 4 * vit->depth + 1));
   vit->onednn = onednn;
+  if (dli_onednn_bfloat16(onednn)) vit->bfloat16 = dli_kernels_bfloat16_select();
   for (size_t i = 0; i < vit->depth; i++) {
     struct dli_vit_block *b = &vit->blocks[i];
     struct dli_weight *weights[] = {&b->qkv, &b->output, &b->fc1, &b->fc2};

@@ -8,6 +8,7 @@
 #include "io/safetensors.h"
 #include "linalg/weight.h"
 #include "nn/kernels.h"
+#include "nn/kernels_bfloat16.h"
 
 /* ---- weights ---- */
 
@@ -38,8 +39,9 @@ struct dli_vit {
   struct dli_vit_block *blocks;       /* [depth] */
   float **owned;                      /* converted or folded arrays to free; the others lie in the file's mapping */
   size_t num_owned, max_owned;
-  const struct dli_onednn *onednn; /* does the products with packed weights; NULL: the BLAS does them all */
-  struct dli_packed **packed;      /* [4 * depth + 1] forward copies of qkv, output, fc1, fc2 a block, and of patch */
+  const struct dli_onednn *onednn;             /* does the products with packed weights; NULL: the BLAS does them all */
+  const struct dli_kernels_bfloat16 *bfloat16; /* where products, and so those of attention, are in bfloat16; or NULL */
+  struct dli_packed **packed; /* [4 * depth + 1] forward copies of qkv, output, fc1, fc2 a block, and of patch */
 };
 
 /* Builds *out from an open file that outlives it. Errors name the tensor. */
@@ -72,7 +74,7 @@ struct dli_block_buffers {
   float *mean1, *rstd1; /* [R] */
   float *h1;            /* [R, dim] attention input */
   float *qkv;           /* [R, 3 * dim] */
-  float *probabilities; /* [images, heads, queries, tokens], training only */
+  float *probabilities; /* [images, dli_vit_kept_of_attention], training only */
   float *o;             /* [Q, dim] input of the output projection; Q = R, or one row an image in the last block */
   float *x_mid;         /* [Q, dim] */
   float *mean2, *rstd2; /* [Q] */
@@ -141,5 +143,14 @@ void dli_vit_backward_upper(const struct dli_vit *vit, const struct dli_vit_bloc
 static inline size_t dli_vit_queries(const struct dli_vit *vit, size_t block) {
   return block + 1 == vit->depth ? 1 : vit->tokens;
 }
+
+/* Attention of one image; kept for the backward pass unless NULL. */
+size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries);
+void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kernels,
+                       const struct dli_vit_workspace *workspace, const float *qkv, size_t queries, float *kept,
+                       float *out);
+void dli_vit_attention_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
+                                const struct dli_vit_workspace *workspace, const float *qkv, size_t queries,
+                                const float *kept, const float *d_out, float *d_qkv);
 
 #endif

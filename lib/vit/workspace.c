@@ -58,11 +58,17 @@ static void plan_kept(struct arena *arena, struct dli_block_buffers *b, const st
   take(arena, &b->mean1, rows, 1);
   take(arena, &b->rstd1, rows, 1);
   take(arena, &b->qkv, rows, 3 * vit->dim);
-  take(arena, &b->probabilities, w->max_images * vit->heads, queries * vit->tokens);
+  take(arena, &b->probabilities, w->max_images, dli_vit_kept_of_attention(vit, queries));
   take(arena, &b->x_mid, tail, vit->dim);
   take(arena, &b->mean2, tail, 1);
   take(arena, &b->rstd2, tail, 1);
   take(arena, &b->f, tail, vit->mlp_dim);
+}
+
+static size_t attention_scratch(const struct dli_vit *vit, int training) {
+  const size_t needed = dli_attention_scratch(vit->tokens, vit->dim, vit->heads, training);
+  const size_t other = dli_attention_bfloat16_scratch(vit->tokens, vit->dim, vit->heads, training);
+  return vit->bfloat16 && other > needed ? other : needed;
 }
 
 static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct dli_vit *vit) {
@@ -74,7 +80,7 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->last, images, vit->dim);
   take(arena, &w->last_mean, images, 1);
   take(arena, &w->last_rstd, images, 1);
-  take(arena, &w->attention, dli_attention_scratch(vit->tokens, vit->dim, vit->heads, w->training), 1);
+  take(arena, &w->attention, attention_scratch(vit, w->training), 1);
   plan_shared(arena, &w->shared, vit, rows);
   if (!w->training) return;
   for (size_t i = w->first; i < vit->depth; i++) plan_kept(arena, &w->kept[i], w, vit, dli_vit_queries(vit, i));

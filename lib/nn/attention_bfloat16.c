@@ -1,0 +1,117 @@
+/* Attention with bfloat16 factors, head by head. T tokens and W columns of a head are filled up to whole groups with
+ * zeros, so that every product is one that oneDNN has a kernel for. */
+#include <math.h>
+#include <string.h>
+
+#include "nn/attention.h"
+
+static size_t grouped(size_t count) {
+  return (count + DLI_BFLOAT16_GROUP - 1) / DLI_BFLOAT16_GROUP * DLI_BFLOAT16_GROUP;
+}
+
+/* Numbers of [rows, cols] in panels. */
+static size_t panels_size(size_t rows, size_t cols) {
+  return grouped(rows) * ((cols + DLI_ONEDNN_PANEL - 1) / DLI_ONEDNN_PANEL * DLI_ONEDNN_PANEL);
+}
+
+/* ---- memory ---- */
+
+struct operands {
+  float *scores;         /* [tokens, T] and their gradients */
+  float *out;            /* [tokens, width] or [width, T] */
+  uint16_t *rows;        /* [tokens, W] */
+  uint16_t *columns;     /* [width, T] */
+  uint16_t *keys;        /* panels of [W, tokens] or [T, width] */
+  uint16_t *values;      /* as keys */
+  uint16_t *exponential; /* [tokens, T]: exponentials that are not kept, gradients of scores */
+  uint16_t *squares[2];  /* panels of [T, tokens]: gradients of scores, exponentials */
+  float *inverse;        /* [tokens] */
+};
+
+static void *take(char *base, size_t *used, size_t count, size_t size) {
+  void *at = base ? base + *used : NULL;
+  *used += (count * size + 63) / 64 * 64;
+  return at;
+}
+
+/* Addresses from base on; returns the bytes of all. */
+static size_t plan(struct operands *s, void *base, size_t tokens, size_t width, int backward) {
+  const size_t t = grouped(tokens), w = grouped(width), tall = panels_size(w, tokens), wide = panels_size(t, width);
+  size_t used = 0;
+  s->scores = take(base, &used, tokens * t, sizeof *s->scores);
+  s->out = take(base, &used, t * w, sizeof *s->out);
+  s->rows = take(base, &used, tokens * w, sizeof *s->rows);
+  s->keys = take(base, &used, tall > wide ? tall : wide, sizeof *s->keys);
+  s->values = take(base, &used, tall > wide ? tall : wide, sizeof *s->values);
+  s->exponential = take(base, &used, tokens * t, sizeof *s->exponential);
+  s->inverse = take(base, &used, tokens, sizeof *s->inverse);
+  if (!backward) return used;
+  s->columns = take(base, &used, width * t, sizeof *s->columns);
+  for (size_t i = 0; i < 2; i++) s->squares[i] = take(base, &used, panels_size(t, t), sizeof *s->squares[i]);
+  return used;
+}
+
+size_t dli_attention_bfloat16_scratch(size_t tokens, size_t dim, size_t heads, int backward) {
+  struct operands s;
+  return plan(&s, NULL, tokens, dim / heads, backward) / sizeof(float);
+}
+
+/* Floats of one head: exponentials [tokens, T] in bfloat16, and 1 / their sums [T]. */
+static size_t kept_of_head(size_t tokens) {
+  return tokens * grouped(tokens) / 2 + grouped(tokens);
+}
+
+size_t dli_attention_bfloat16_kept(size_t tokens, size_t heads) {
+  return heads * kept_of_head(tokens);
+}
+
+/* ---- passes ---- */
+
+void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_products *products, const float *qkv,
+                            size_t tokens, size_t dim, size_t heads, float *kept, float *out, float *scratch) {
+  struct operands s;
+  const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = 3 * dim;
+  plan(&s, scratch, tokens, width, 0);
+  for (size_t h = 0; h < heads; h++, qkv += width, out += width) {
+    if (kept) {
+      s.exponential = (uint16_t *)(kept + h * kept_of_head(tokens));
+      s.inverse = kept + h * kept_of_head(tokens) + tokens * t / 2;
+    }
+    k->copy(qkv, tokens, width, ld, s.rows, w);
+    k->panels_transposed(qkv + dim, tokens, width, ld, s.keys);
+    k->panels(qkv + 2 * dim, tokens, width, ld, s.values);
+    dli_products_multiply(products, tokens, w, t, s.rows, s.keys, s.scores);
+    k->softmax(s.scores, tokens, tokens, t, 1.0f / sqrtf((float)width), s.exponential, s.inverse);
+    dli_products_multiply(products, tokens, t, width, s.exponential, s.values, s.out);
+    k->scale_rows(s.out, tokens, width, s.inverse, out, dim);
+  }
+}
+
+void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
+                                     const float *qkv, size_t tokens, size_t dim, size_t heads, const float *kept,
+                                     const float *d_out, float *d_qkv, float *scratch) {
+  struct operands s;
+  const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = 3 * dim;
+  plan(&s, scratch, tokens, width, 1);
+  for (size_t h = 0; h < heads; h++, qkv += width, d_out += width, d_qkv += width) {
+    const uint16_t *exponential = (const uint16_t *)(kept + h * kept_of_head(tokens));
+    const float *inverse = kept + h * kept_of_head(tokens) + tokens * t / 2;
+    /* d probabilities = d_out v^T, and from them d scores */
+    k->copy(d_out, tokens, width, dim, s.rows, w);
+    k->panels_transposed(qkv + 2 * dim, tokens, width, ld, s.values);
+    dli_products_multiply(products, tokens, w, t, s.rows, s.values, s.scores);
+    k->softmax_backward(exponential, inverse, s.scores, tokens, t, 1.0f / sqrtf((float)width), s.exponential,
+                        s.squares[0], s.squares[1]);
+    /* dq = d_scores k */
+    k->panels(qkv + dim, tokens, width, ld, s.keys);
+    dli_products_multiply(products, tokens, t, width, s.exponential, s.keys, s.out);
+    for (size_t i = 0; i < tokens; i++) memcpy(d_qkv + i * ld, s.out + i * width, width * sizeof *d_qkv);
+    /* dk^T = q^T d_scores and dv^T = d_out^T probabilities: what would have to be turned otherwise is larger */
+    k->copy_transposed(qkv, tokens, width, ld, NULL, s.columns, t);
+    dli_products_multiply(products, width, t, t, s.columns, s.squares[0], s.out);
+    k->transpose(s.out, tokens, width, t, d_qkv + dim, ld);
+    k->copy_transposed(d_out, tokens, width, dim, inverse, s.columns, t);
+    dli_products_multiply(products, width, t, t, s.columns, s.squares[1], s.out);
+    k->transpose(s.out, tokens, width, t, d_qkv + 2 * dim, ld);
+  }
+}

@@ -1,0 +1,242 @@
+/* Compiled for AVX512_BF16 alone. */
+#include "nn/kernels_bfloat16.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <string.h>
+
+enum { LANES = 16, PANEL = 64, GROUP = DLI_BFLOAT16_GROUP };
+
+static size_t round_up(size_t a, size_t multiple) {
+  return (a + multiple - 1) / multiple * multiple;
+}
+
+/* ---- registers ---- */
+
+/* Of the LANES numbers from number `first` on, those before number `count`. */
+static inline __mmask16 mask_of(size_t first, size_t count) {
+  if (first >= count) return 0;
+  return count - first >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << (count - first)) - 1u);
+}
+
+static inline __m512 load(const float *row, size_t first, size_t count) {
+  return _mm512_maskz_loadu_ps(mask_of(first, count), row + first);
+}
+
+/* To bfloat16. */
+static inline __m256i round_one(__m512 x) {
+  const __m256bh rounded = _mm512_cvtneps_pbh(x);
+  __m256i y;
+  memcpy(&y, &rounded, sizeof y);
+  return y;
+}
+
+static inline __m512i round_two(__m512 low, __m512 high) {
+  const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
+  __m512i y;
+  memcpy(&y, &rounded, sizeof y);
+  return y;
+}
+
+static inline __m512 widen(__m256i x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
+}
+
+/* Two rows as they lie in a panel: a number of the upper and one of the lower by turns. */
+static inline __m512i pair(__m256i upper, __m256i lower) {
+  return _mm512_or_si512(_mm512_cvtepu16_epi32(upper), _mm512_slli_epi32(_mm512_cvtepu16_epi32(lower), 16));
+}
+
+/* 16 rows of 16 numbers of 32 bits: in every round the two off-diagonal quarters of each square change places. */
+static inline __attribute__((always_inline)) void transpose_square(__m512i r[LANES]) {
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+#pragma GCC unroll 4
+  for (int half = LANES / 2; half; half /= 2) {
+    const __mmask16 second = _mm512_test_epi32_mask(lanes, _mm512_set1_epi32(half));
+    const __m512i from = _mm512_set1_epi32(LANES);
+    /* Lane l of the upper: its own, or lane l - half of the lower; of the lower: lane l + half of the upper, or its
+     * own.
+     */
+    const __m512i upper = _mm512_mask_add_epi32(lanes, second, lanes, _mm512_sub_epi32(from, _mm512_set1_epi32(half)));
+    const __m512i lower = _mm512_mask_add_epi32(_mm512_add_epi32(lanes, _mm512_set1_epi32(half)), second, lanes, from);
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+      if (i & half) continue;
+      const __m512i a = r[i], b = r[i + half];
+      r[i] = _mm512_permutex2var_epi32(a, upper, b);
+      r[i + half] = _mm512_permutex2var_epi32(a, lower, b);
+    }
+  }
+}
+
+/* ---- orders ---- */
+
+static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide) {
+  for (size_t i = 0; i < rows; i++) {
+    for (size_t j = 0; j < wide; j += 2 * LANES) {
+      const float *row = x + i * ldx;
+      _mm512_storeu_si512(y + i * wide + j, round_two(load(row, j, cols), load(row, j + LANES, cols)));
+    }
+  }
+}
+
+static void copy_transposed(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, uint16_t *y,
+                            size_t wide) {
+  for (size_t i = 0; i < wide; i += LANES) {
+    for (size_t j = 0; j < cols; j += LANES) {
+      __m512i r[LANES];
+      for (size_t l = 0; l < LANES; l++) {
+        r[l] = _mm512_setzero_si512();
+        if (i + l >= rows) continue;
+        const __m512 v = load(x + (i + l) * ldx, j, cols);
+        r[l] = _mm512_castps_si512(factors ? _mm512_mul_ps(v, _mm512_set1_ps(factors[i + l])) : v);
+      }
+      transpose_square(r);
+      for (size_t l = 0; l < LANES && j + l < cols; l++) {
+        _mm256_storeu_si256((__m256i *)(void *)(y + (j + l) * wide + i), round_one(_mm512_castsi512_ps(r[l])));
+      }
+    }
+  }
+}
+
+/* Where row i, which is even, and column j of [rows, ...] lie in panels. */
+static inline size_t panel_at(size_t rows, size_t i, size_t j) {
+  return j / PANEL * PANEL * round_up(rows, GROUP) + i * PANEL + j % PANEL * 2;
+}
+
+static void panels(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y) {
+  for (size_t i = 0; i < round_up(rows, GROUP); i += 2) {
+    const size_t in_upper = i < rows ? cols : 0, in_lower = i + 1 < rows ? cols : 0;
+    for (size_t j = 0; j < round_up(cols, PANEL); j += LANES) {
+      const __m512 upper = load(x + (in_upper ? i : 0) * ldx, j, in_upper);
+      const __m512 lower = load(x + (in_lower ? i + 1 : 0) * ldx, j, in_lower);
+      _mm512_storeu_si512(y + panel_at(rows, i, j), pair(round_one(upper), round_one(lower)));
+    }
+  }
+}
+
+static void panels_transposed(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y) {
+  for (size_t i = 0; i < round_up(rows, PANEL); i += LANES) {
+    for (size_t j = 0; j < round_up(cols, GROUP); j += 2 * LANES) {
+      __m512i r[LANES];
+      for (size_t l = 0; l < LANES; l++) {
+        const float *row = x + (i + l) * ldx;
+        r[l] = i + l < rows ? round_two(load(row, j, cols), load(row, j + LANES, cols)) : _mm512_setzero_si512();
+      }
+      transpose_square(r);
+      for (size_t l = 0; l < LANES; l++) _mm512_storeu_si512(y + panel_at(cols, j + 2 * l, i), r[l]);
+    }
+  }
+}
+
+static void transpose(const float *x, size_t rows, size_t cols, size_t ldx, float *y, size_t ldy) {
+  for (size_t i = 0; i < rows; i += LANES) {
+    for (size_t j = 0; j < cols; j += LANES) {
+      __m512i r[LANES];
+      for (size_t l = 0; l < LANES; l++) {
+        r[l] = j + l < cols ? _mm512_loadu_si512(x + (j + l) * ldx + i) : _mm512_setzero_si512();
+      }
+      transpose_square(r);
+      const __mmask16 mask = mask_of(j, cols);
+      for (size_t l = 0; l < LANES && i + l < rows; l++) _mm512_mask_storeu_epi32(y + (i + l) * ldy + j, mask, r[l]);
+    }
+  }
+}
+
+/* ---- softmax ---- */
+
+/* 2^x for x <= 0: 2^n and a polynomial of degree 4 on [-1/2, 1/2] (least largest error), relative error below 3e-6,
+ * a thousandth of what rounding to bfloat16 loses. Below 2^-125 it is that. NaN stays. */
+static inline __m512 exp2_of(__m512 x) {
+  x = _mm512_max_ps(_mm512_set1_ps(-125.0f), x);    /* of a NaN and a number the second operand is taken */
+  const __m512 magic = _mm512_set1_ps(12582912.0f); /* 1.5 * 2^23: rounds to an integer, then in the low bits */
+  const __m512 shifted = _mm512_add_ps(x, magic);
+  const __m512 f = _mm512_sub_ps(x, _mm512_sub_ps(shifted, magic));
+  __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(9.570101276e-3f), _mm512_set1_ps(5.591785908e-2f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.402474433e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.931217909e-1f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.999992847e-1f));
+  /* n is added to the exponent; p is between 0.7 and 1.5, so that none leaves its range. */
+  const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n));
+}
+
+static void softmax(const float *s, size_t rows, size_t count, size_t wide, float scale, uint16_t *e, float *inverse) {
+  const __m512 factor = _mm512_set1_ps(scale * 1.44269504088896341f);
+  const size_t whole = count / (2 * LANES) * (2 * LANES);
+  const __mmask16 low_mask = mask_of(whole, count), high_mask = mask_of(whole + LANES, count);
+  for (size_t i = 0; i < rows; i++, s += wide, e += wide) {
+    __m512 top = _mm512_set1_ps(s[0]), other = top, sum = _mm512_setzero_ps();
+    for (size_t j = 0; j < whole; j += 2 * LANES) {
+      top = _mm512_max_ps(top, _mm512_loadu_ps(s + j));
+      other = _mm512_max_ps(other, _mm512_loadu_ps(s + j + LANES));
+    }
+    top = _mm512_mask_max_ps(top, low_mask, top, _mm512_maskz_loadu_ps(low_mask, s + whole));
+    other = _mm512_mask_max_ps(other, high_mask, other, _mm512_maskz_loadu_ps(high_mask, s + whole + LANES));
+    const float highest = _mm512_reduce_max_ps(_mm512_max_ps(top, other));
+    const __m512 shift = _mm512_mul_ps(_mm512_set1_ps(highest), factor);
+    for (size_t j = 0; j < whole; j += 2 * LANES) {
+      const __m512 low = exp2_of(_mm512_fmsub_ps(_mm512_loadu_ps(s + j), factor, shift));
+      const __m512 high = exp2_of(_mm512_fmsub_ps(_mm512_loadu_ps(s + j + LANES), factor, shift));
+      sum = _mm512_add_ps(sum, _mm512_add_ps(low, high));
+      _mm512_storeu_si512(e + j, round_two(low, high));
+    }
+    if (whole < wide) {
+      const __m512 low = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(low_mask, s + whole), factor, shift);
+      const __m512 high = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(high_mask, s + whole + LANES), factor, shift);
+      const __m512 e_low = _mm512_maskz_mov_ps(low_mask, exp2_of(low));
+      const __m512 e_high = _mm512_maskz_mov_ps(high_mask, exp2_of(high));
+      sum = _mm512_add_ps(sum, _mm512_add_ps(e_low, e_high));
+      _mm512_storeu_si512(e + whole, round_two(e_low, e_high));
+    }
+    inverse[i] = 1.0f / _mm512_reduce_add_ps(sum);
+  }
+}
+
+static void scale_rows(const float *x, size_t rows, size_t cols, const float *factors, float *y, size_t ldy) {
+  for (size_t i = 0; i < rows; i++) {
+    const __m512 factor = _mm512_set1_ps(factors[i]);
+    for (size_t j = 0; j < cols; j += LANES) {
+      _mm512_mask_storeu_ps(y + i * ldy + j, mask_of(j, cols), _mm512_mul_ps(factor, load(x + i * cols, j, cols)));
+    }
+  }
+}
+
+/* Gradients of one row's scores; returns how much of g is taken off before they are scaled. */
+static inline float weighted_mean(const uint16_t *e, const float *g, size_t wide, float inverse) {
+  __m512 sum = _mm512_setzero_ps();
+  for (size_t j = 0; j < wide; j += LANES) {
+    const __m512 p = widen(_mm256_loadu_si256((const __m256i *)(const void *)(e + j)));
+    sum = _mm512_fmadd_ps(p, _mm512_loadu_ps(g + j), sum);
+  }
+  return inverse * _mm512_reduce_add_ps(sum);
+}
+
+static void softmax_backward(const uint16_t *e, const float *inverse, const float *g, size_t rows, size_t wide,
+                             float scale, uint16_t *d, uint16_t *d_panels, uint16_t *e_panels) {
+  for (size_t i = 0; i < round_up(rows, GROUP); i += 2) {
+    float mean[2] = {0.0f}, factor[2] = {0.0f};
+    for (size_t l = 0; l < 2 && i + l < rows; l++) {
+      mean[l] = weighted_mean(e + (i + l) * wide, g + (i + l) * wide, wide, inverse[i + l]);
+      factor[l] = scale * inverse[i + l];
+    }
+    for (size_t j = 0; j < round_up(wide, PANEL); j += LANES) {
+      __m256i p[2], q[2];
+      for (size_t l = 0; l < 2; l++) {
+        p[l] = q[l] = _mm256_setzero_si256();
+        if (i + l >= rows || j >= wide) continue;
+        const size_t at = (i + l) * wide + j;
+        p[l] = _mm256_loadu_si256((const __m256i *)(const void *)(e + at));
+        const __m512 change = _mm512_sub_ps(_mm512_loadu_ps(g + at), _mm512_set1_ps(mean[l]));
+        q[l] = round_one(_mm512_mul_ps(_mm512_mul_ps(widen(p[l]), _mm512_set1_ps(factor[l])), change));
+        _mm256_storeu_si256((__m256i *)(void *)(d + at), q[l]);
+      }
+      _mm512_storeu_si512(e_panels + panel_at(rows, i, j), pair(p[0], p[1]));
+      _mm512_storeu_si512(d_panels + panel_at(rows, i, j), pair(q[0], q[1]));
+    }
+  }
+}
+
+const struct dli_kernels_bfloat16 dli_kernels_bfloat16 = {
+    copy, copy_transposed, panels, panels_transposed, transpose, softmax, scale_rows, softmax_backward,
+};

@@ -1,0 +1,40 @@
+/* Loops of attention with bfloat16 factors, for processors with AVX512_BF16. Products themselves are oneDNN's: factors
+ * are brought into the orders that it reads, and what it sums up is float32. Every array in bfloat16 is filled up with
+ * zeros to what its order says. */
+#ifndef DLI_NN_KERNELS_BFLOAT16_H
+#define DLI_NN_KERNELS_BFLOAT16_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Columns of rows are filled up to a multiple of this, and so are rows of panels. */
+enum { DLI_BFLOAT16_GROUP = 32 };
+
+struct dli_kernels_bfloat16 {
+  /* y [rows, wide] = x [rows, cols] */
+  void (*copy)(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide);
+  /* y [cols, wide] = (factors x)^T of x [rows, cols]; row i times factors[i] unless that is NULL */
+  void (*copy_transposed)(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, uint16_t *y,
+                          size_t wide);
+  /* panels, as in dli_packed, of x [rows, cols] and of x^T */
+  void (*panels)(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y);
+  void (*panels_transposed)(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y);
+  /* y [rows, cols] = x^T of x [cols, ldx]; ldx is a multiple of DLI_BFLOAT16_GROUP and at least rows */
+  void (*transpose)(const float *x, size_t rows, size_t cols, size_t ldx, float *y, size_t ldy);
+  /* e [rows, wide] = exp(scale * (s - its row's largest)) of s [rows, wide], whose first `count` columns count;
+   * inverse [rows] = 1 / sum of e before it was rounded */
+  void (*softmax)(const float *s, size_t rows, size_t count, size_t wide, float scale, uint16_t *e, float *inverse);
+  /* y [rows, cols] = factors x, row by row, of x [rows, cols] without gaps */
+  void (*scale_rows)(const float *x, size_t rows, size_t cols, const float *factors, float *y, size_t ldy);
+  /* d [rows, wide] = scale p (g - sum(p g)) with p = inverse e, from the gradient g [rows, wide] of probabilities to
+   * that of scores before they are scaled; also panels of d and of e. */
+  void (*softmax_backward)(const uint16_t *e, const float *inverse, const float *g, size_t rows, size_t wide,
+                           float scale, uint16_t *d, uint16_t *d_panels, uint16_t *e_panels);
+};
+
+/* Of the build for x86-64; needs AVX512_BF16. */
+extern const struct dli_kernels_bfloat16 dli_kernels_bfloat16;
+/* NULL where the processor lacks the instructions. */
+const struct dli_kernels_bfloat16 *dli_kernels_bfloat16_select(void);
+
+#endif
