@@ -228,11 +228,11 @@ static const size_t *site_at(const dlora_pass *pass, size_t block, int32_t proje
 }
 
 /* Relevance by energy of each image's class token, the first of its rows. */
-static const float *relevance_of(struct dli_pass_share *share, size_t block, int32_t projection, const float *in,
-                                 size_t rows, size_t ldin, size_t rows_per_image) {
+static const float *relevance_of(struct dli_pass_share *share, size_t block, int32_t projection, size_t image,
+                                 const float *in, size_t rows, size_t ldin, size_t rows_per_image) {
   const struct dli_pass_mode *mode = share->mode;
   const size_t tasks = share->pass->bank->num_tasks;
-  if (mode->relevance) return mode->relevance + share->first * tasks;
+  if (mode->relevance) return mode->relevance + (share->first + image) * tasks;
   if (!mode->energy) return NULL;
   const dlora_projector *memory = mode->energy[4 * block + (size_t)dli_input_of(projection)];
   if (!memory) return NULL;
@@ -247,12 +247,12 @@ static const float *relevance_of(struct dli_pass_share *share, size_t block, int
   return share->relevance;
 }
 
-static void hook_forward(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
-                         size_t rows_per_image, float *out, size_t ldout) {
+static void hook_forward(void *user, size_t block, int32_t projection, size_t image, const float *in, size_t rows,
+                         size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
   struct dli_pass_share *share = user;
   const size_t *site = site_at(share->pass, block, projection);
   if (!site) return;
-  const float *relevance = relevance_of(share, block, projection, in, rows, ldin, rows_per_image);
+  const float *relevance = relevance_of(share, block, projection, image, in, rows, ldin, rows_per_image);
   dli_bank_forward(share->pass->bank, *site - 1, in, rows, ldin, share->mode->terms & ~DLORA_TERM_MERGED, relevance,
                    rows_per_image, out, ldout, share->scratch);
 }

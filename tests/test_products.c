@@ -98,11 +98,13 @@ static void features_are_those_of_the_blas(void **state) {
   skip_without_products();
   const int64_t classes[] = {1, 2, 3};
   struct test_pictures pictures = test_pictures(classes, 3, 5, 1);
-  /* Widths that fill whole panels of packed columns, widths that do not, and rows that are summed up in three parts. */
-  const struct test_shape deep = {64, 2, 2, 1600, 8, 4};
+  /* Widths that fill whole panels of packed columns, widths that do not, rows that are summed up in three parts, and
+   * rows of two parts of which a head has a piece of each. */
+  const struct test_shape deep = {64, 2, 2, 1600, 8, 4}, wide = {800, 2, 5, 1000, 8, 4};
   const char *paths[] = {backbone(), test_write_vit("products.safetensors", 3),
-                         test_write_vit_of("products-deep.safetensors", 3, &deep)};
-  for (size_t p = 0; p < 3; p++) {
+                         test_write_vit_of("products-deep.safetensors", 3, &deep),
+                         test_write_vit_of("products-wide.safetensors", 3, &wide)};
+  for (size_t p = 0; p < 4; p++) {
     dlora_model *reference = load(paths[p], DLORA_PRODUCTS_BLAS, NULL);
     dlora_model_info info = {.struct_size = sizeof info};
     assert_status(DLORA_OK, dlora_model_get_info(reference, &info));
@@ -122,6 +124,8 @@ static void features_are_those_of_the_blas(void **state) {
         assert_status(DLORA_OK, dlora_model_embed(model, &one, found + count + i * info.embed_dim));
       }
       assert_close(found + count, found, count, 1e-5);
+      if (ranges[r].products == DLORA_PRODUCTS_BFLOAT16)
+        assert_memory_equal(found + count, found, count * sizeof *found);
       dlora_model_destroy(model);
     }
     free(expected);

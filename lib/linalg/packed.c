@@ -12,8 +12,8 @@
 #endif
 
 /* Rows of b that one bfloat16 kernel sums up. With up to 896, oneDNN 2.6's kernels for AMX and for AVX512_BF16 give the
- * same for any number of rows of x from 2 on. */
-enum { BFLOAT16_DEPTH = 768, LEAST_ROWS = 2 };
+ * same for any number of rows of x from 2 on, once y has more than 256 numbers: for fewer it does not use AMX. */
+enum { BFLOAT16_DEPTH = DLI_SLAB, LEAST_ROWS = 2, LEAST_NUMBERS = 256 };
 
 static size_t round_up(size_t a, size_t multiple) {
   return (a + multiple - 1) / multiple * multiple;
@@ -116,11 +116,14 @@ struct dli_products {
   struct dli_onednn_kernel kernels[MAX_KERNELS];
   size_t next; /* is replaced next */
   size_t rows, inner, outer;
-  void *input;   /* as input_count */
-  float *output; /* as output_count: [rows, outer], or a single row with another to make it two */
+  void *input;   /* input_count numbers: a slab with rows that it lacks, or rows in float32 without gaps */
+  float *output; /* output_count numbers: what goes into rows with gaps, or has more rows than are wanted */
   void *scratch;
   size_t scratch_size;
 };
+
+/* Of one product in bfloat16, whose first and last panel may be needed in part only. */
+enum { MOST_COLUMNS = DLI_SLAB + 2 * DLI_ONEDNN_PANEL };
 
 static size_t larger(size_t a, size_t b) {
   return a > b ? a : b;
@@ -128,11 +131,12 @@ static size_t larger(size_t a, size_t b) {
 
 static size_t input_count(const struct dli_products *p) {
   if (!dli_onednn_bfloat16(p->onednn)) return p->rows * p->inner;
-  return larger(p->rows, LEAST_ROWS) * (p->inner < BFLOAT16_DEPTH ? p->inner : BFLOAT16_DEPTH);
+  return larger(p->rows, LEAST_NUMBERS + 1) * (p->inner < BFLOAT16_DEPTH ? p->inner : BFLOAT16_DEPTH);
 }
 
 static size_t output_count(const struct dli_products *p) {
-  return larger(p->rows * p->outer, LEAST_ROWS * p->inner);
+  if (!dli_onednn_bfloat16(p->onednn)) return p->rows * p->outer;
+  return larger(p->rows, LEAST_ROWS) * MOST_COLUMNS;
 }
 
 dlora_status dli_products_create(struct dli_products **out, const struct dli_onednn *onednn, size_t rows, size_t inner,
@@ -219,79 +223,96 @@ static void convert(const float *restrict x, size_t count, uint16_t *restrict y)
 }
 #endif
 
-/* x [m, depth] without gaps, in the type that kernels take; a row of zeros after a single one in bfloat16. */
-static const void *prepare_input(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
-  if (!dli_onednn_bfloat16(p->onednn)) {
-    if (ldx == depth) return x;
-    for (size_t i = 0; i < m; i++) memcpy((float *)p->input + i * depth, x + i * ldx, depth * sizeof *x);
-    return p->input;
-  }
+/* x [m, depth] without gaps */
+static const float *without_gaps(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
+  if (ldx == depth) return x;
+  for (size_t i = 0; i < m; i++) memcpy((float *)p->input + i * depth, x + i * ldx, depth * sizeof *x);
+  return p->input;
+}
+
+/* x [m, depth] in bfloat16 */
+static const uint16_t *convert_slab(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
   uint16_t *to = p->input;
   if (ldx == depth) {
     convert(x, m * depth, to);
   } else {
     for (size_t i = 0; i < m; i++) convert(x + i * ldx, depth, to + i * depth);
   }
-  for (; m < LEAST_ROWS; m++) memset(to + m * depth, 0, depth * sizeof *to);
   return to;
 }
 
-/* Of the product with the part that begins with row k, which is added to what those before it left. */
-static struct dli_onednn_shape shape_of(const struct dli_packed *packed, size_t k, size_t rows, size_t count, bool bias,
-                                        bool accumulate) {
-  return (struct dli_onednn_shape){.m = rows,
-                                   .inner = part_depth(packed, k),
-                                   .outer = count,
-                                   .bias = bias && k == 0,
-                                   .accumulate = accumulate || k > 0,
-                                   .threads = dli_threads_current()};
+/* y [m, outer] = x [m, inner] b, plus bias, plus y if accumulate: what no kernel can be had for, for want of memory. */
+static void multiply_plainly(const struct dli_onednn_shape *shape, const float *bias, const uint16_t *x,
+                             const uint16_t *b, float *y) {
+  const size_t panel = round_up(shape->inner, 2 * DLI_ONEDNN_TILE) * DLI_ONEDNN_PANEL;
+  for (size_t i = 0; i < shape->m; i++) {
+    for (size_t n = 0; n < shape->outer; n++) {
+      const uint16_t *column = b + n / DLI_ONEDNN_PANEL * panel + n % DLI_ONEDNN_PANEL * 2;
+      float *to = y + i * shape->outer + n, sum = (bias ? bias[n] : 0.0f) + (shape->accumulate ? *to : 0.0f);
+      for (size_t k = 0; k < shape->inner; k++) {
+        sum += of_bfloat16(x[i * shape->inner + k]) * of_bfloat16(column[k / 2 * 2 * DLI_ONEDNN_PANEL + k % 2]);
+      }
+      *to = sum;
+    }
+  }
 }
 
-bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
-                      const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy) {
-  const size_t last = first + count;
-  if (m == 0 || count == 0) return true;
-  if (first % DLI_ONEDNN_PANEL || (last % DLI_ONEDNN_PANEL && last != packed->outer)) return false;
-  const bool aside = ldy != count || (packed->bfloat16 && m < LEAST_ROWS);
-  const size_t rows = packed->bfloat16 ? larger(m, LEAST_ROWS) : m;
-  if (m > p->rows || packed->inner > p->inner || (aside && rows * count > output_count(p))) return false;
-  float *out = aside ? p->output : y;
-  const int entered = dli_blas_enter();
-  bool done = true;
-  /* Kernels of later parts are there before the first one changes y. */
-  for (size_t k = packed->depth; done && k < packed->inner; k += packed->depth) {
-    const struct dli_onednn_shape shape = shape_of(packed, k, rows, count, bias, accumulate);
-    done = find_kernel(p, &shape) != NULL;
-  }
+static void multiply(struct dli_products *p, const struct dli_onednn_shape *shape, const float *bias, const uint16_t *x,
+                     const uint16_t *b, float *y) {
+  const struct dli_onednn_kernel *kernel = find_kernel(p, shape);
+  if (kernel && dli_onednn_kernel_run(kernel, p->onednn, x, b, bias, y, p->scratch)) return;
+  multiply_plainly(shape, bias, x, b, y);
+}
+
+/* x [m, depth] with rows of zeros behind */
+static const uint16_t *with_more_rows(struct dli_products *p, const uint16_t *x, size_t m, size_t rows, size_t depth) {
+  uint16_t *to = p->input;
+  if (x != to) memcpy(to, x, m * depth * sizeof *to);
+  memset(to + m * depth, 0, (rows - m) * depth * sizeof *to);
+  return to;
+}
+
+/* One slab and at most DLI_SLAB columns: as many are left in the second cache while all rows meet them. */
+static void multiply_columns(struct dli_products *p, const struct dli_packed *packed, size_t number, size_t first,
+                             size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
+                             size_t ldy) {
+  const size_t low = first / DLI_ONEDNN_PANEL * DLI_ONEDNN_PANEL, end = round_up(first + count, DLI_ONEDNN_PANEL);
+  const size_t outer = (end < packed->outer ? end : packed->outer) - low;
+  const struct dli_onednn_shape shape = {.m = larger(m, larger(LEAST_ROWS, LEAST_NUMBERS / outer + 1)),
+                                         .inner = part_depth(packed, number * packed->depth),
+                                         .outer = outer,
+                                         .bias = bias != NULL,
+                                         .accumulate = accumulate,
+                                         .threads = dli_threads_current()};
+  const bool aside = ldy != count || shape.outer != count || shape.m != m;
+  float *out = aside ? p->output : y, *from = out + (first - low);
+  const uint16_t *b = packed->values;
+  b += part_offset(packed, number * packed->depth) + low / DLI_ONEDNN_PANEL * panel_size(packed, shape.inner);
   /* Before the product rather than added to it: the order of sums is the same as in place. */
-  for (size_t i = 0; aside && accumulate && i < m; i++) memcpy(out + i * count, y + i * ldy, count * sizeof *y);
-  for (size_t k = 0; done && k < packed->inner; k += packed->depth) {
-    const struct dli_onednn_shape shape = shape_of(packed, k, rows, count, bias, accumulate);
-    const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
-    const size_t panels = first / DLI_ONEDNN_PANEL * panel_size(packed, shape.inner);
-    const char *b = packed->values;
-    b += (part_offset(packed, k) + panels) * value_size(packed->bfloat16);
-    const void *input = prepare_input(p, x + k, m, shape.inner, ldx);
-    done = kernel && dli_onednn_kernel_run(kernel, p->onednn, input, b, bias, out, p->scratch);
+  for (size_t i = 0; aside && accumulate && i < m; i++) {
+    memcpy(from + i * shape.outer, y + i * ldy, count * sizeof *y);
+  }
+  if (shape.m != m) x = with_more_rows(p, x, m, shape.m, shape.inner);
+  multiply(p, &shape, bias ? bias + low : NULL, x, b, out);
+  for (size_t i = 0; aside && i < m; i++) memcpy(y + i * ldy, from + i * shape.outer, count * sizeof *y);
+}
+
+void dli_products_slab(struct dli_products *p, const struct dli_packed *packed, size_t number, size_t first,
+                       size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
+                       size_t ldy) {
+  const int entered = dli_blas_enter();
+  for (size_t j = 0, n; j < count; j += n) {
+    n = count - j < DLI_SLAB ? count - j : DLI_SLAB;
+    multiply_columns(p, packed, number, first + j, n, bias, x, m, accumulate, y + j, ldy);
   }
   dli_blas_leave(entered);
-  if (!done) return false;
-  for (size_t i = 0; aside && i < m; i++) memcpy(y + i * ldy, out + i * count, count * sizeof *y);
-  return true;
 }
 
-/* What no kernel can be had for, which is for want of memory. */
-static void multiply_plainly(size_t m, size_t inner, size_t outer, const uint16_t *x, const uint16_t *b, float *y) {
-  const size_t panel = round_up(inner, 2 * DLI_ONEDNN_TILE) * DLI_ONEDNN_PANEL;
-  for (size_t i = 0; i < m; i++) {
-    for (size_t n = 0; n < outer; n++) {
-      const uint16_t *column = b + n / DLI_ONEDNN_PANEL * panel + n % DLI_ONEDNN_PANEL * 2;
-      float sum = 0.0f;
-      for (size_t k = 0; k < inner; k++) {
-        sum += of_bfloat16(x[i * inner + k]) * of_bfloat16(column[k / 2 * 2 * DLI_ONEDNN_PANEL + k % 2]);
-      }
-      y[i * outer + n] = sum;
-    }
+void dli_products_slabs(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
+                        const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y, size_t ldy) {
+  for (size_t k = 0; k < packed->inner; k += packed->depth) {
+    dli_products_slab(p, packed, k / packed->depth, first, count, k ? NULL : bias, x + k * m, m, accumulate || k > 0, y,
+                      ldy);
   }
 }
 
@@ -299,8 +320,50 @@ void dli_products_multiply(struct dli_products *p, size_t m, size_t inner, size_
                            const uint16_t *b, float *y) {
   const struct dli_onednn_shape shape = {.m = m, .inner = inner, .outer = outer, .threads = 1};
   const int entered = dli_threads_enter(1);
-  const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
-  const bool done = kernel && dli_onednn_kernel_run(kernel, p->onednn, x, b, NULL, y, p->scratch);
+  multiply(p, &shape, NULL, x, b, y);
   dli_threads_leave(entered);
-  if (!done) multiply_plainly(m, inner, outer, x, b, y);
+}
+
+/* x [m, inner] in float32. */
+static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
+                         const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y,
+                         size_t ldy) {
+  for (size_t k = 0; k < packed->inner; k += packed->depth) {
+    const uint16_t *slab = convert_slab(p, x + k, m, part_depth(packed, k), ldx);
+    dli_products_slab(p, packed, k / packed->depth, first, count, k ? NULL : bias, slab, m, accumulate || k > 0, y,
+                      ldy);
+  }
+}
+
+bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
+                      const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy) {
+  if (m == 0 || count == 0) return true;
+  if (m > p->rows || packed->inner > p->inner) return false;
+  if (packed->bfloat16) {
+    run_bfloat16(p, packed, first, count, bias, x, m, ldx, accumulate, y, ldy);
+    return true;
+  }
+  const size_t last = first + count;
+  if (first % DLI_ONEDNN_PANEL || (last % DLI_ONEDNN_PANEL && last != packed->outer)) return false;
+  const bool aside = ldy != count;
+  if (aside && m * count > output_count(p)) return false;
+  float *out = aside ? p->output : y;
+  const struct dli_onednn_shape shape = {.m = m,
+                                         .inner = packed->inner,
+                                         .outer = count,
+                                         .bias = bias != NULL,
+                                         .accumulate = accumulate,
+                                         .threads = dli_threads_current()};
+  const int entered = dli_blas_enter();
+  const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
+  bool done = kernel != NULL;
+  if (done) {
+    for (size_t i = 0; aside && accumulate && i < m; i++) memcpy(out + i * count, y + i * ldy, count * sizeof *y);
+    const float *b = (const float *)packed->values + first / DLI_ONEDNN_PANEL * panel_size(packed, packed->inner);
+    done = dli_onednn_kernel_run(kernel, p->onednn, without_gaps(p, x, m, packed->inner, ldx), b,
+                                 bias ? bias + first : NULL, out, p->scratch);
+  }
+  dli_blas_leave(entered);
+  for (size_t i = 0; done && aside && i < m; i++) memcpy(y + i * ldy, out + i * count, count * sizeof *y);
+  return done;
 }

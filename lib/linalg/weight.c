@@ -23,9 +23,8 @@ static void blas_forward(const struct dli_weight *weight, size_t first, size_t c
 
 void dli_weight_forward(const struct dli_weight *weight, struct dli_products *products, size_t first, size_t count,
                         const float *bias, const float *x, size_t n, size_t ldx, int accumulate, float *y, size_t ldy) {
-  const float *b = bias ? bias + first : NULL;
   if (products && weight->forward &&
-      dli_products_run(products, weight->forward, first, count, b, x, n, ldx, accumulate, y, ldy)) {
+      dli_products_run(products, weight->forward, first, count, bias, x, n, ldx, accumulate, y, ldy)) {
     return;
   }
   blas_forward(weight, first, count, bias, x, n, ldx, accumulate, y, ldy);

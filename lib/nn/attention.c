@@ -13,30 +13,29 @@ size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, int backwa
   return operands + DLI_ATTENTION_ROWS * columns + block;
 }
 
-static struct dli_attention_head head_of(const float *qkv, size_t tokens, size_t queries, size_t dim, size_t heads,
-                                         size_t index) {
-  const size_t width = dim / heads;
-  const float *q = qkv + index * width;
-  return (struct dli_attention_head){q,      q + dim, q + 2 * dim, queries,
-                                     tokens, width,   3 * dim,     1.0f / sqrtf((float)width)};
+static struct dli_attention_head head_of(const struct dli_qkv *in, size_t tokens, size_t queries, size_t dim,
+                                         size_t heads, size_t index) {
+  const size_t width = dim / heads, first = index * width;
+  return (struct dli_attention_head){in->q + first, in->k + first, in->v + first, queries,
+                                     tokens,        width,         in->ld,        1.0f / sqrtf((float)width)};
 }
 
-void dli_attention(const struct dli_kernels *kernels, const float *qkv, size_t tokens, size_t queries, size_t dim,
-                   size_t heads, float *probabilities, float *out, float *scratch) {
+void dli_attention(const struct dli_kernels *kernels, const struct dli_qkv *in, size_t tokens, size_t queries,
+                   size_t dim, size_t heads, float *probabilities, float *out, float *scratch) {
   for (size_t h = 0; h < heads; h++) {
-    const struct dli_attention_head head = head_of(qkv, tokens, queries, dim, heads, h);
+    const struct dli_attention_head head = head_of(in, tokens, queries, dim, heads, h);
     kernels->attention_head(&head, probabilities ? probabilities + h * queries * tokens : NULL, out + h * head.width,
                             dim, scratch);
   }
 }
 
-void dli_attention_backward(const struct dli_kernels *kernels, const float *qkv, size_t tokens, size_t queries,
-                            size_t dim, size_t heads, const float *probabilities, const float *d_out, float *d_qkv,
-                            float *scratch) {
+void dli_attention_backward(const struct dli_kernels *kernels, const struct dli_qkv *in, size_t tokens, size_t queries,
+                            size_t dim, size_t heads, const float *probabilities, const float *d_out,
+                            const struct dli_qkv *d_in, float *scratch) {
   for (size_t h = 0; h < heads; h++) {
-    const struct dli_attention_head head = head_of(qkv, tokens, queries, dim, heads, h);
-    float *dq = d_qkv + h * head.width;
-    kernels->attention_head_backward(&head, probabilities + h * queries * tokens, d_out + h * head.width, dim, dq,
-                                     dq + dim, dq + 2 * dim, scratch);
+    const struct dli_attention_head head = head_of(in, tokens, queries, dim, heads, h);
+    const size_t first = h * head.width;
+    kernels->attention_head_backward(&head, probabilities + h * queries * tokens, d_out + first, dim, d_in->q + first,
+                                     d_in->k + first, d_in->v + first, scratch);
   }
 }

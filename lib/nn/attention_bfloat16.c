@@ -67,51 +67,72 @@ size_t dli_attention_bfloat16_kept(size_t tokens, size_t heads) {
 
 /* ---- passes ---- */
 
-void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_products *products, const float *qkv,
-                            size_t tokens, size_t dim, size_t heads, float *kept, float *out, float *scratch) {
+/* Columns [first, first + cols) of the rows: of one slab, or of two. */
+static void scale_to_slabs(const struct dli_kernels_bfloat16 *k, const float *x, size_t tokens, size_t cols,
+                           const float *factors, const struct dli_slab_rows *slabs, size_t first, size_t dim) {
+  for (size_t j = 0, n; j < cols; j += n) {
+    const size_t slab = (first + j) / DLI_SLAB * DLI_SLAB, end = slab + DLI_SLAB < dim ? slab + DLI_SLAB : dim;
+    n = end - (first + j) < cols - j ? end - (first + j) : cols - j;
+    k->scale_rows(x + j, tokens, n, cols, factors, NULL,
+                  slabs->values + slab * slabs->rows + slabs->row * (end - slab) + (first + j - slab), end - slab);
+  }
+}
+
+void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
+                            const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads, float *kept, float *out,
+                            const struct dli_slab_rows *slabs, float *scratch) {
   struct operands s;
-  const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = 3 * dim;
+  const size_t width = dim / heads, t = grouped(tokens), w = grouped(width);
   plan(&s, scratch, tokens, width, 0);
-  for (size_t h = 0; h < heads; h++, qkv += width, out += width) {
+  for (size_t h = 0; h < heads; h++) {
+    const size_t first = h * width;
     if (kept) {
       s.exponential = (uint16_t *)(kept + h * kept_of_head(tokens));
       s.inverse = kept + h * kept_of_head(tokens) + tokens * t / 2;
     }
-    k->copy(qkv, tokens, width, ld, s.rows, w);
-    k->panels_transposed(qkv + dim, tokens, width, ld, s.keys);
-    k->panels(qkv + 2 * dim, tokens, width, ld, s.values);
+    k->copy(in->q + first, tokens, width, in->ld, s.rows, w, w);
+    k->panels_transposed(in->k + first, tokens, width, in->ld, s.keys);
+    k->panels(in->v + first, tokens, width, in->ld, s.values);
     dli_products_multiply(products, tokens, w, t, s.rows, s.keys, s.scores);
     k->softmax(s.scores, tokens, tokens, t, 1.0f / sqrtf((float)width), s.exponential, s.inverse);
     dli_products_multiply(products, tokens, t, width, s.exponential, s.values, s.out);
-    k->scale_rows(s.out, tokens, width, s.inverse, out, dim);
+    if (out) {
+      k->scale_rows(s.out, tokens, width, width, s.inverse, out + first, NULL, dim);
+    } else {
+      scale_to_slabs(k, s.out, tokens, width, s.inverse, slabs, first, dim);
+    }
   }
 }
 
 void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
-                                     const float *qkv, size_t tokens, size_t dim, size_t heads, const float *kept,
-                                     const float *d_out, float *d_qkv, float *scratch) {
+                                     const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads,
+                                     const float *kept, const float *d_out, const struct dli_qkv *d_in,
+                                     float *scratch) {
   struct operands s;
-  const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = 3 * dim;
+  const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = in->ld;
   plan(&s, scratch, tokens, width, 1);
-  for (size_t h = 0; h < heads; h++, qkv += width, d_out += width, d_qkv += width) {
+  for (size_t h = 0; h < heads; h++) {
+    const size_t first = h * width;
     const uint16_t *exponential = (const uint16_t *)(kept + h * kept_of_head(tokens));
     const float *inverse = kept + h * kept_of_head(tokens) + tokens * t / 2;
     /* d probabilities = d_out v^T, and from them d scores */
-    k->copy(d_out, tokens, width, dim, s.rows, w);
-    k->panels_transposed(qkv + 2 * dim, tokens, width, ld, s.values);
+    k->copy(d_out + first, tokens, width, dim, s.rows, w, w);
+    k->panels_transposed(in->v + first, tokens, width, ld, s.values);
     dli_products_multiply(products, tokens, w, t, s.rows, s.values, s.scores);
     k->softmax_backward(exponential, inverse, s.scores, tokens, t, 1.0f / sqrtf((float)width), s.exponential,
                         s.squares[0], s.squares[1]);
     /* dq = d_scores k */
-    k->panels(qkv + dim, tokens, width, ld, s.keys);
+    k->panels(in->k + first, tokens, width, ld, s.keys);
     dli_products_multiply(products, tokens, t, width, s.exponential, s.keys, s.out);
-    for (size_t i = 0; i < tokens; i++) memcpy(d_qkv + i * ld, s.out + i * width, width * sizeof *d_qkv);
+    for (size_t i = 0; i < tokens; i++) {
+      memcpy(d_in->q + i * ld + first, s.out + i * width, width * sizeof *s.out);
+    }
     /* dk^T = q^T d_scores and dv^T = d_out^T probabilities: what would have to be turned otherwise is larger */
-    k->copy_transposed(qkv, tokens, width, ld, NULL, s.columns, t);
+    k->copy_transposed(in->q + first, tokens, width, ld, NULL, s.columns, t);
     dli_products_multiply(products, width, t, t, s.columns, s.squares[0], s.out);
-    k->transpose(s.out, tokens, width, t, d_qkv + dim, ld);
-    k->copy_transposed(d_out, tokens, width, dim, inverse, s.columns, t);
+    k->transpose(s.out, tokens, width, t, d_in->k + first, ld);
+    k->copy_transposed(d_out + first, tokens, width, dim, inverse, s.columns, t);
     dli_products_multiply(products, width, t, t, s.columns, s.squares[1], s.out);
-    k->transpose(s.out, tokens, width, t, d_qkv + 2 * dim, ld);
+    k->transpose(s.out, tokens, width, t, d_in->v + first, ld);
   }
 }

@@ -1,4 +1,4 @@
-/* Compiled for AVX512_BF16 alone. */
+/* Compiled for AVX512_BF16 alone. The last numbers of a row are masked, so that none beyond it is touched. */
 #include "nn/kernels_bfloat16.h"
 
 #include <immintrin.h>
@@ -15,8 +15,8 @@ static size_t round_up(size_t a, size_t multiple) {
 
 /* Of the LANES numbers from number `first` on, those before number `count`. */
 static inline __mmask16 mask_of(size_t first, size_t count) {
-  if (first >= count) return 0;
-  return count - first >= LANES ? (__mmask16)0xffff : (__mmask16)((1u << (count - first)) - 1u);
+  const size_t left = first < count ? count - first : 0;
+  return (__mmask16)(left < LANES ? (1u << left) - 1u : 0xffffu);
 }
 
 static inline __m512 load(const float *row, size_t first, size_t count) {
@@ -71,11 +71,15 @@ static inline __attribute__((always_inline)) void transpose_square(__m512i r[LAN
 
 /* ---- orders ---- */
 
-static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide) {
-  for (size_t i = 0; i < rows; i++) {
-    for (size_t j = 0; j < wide; j += 2 * LANES) {
-      const float *row = x + i * ldx;
-      _mm512_storeu_si512(y + i * wide + j, round_two(load(row, j, cols), load(row, j + LANES, cols)));
+static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide, size_t ldy) {
+  const size_t whole = cols / (2 * LANES) * (2 * LANES);
+  for (size_t i = 0; i < rows; i++, x += ldx, y += ldy) {
+    for (size_t j = 0; j < whole; j += 2 * LANES) {
+      _mm512_storeu_si512(y + j, round_two(_mm512_loadu_ps(x + j), _mm512_loadu_ps(x + j + LANES)));
+    }
+    for (size_t j = whole; j < wide; j += 2 * LANES) {
+      const __mmask32 mask = wide - j < 2 * LANES ? (1u << (wide - j)) - 1u : ~0u;
+      _mm512_mask_storeu_epi16(y + j, mask, round_two(load(x, j, cols), load(x, j + LANES, cols)));
     }
   }
 }
@@ -193,11 +197,17 @@ static void softmax(const float *s, size_t rows, size_t count, size_t wide, floa
   }
 }
 
-static void scale_rows(const float *x, size_t rows, size_t cols, const float *factors, float *y, size_t ldy) {
+static void scale_rows(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, float *y,
+                       uint16_t *half, size_t ldy) {
   for (size_t i = 0; i < rows; i++) {
     const __m512 factor = _mm512_set1_ps(factors[i]);
     for (size_t j = 0; j < cols; j += LANES) {
-      _mm512_mask_storeu_ps(y + i * ldy + j, mask_of(j, cols), _mm512_mul_ps(factor, load(x + i * cols, j, cols)));
+      const __m512 v = _mm512_mul_ps(factor, load(x + i * ldx, j, cols));
+      if (y) {
+        _mm512_mask_storeu_ps(y + i * ldy + j, mask_of(j, cols), v);
+      } else {
+        _mm256_mask_storeu_epi16(half + i * ldy + j, mask_of(j, cols), round_one(v));
+      }
     }
   }
 }
@@ -237,6 +247,52 @@ static void softmax_backward(const uint16_t *e, const float *inverse, const floa
   }
 }
 
+/* ---- GELU ---- */
+
+/* An odd polynomial in x held to [-4.2, 4.2], c its coefficients (least largest error); the ends stand for all beyond.
+ * NaN stays. */
+static inline __attribute__((always_inline)) __m512 odd_polynomial(__m512 x, const float *c, size_t count) {
+  x = _mm512_min_ps(_mm512_set1_ps(4.2f), _mm512_max_ps(_mm512_set1_ps(-4.2f), x));
+  const __m512 t = _mm512_mul_ps(x, x);
+  __m512 p = _mm512_set1_ps(c[count - 1]);
+#pragma GCC unroll 16
+  for (size_t i = count - 1; i-- > 0;) p = _mm512_fmadd_ps(p, t, _mm512_set1_ps(c[i]));
+  return _mm512_mul_ps(p, x);
+}
+
+static inline __m512 gelu_of(__m512 x) {
+  /* of Phi - 1/2 */
+  static const float c[] = {3.989074528e-1f,  -6.636036932e-2f, 9.830130264e-3f,  -1.114148065e-3f, 9.457440319e-5f,
+                            -5.760769454e-6f, 2.343674339e-7f,  -5.633318256e-9f, 5.998068708e-11f};
+  const __m512 p = odd_polynomial(x, c, sizeof c / sizeof *c);
+  return _mm512_mul_ps(x, _mm512_add_ps(p, _mm512_set1_ps(0.5f)));
+}
+
+static inline __m512 gelu_slope(__m512 x) {
+  /* of Phi + x phi - 1/2 */
+  static const float c[] = {7.977742553e-1f,  -2.654612362e-1f, 5.916876718e-2f,  -9.078462608e-3f, 1.006708364e-3f,
+                            -8.094508667e-5f, 4.580550467e-6f,  -1.716560405e-7f, 3.797720360e-9f,  -3.735572615e-11f};
+  return _mm512_add_ps(odd_polynomial(x, c, sizeof c / sizeof *c), _mm512_set1_ps(0.5f));
+}
+
+static void gelu(const float *x, size_t count, uint16_t *y, uint16_t *kept) {
+  for (size_t i = 0; i < count; i += 2 * LANES) {
+    const __m512 low = load(x, i, count), high = load(x, i + LANES, count);
+    const __mmask32 mask = count - i < 2 * LANES ? (1u << (count - i)) - 1u : ~0u;
+    _mm512_mask_storeu_epi16(y + i, mask, round_two(gelu_of(low), gelu_of(high)));
+    if (kept) _mm512_mask_storeu_epi16(kept + i, mask, round_two(low, high));
+  }
+}
+
+static void gelu_backward(const uint16_t *x, const float *dy, size_t count, uint16_t *dx) {
+  for (size_t i = 0; i < count; i += LANES) {
+    const __mmask16 mask = mask_of(i, count);
+    const __m512 slope = gelu_slope(widen(_mm256_maskz_loadu_epi16(mask, x + i)));
+    _mm256_mask_storeu_epi16(dx + i, mask, round_one(_mm512_mul_ps(load(dy, i, count), slope)));
+  }
+}
+
 const struct dli_kernels_bfloat16 dli_kernels_bfloat16 = {
-    copy, copy_transposed, panels, panels_transposed, transpose, softmax, scale_rows, softmax_backward,
+    copy,       copy_transposed,  panels, panels_transposed, transpose, softmax,
+    scale_rows, softmax_backward, gelu,   gelu_backward,
 };

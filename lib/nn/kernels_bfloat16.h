@@ -1,6 +1,5 @@
-/* Loops of attention with bfloat16 factors, for processors with AVX512_BF16. Products themselves are oneDNN's: factors
- * are brought into the orders that it reads, and what it sums up is float32. Every array in bfloat16 is filled up with
- * zeros to what its order says. */
+/* Loops between products with bfloat16 factors, for processors with AVX512_BF16. Products themselves are oneDNN's:
+ * factors are brought into the orders that it reads, and what it sums up is float32. */
 #ifndef DLI_NN_KERNELS_BFLOAT16_H
 #define DLI_NN_KERNELS_BFLOAT16_H
 
@@ -11,12 +10,12 @@
 enum { DLI_BFLOAT16_GROUP = 32 };
 
 struct dli_kernels_bfloat16 {
-  /* y [rows, wide] = x [rows, cols] */
-  void (*copy)(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide);
-  /* y [cols, wide] = (factors x)^T of x [rows, cols]; row i times factors[i] unless that is NULL */
+  /* y [rows, wide] = x [rows, cols] and zeros */
+  void (*copy)(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide, size_t ldy);
+  /* y [cols, wide] = (factors x)^T and zeros, of x [rows, cols]; row i times factors[i] unless that is NULL */
   void (*copy_transposed)(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, uint16_t *y,
                           size_t wide);
-  /* panels, as in dli_packed, of x [rows, cols] and of x^T */
+  /* panels, as in dli_packed, with zeros behind, of x [rows, cols] and of x^T */
   void (*panels)(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y);
   void (*panels_transposed)(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y);
   /* y [rows, cols] = x^T of x [cols, ldx]; ldx is a multiple of DLI_BFLOAT16_GROUP and at least rows */
@@ -24,12 +23,17 @@ struct dli_kernels_bfloat16 {
   /* e [rows, wide] = exp(scale * (s - its row's largest)) of s [rows, wide], whose first `count` columns count;
    * inverse [rows] = 1 / sum of e before it was rounded */
   void (*softmax)(const float *s, size_t rows, size_t count, size_t wide, float scale, uint16_t *e, float *inverse);
-  /* y [rows, cols] = factors x, row by row, of x [rows, cols] without gaps */
-  void (*scale_rows)(const float *x, size_t rows, size_t cols, const float *factors, float *y, size_t ldy);
+  /* y or, where that is NULL, half [rows, cols] = factors x, row by row */
+  void (*scale_rows)(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, float *y,
+                     uint16_t *half, size_t ldy);
   /* d [rows, wide] = scale p (g - sum(p g)) with p = inverse e, from the gradient g [rows, wide] of probabilities to
    * that of scores before they are scaled; also panels of d and of e. */
   void (*softmax_backward)(const uint16_t *e, const float *inverse, const float *g, size_t rows, size_t wide,
                            float scale, uint16_t *d, uint16_t *d_panels, uint16_t *e_panels);
+  /* y = x Phi(x), to 1e-5 |x|; x is kept in bfloat16 unless that is NULL */
+  void (*gelu)(const float *x, size_t count, uint16_t *y, uint16_t *kept);
+  /* dx = dy gelu'(x), the derivative to 2e-4 */
+  void (*gelu_backward)(const uint16_t *x, const float *dy, size_t count, uint16_t *dx);
 };
 
 /* Of the build for x86-64; needs AVX512_BF16. */

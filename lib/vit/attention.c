@@ -8,30 +8,38 @@ static bool in_bfloat16(const struct dli_vit *vit, size_t queries) {
   return vit->bfloat16 && queries == vit->tokens;
 }
 
+struct dli_qkv dli_vit_qkv(const struct dli_vit *vit, const struct dli_vit_workspace *ws, float *qkv, bool bfloat16,
+                           size_t image) {
+  const size_t ld = bfloat16 ? vit->dim : 3 * vit->dim, rows = ws->now * vit->tokens;
+  const size_t step = bfloat16 ? rows * vit->dim : vit->dim;
+  float *q = qkv + image * vit->tokens * ld;
+  return (struct dli_qkv){q, q + step, q + 2 * step, ld};
+}
+
 size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries) {
   if (in_bfloat16(vit, queries)) return dli_attention_bfloat16_kept(vit->tokens, vit->heads);
   return vit->heads * queries * vit->tokens;
 }
 
 void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kernels,
-                       const struct dli_vit_workspace *workspace, const float *qkv, size_t queries, float *kept,
-                       float *out) {
+                       const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries, float *kept,
+                       float *out, const struct dli_slab_rows *slabs) {
   if (in_bfloat16(vit, queries)) {
-    dli_attention_bfloat16(vit->bfloat16, workspace->products, qkv, vit->tokens, vit->dim, vit->heads, kept, out,
+    dli_attention_bfloat16(vit->bfloat16, workspace->products, in, vit->tokens, vit->dim, vit->heads, kept, out, slabs,
                            workspace->attention);
   } else {
-    dli_attention(kernels, qkv, vit->tokens, queries, vit->dim, vit->heads, kept, out, workspace->attention);
+    dli_attention(kernels, in, vit->tokens, queries, vit->dim, vit->heads, kept, out, workspace->attention);
   }
 }
 
 void dli_vit_attention_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
-                                const struct dli_vit_workspace *workspace, const float *qkv, size_t queries,
-                                const float *kept, const float *d_out, float *d_qkv) {
+                                const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries,
+                                const float *kept, const float *d_out, const struct dli_qkv *d_in) {
   if (in_bfloat16(vit, queries)) {
-    dli_attention_bfloat16_backward(vit->bfloat16, workspace->products, qkv, vit->tokens, vit->dim, vit->heads, kept,
-                                    d_out, d_qkv, workspace->attention);
+    dli_attention_bfloat16_backward(vit->bfloat16, workspace->products, in, vit->tokens, vit->dim, vit->heads, kept,
+                                    d_out, d_in, workspace->attention);
   } else {
-    dli_attention_backward(kernels, qkv, vit->tokens, queries, vit->dim, vit->heads, kept, d_out, d_qkv,
+    dli_attention_backward(kernels, in, vit->tokens, queries, vit->dim, vit->heads, kept, d_out, d_in,
                            workspace->attention);
   }
 }

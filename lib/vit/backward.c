@@ -2,32 +2,32 @@
 
 #include "vit/vit.h"
 
-static void call(const struct dli_vit_hooks *hooks, struct dli_profile *profile, size_t block, int32_t projection,
-                 const float *in, size_t rows, size_t ldin, const float *d_out, size_t ld_d_out, float *d_in,
-                 size_t ld_d_in) {
+void dli_block_hook_backward(const struct dli_block_call *call, int32_t projection, const float *in, size_t rows,
+                             size_t ldin, const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in) {
+  const struct dli_vit_hooks *hooks = call->hooks;
   if (!hooks) return;
-  hooks->backward(hooks->user, block, projection, in, rows, ldin, d_out, ld_d_out, d_in, ld_d_in);
-  dli_profile_lap(profile, DLI_ADAPTERS);
+  hooks->backward(hooks->user, call->index, projection, in, rows, ldin, d_out, ld_d_out, d_in, ld_d_in);
+  dli_profile_lap(&call->workspace->profile, DLI_ADAPTERS);
 }
 
 /* From d_y [Q, dim], the gradient of a block's output, which becomes that of x_mid, and on to d_x [R, dim], that of its
  * input; d_x may be d_y where Q = R. Stops above what lowest names: DLORA_INPUT_FC2 needs the least, -1 the gradient of
  * x_in too. */
-static void block_backward(const struct dli_vit *vit, const struct dli_vit_block *weights, const struct dli_kernels *k,
-                           struct dli_vit_workspace *ws, const struct dli_vit_hooks *hooks, size_t index,
-                           int32_t lowest, float *d_y, float *d_x) {
-  const struct dli_vit_block *w = &weights[index];
-  const struct dli_block_buffers *b = &ws->kept[index];
-  const size_t dim = vit->dim, tokens = vit->tokens, images = ws->images, rows = images * tokens, mlp = vit->mlp_dim;
-  const size_t queries = dli_vit_queries(vit, index), tail = images * queries;
+static void block_backward(const struct dli_block_call *call, int32_t lowest, float *d_y, float *d_x) {
+  const struct dli_vit *vit = call->vit;
+  const struct dli_vit_block *w = call->weights;
+  const struct dli_kernels *k = call->kernels;
+  struct dli_vit_workspace *ws = call->workspace;
+  const struct dli_block_buffers *b = &call->buffers;
+  const size_t dim = vit->dim, tokens = vit->tokens, images = ws->now, rows = images * tokens, mlp = vit->mlp_dim;
+  const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim;
-
   struct dli_profile *profile = &ws->profile;
 
   float *d_g = ws->d_f;
   if (lowest < DLORA_INPUT_FC2) dli_weight_backward(&w->fc2, ws->products, 0, dim, d_y, tail, dim, 0, d_g, mlp);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_FC2, b->g, tail, mlp, d_y, dim, lowest < DLORA_INPUT_FC2 ? d_g : NULL, mlp);
+  dli_block_hook_backward(call, DLORA_SITE_FC2, b->g, tail, mlp, d_y, dim, lowest < DLORA_INPUT_FC2 ? d_g : NULL, mlp);
   if (lowest == DLORA_INPUT_FC2) return;
   k->gelu_backward(b->f, tail * mlp, d_g);
   dli_profile_lap(profile, DLI_ACTIVATION);
@@ -35,7 +35,7 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
   float *d_h = ws->d_h;
   if (lowest < DLORA_INPUT_FC1) dli_weight_backward(&w->fc1, ws->products, 0, mlp, d_g, tail, mlp, 0, d_h, dim);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_FC1, b->h2, tail, dim, d_g, mlp, lowest < DLORA_INPUT_FC1 ? d_h : NULL, dim);
+  dli_block_hook_backward(call, DLORA_SITE_FC1, b->h2, tail, dim, d_g, mlp, lowest < DLORA_INPUT_FC1 ? d_h : NULL, dim);
   if (lowest == DLORA_INPUT_FC1) return;
   k->layer_norm_backward(d_h, dim, b->x_mid, dim, tail, dim, w->norm2_gain, b->mean2, b->rstd2, d_y, dim);
   dli_profile_lap(profile, DLI_NORMS);
@@ -43,14 +43,14 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
   float *d_o = ws->d_h;
   if (lowest < DLORA_INPUT_OUTPUT) dli_weight_backward(&w->output, ws->products, 0, dim, d_y, tail, dim, 0, d_o, dim);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_OUTPUT, b->o, tail, dim, d_y, dim, lowest < DLORA_INPUT_OUTPUT ? d_o : NULL,
-       dim);
+  dli_block_hook_backward(call, DLORA_SITE_OUTPUT, b->o, tail, dim, d_y, dim, lowest < DLORA_INPUT_OUTPUT ? d_o : NULL,
+                          dim);
   if (lowest == DLORA_INPUT_OUTPUT) return;
 
   for (size_t i = 0; i < images; i++) {
-    dli_vit_attention_backward(vit, k, ws, b->qkv + i * tokens * 3 * dim, queries,
-                               b->probabilities + i * dli_vit_kept_of_attention(vit, queries), d_o + i * queries * dim,
-                               ws->d_qkv + i * tokens * 3 * dim);
+    const struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, false, i), d_in = dli_vit_qkv(vit, ws, ws->d_qkv, false, i);
+    dli_vit_attention_backward(vit, k, ws, &in, queries, b->probabilities + i * dli_vit_kept_of_attention(vit, queries),
+                               d_o + i * queries * dim, &d_in);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 
@@ -64,10 +64,11 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
     }
   }
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_QUERY, b->h1, tail, stride, ws->d_qkv, 3 * stride, go_on ? d_h : NULL, stride);
-  call(hooks, profile, index, DLORA_SITE_KEY, b->h1, rows, dim, ws->d_qkv + dim, 3 * dim, go_on ? d_h : NULL, dim);
-  call(hooks, profile, index, DLORA_SITE_VALUE, b->h1, rows, dim, ws->d_qkv + 2 * dim, 3 * dim, go_on ? d_h : NULL,
-       dim);
+  dli_block_hook_backward(call, DLORA_SITE_QUERY, b->h1, tail, stride, ws->d_qkv, 3 * stride, go_on ? d_h : NULL,
+                          stride);
+  dli_block_hook_backward(call, DLORA_SITE_KEY, b->h1, rows, dim, ws->d_qkv + dim, 3 * dim, go_on ? d_h : NULL, dim);
+  dli_block_hook_backward(call, DLORA_SITE_VALUE, b->h1, rows, dim, ws->d_qkv + 2 * dim, 3 * dim, go_on ? d_h : NULL,
+                          dim);
   if (!go_on) return;
 
   if (d_x != d_y) { /* the last block: only class tokens carry a gradient past its attention */
@@ -82,14 +83,21 @@ static void block_backward(const struct dli_vit *vit, const struct dli_vit_block
 void dli_vit_backward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                             const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                             const struct dli_vit_hooks *hooks, int32_t lowest, const float *d_features) {
-  const size_t dim = vit->dim, images = workspace->images;
+  const size_t dim = vit->dim;
+  const bool bfloat16 = dli_vit_upper_in_bfloat16(vit, blocks, workspace, hooks);
   dli_profile_start(&workspace->profile);
-  memset(workspace->d_tail, 0, images * dim * sizeof *workspace->d_tail);
-  kernels->layer_norm_backward(d_features, dim, workspace->last, dim, images, dim, vit->norm_gain, workspace->last_mean,
-                               workspace->last_rstd, workspace->d_tail, dim);
-  dli_profile_lap(&workspace->profile, DLI_NORMS);
-  for (size_t l = vit->depth; l-- > workspace->first;) {
-    float *d_y = l + 1 == vit->depth ? workspace->d_tail : workspace->d_x;
-    block_backward(vit, blocks, kernels, workspace, hooks, l, l == workspace->first ? lowest : -1, d_y, workspace->d_x);
+  for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {
+    const size_t at = workspace->at, now = workspace->now;
+    memset(workspace->d_tail, 0, now * dim * sizeof *workspace->d_tail);
+    kernels->layer_norm_backward(d_features + at * dim, dim, workspace->last + at * dim, dim, now, dim, vit->norm_gain,
+                                 workspace->last_mean + at, workspace->last_rstd + at, workspace->d_tail, dim);
+    dli_profile_lap(&workspace->profile, DLI_NORMS);
+    for (size_t l = vit->depth; l-- > workspace->first;) {
+      float *d_y = l + 1 == vit->depth ? workspace->d_tail : workspace->d_x;
+      const struct dli_block_call call = {
+          vit, &blocks[l], kernels, workspace, hooks, l, dli_vit_buffers(vit, workspace, l)};
+      (bfloat16 ? dli_block_bfloat16_backward : block_backward)(&call, l == workspace->first ? lowest : -1, d_y,
+                                                                workspace->d_x);
+    }
   }
 }

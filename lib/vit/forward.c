@@ -16,26 +16,22 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
   }
 }
 
-/* What a block writes to: its kept set in training, the shared one otherwise. */
-static struct dli_block_buffers *buffers_of(struct dli_vit_workspace *w, size_t block) {
-  return w->training && block >= w->first ? &w->kept[block] : &w->shared;
-}
-
-static void call(const struct dli_vit_hooks *hooks, struct dli_profile *profile, size_t block, int32_t projection,
-                 const float *in, size_t rows, size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
+void dli_block_hook(const struct dli_block_call *call, int32_t projection, const float *in, size_t rows, size_t ldin,
+                    size_t rows_per_image, float *out, size_t ldout) {
+  const struct dli_vit_hooks *hooks = call->hooks;
   if (!hooks) return;
-  hooks->forward(hooks->user, block, projection, in, rows, ldin, rows_per_image, out, ldout);
-  dli_profile_lap(profile, DLI_ADAPTERS);
+  hooks->forward(hooks->user, call->index, projection, call->workspace->at, in, rows, ldin, rows_per_image, out, ldout);
+  dli_profile_lap(&call->workspace->profile, DLI_ADAPTERS);
 }
 
-/* One block: from b->x_in [R, dim] to x_out [Q, dim], Q = R or one row an image in the last block. x_out may be x_in.
- */
-static void block_forward(const struct dli_vit *vit, const struct dli_vit_block *weights, const struct dli_kernels *k,
-                          struct dli_vit_workspace *ws, const struct dli_vit_hooks *hooks, size_t index, int keep,
-                          struct dli_block_buffers *b, float *x_mid, float *x_out) {
-  const struct dli_vit_block *w = &weights[index];
-  const size_t dim = vit->dim, tokens = vit->tokens, images = ws->images, rows = images * tokens, mlp = vit->mlp_dim;
-  const size_t queries = dli_vit_queries(vit, index), tail = images * queries;
+static void block_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
+  const struct dli_vit *vit = call->vit;
+  const struct dli_vit_block *w = call->weights;
+  const struct dli_kernels *k = call->kernels;
+  struct dli_vit_workspace *ws = call->workspace;
+  const struct dli_block_buffers *b = &call->buffers;
+  const size_t dim = vit->dim, tokens = vit->tokens, images = ws->now, rows = images * tokens, mlp = vit->mlp_dim;
+  const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim; /* between the rows that ask, in arrays of all tokens */
   struct dli_profile *profile = &ws->profile;
 
@@ -48,13 +44,14 @@ static void block_forward(const struct dli_vit *vit, const struct dli_vit_block 
     dli_weight_forward(&w->qkv, ws->products, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
   }
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_QUERY, b->h1, tail, stride, queries, b->qkv, 3 * stride);
-  call(hooks, profile, index, DLORA_SITE_KEY, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
-  call(hooks, profile, index, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
+  dli_block_hook(call, DLORA_SITE_QUERY, b->h1, tail, stride, queries, b->qkv, 3 * stride);
+  dli_block_hook(call, DLORA_SITE_KEY, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
+  dli_block_hook(call, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
 
   for (size_t i = 0; i < images; i++) {
     float *kept = keep ? b->probabilities + i * dli_vit_kept_of_attention(vit, queries) : NULL;
-    dli_vit_attention(vit, k, ws, b->qkv + i * tokens * 3 * dim, queries, kept, b->o + i * queries * dim);
+    const struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, false, i);
+    dli_vit_attention(vit, k, ws, &in, queries, kept, b->o + i * queries * dim, NULL);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 
@@ -64,20 +61,20 @@ static void block_forward(const struct dli_vit *vit, const struct dli_vit_block 
   dli_profile_lap(profile, DLI_COPIES);
   dli_weight_forward(&w->output, ws->products, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_OUTPUT, b->o, tail, dim, queries, x_mid, dim);
+  dli_block_hook(call, DLORA_SITE_OUTPUT, b->o, tail, dim, queries, x_mid, dim);
 
   k->layer_norm(x_mid, tail, dim, dim, w->norm2_gain, w->norm2_bias, vit->eps, b->h2, dim, b->mean2, b->rstd2);
   dli_profile_lap(profile, DLI_NORMS);
   dli_weight_forward(&w->fc1, ws->products, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_FC1, b->h2, tail, dim, queries, b->f, mlp);
+  dli_block_hook(call, DLORA_SITE_FC1, b->h2, tail, dim, queries, b->f, mlp);
   k->gelu(b->f, tail * mlp, b->g);
   dli_profile_lap(profile, DLI_ACTIVATION);
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
   dli_profile_lap(profile, DLI_COPIES);
   dli_weight_forward(&w->fc2, ws->products, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  call(hooks, profile, index, DLORA_SITE_FC2, b->g, tail, mlp, queries, x_out, dim);
+  dli_block_hook(call, DLORA_SITE_FC2, b->g, tail, mlp, queries, x_out, dim);
 }
 
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
@@ -93,31 +90,44 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
                        workspace->patches + i * patches * vit->patch.cols, patches, vit->patch.cols, 1, x + dim, dim);
   }
   dli_profile_lap(&workspace->profile, DLI_PRODUCTS);
-  for (size_t l = 0; l < workspace->first; l++) {
-    struct dli_block_buffers *b = &workspace->shared;
-    b->x_in = workspace->x;
-    block_forward(vit, vit->blocks, kernels, workspace, NULL, l, 0, b, workspace->x, workspace->x);
+  for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {
+    const size_t row = workspace->at * vit->tokens;
+    for (size_t l = 0; l < workspace->first; l++) {
+      const struct dli_block_call call = {
+          vit, &vit->blocks[l], kernels, workspace, NULL, l, dli_vit_buffers(vit, workspace, l)};
+      (vit->bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, false, workspace->x + row * dim,
+                                                                   workspace->x + row * dim);
+    }
+    /* A trunk of all blocks leaves class tokens alone. */
+    const size_t left = workspace->first == vit->depth ? 1 : vit->tokens;
+    memcpy(workspace->trunk + workspace->at * left * dim, workspace->x + row * dim,
+           workspace->now * left * dim * sizeof *workspace->x);
+    dli_profile_lap(&workspace->profile, DLI_COPIES);
   }
-  memcpy(workspace->trunk, workspace->x, images * vit->tokens * dim * sizeof *workspace->x);
-  dli_profile_lap(&workspace->profile, DLI_COPIES);
 }
 
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features) {
-  const size_t dim = vit->dim, images = workspace->images, rows = images * vit->tokens;
+  const size_t dim = vit->dim, images = workspace->images;
+  const bool bfloat16 = dli_vit_upper_in_bfloat16(vit, blocks, workspace, hooks);
   dli_profile_start(&workspace->profile);
-  if (workspace->first == vit->depth) { /* a trunk of all blocks leaves the class tokens in its first rows */
-    memcpy(workspace->last, workspace->trunk, images * dim * sizeof *workspace->last);
-  } else {
-    struct dli_block_buffers *b = buffers_of(workspace, workspace->first);
-    memcpy(b->x_in, workspace->trunk, rows * dim * sizeof *b->x_in);
-  }
-  dli_profile_lap(&workspace->profile, DLI_COPIES);
-  for (size_t l = workspace->first; l < vit->depth; l++) {
-    struct dli_block_buffers *b = buffers_of(workspace, l);
-    float *x_out = l + 1 == vit->depth ? workspace->last : buffers_of(workspace, l + 1)->x_in;
-    block_forward(vit, blocks, kernels, workspace, hooks, l, workspace->training, b, b->x_mid, x_out);
+  for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {
+    float *last = workspace->last + workspace->at * dim;
+    if (workspace->first == vit->depth) {
+      memcpy(last, workspace->trunk + workspace->at * dim, workspace->now * dim * sizeof *last);
+    } else {
+      const struct dli_block_buffers b = dli_vit_buffers(vit, workspace, workspace->first);
+      memcpy(b.x_in, workspace->trunk + workspace->at * vit->tokens * dim,
+             workspace->now * vit->tokens * dim * sizeof *b.x_in);
+    }
+    dli_profile_lap(&workspace->profile, DLI_COPIES);
+    for (size_t l = workspace->first; l < vit->depth; l++) {
+      const struct dli_block_call call = {
+          vit, &blocks[l], kernels, workspace, hooks, l, dli_vit_buffers(vit, workspace, l)};
+      float *x_out = l + 1 == vit->depth ? last : dli_vit_buffers(vit, workspace, l + 1).x_in;
+      (bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, workspace->training, call.buffers.x_mid, x_out);
+    }
   }
   kernels->layer_norm(workspace->last, images, dim, dim, vit->norm_gain, vit->norm_bias, vit->eps, features, dim,
                       workspace->last_mean, workspace->last_rstd);

@@ -7,8 +7,7 @@
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
 #include "linalg/weight.h"
-#include "nn/kernels.h"
-#include "nn/kernels_bfloat16.h"
+#include "nn/attention.h"
 
 /* ---- weights ---- */
 
@@ -57,9 +56,9 @@ void dli_vit_fingerprint(struct dli_vit *vit);
 
 struct dli_vit_hooks {
   void *user;
-  /* out [rows, output_dim] += f(in [rows, input_dim]); each image owns rows_per_image rows that follow one another.
-   * projection: DLORA_SITE_... */
-  void (*forward)(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
+  /* out [rows, output_dim] += f(in [rows, input_dim]) of the images from `image` on; each owns rows_per_image rows that
+   * follow one another. projection: DLORA_SITE_... */
+  void (*forward)(void *user, size_t block, int32_t projection, size_t image, const float *in, size_t rows, size_t ldin,
                   size_t rows_per_image, float *out, size_t ldout);
   /* d_in += its backward pass (d_in may be NULL). */
   void (*backward)(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
@@ -68,7 +67,8 @@ struct dli_vit_hooks {
 
 /* ---- workspace: all memory of one thread's passes, taken at once ---- */
 
-/* What one block keeps. In inference all blocks share one set and x_in, x_mid and the next x_in are the same array. */
+/* What one block keeps. In inference all blocks share one set and x_in, x_mid and the next x_in are the same array.
+ * What is shared has room for one group. */
 struct dli_block_buffers {
   float *x_in;          /* [R, dim] residual stream entering */
   float *mean1, *rstd1; /* [R] */
@@ -80,8 +80,19 @@ struct dli_block_buffers {
   float *mean2, *rstd2; /* [Q] */
   float *h2;            /* [Q, dim] fc1 input */
   float *f;             /* [Q, mlp_dim] before GELU */
+  uint16_t *f_half;     /* the same memory: in bfloat16, in slabs, instead */
   float *g;             /* [Q, mlp_dim] fc2 input */
 };
+
+/* What blocks in bfloat16 work in. */
+struct dli_half_buffers {
+  uint16_t *rows; /* [G, 2 * dim] in slabs: what is multiplied next */
+  uint16_t *slab; /* [G, DLI_SLAB] after GELU, and gradients before it */
+  float *sums;    /* [G, DLI_SLAB] before GELU, and gradients after it */
+  float *norms;   /* [DLI_NORM_ROWS, dim] */
+};
+/* That are normed in the first cache before they become bfloat16. */
+enum { DLI_NORM_ROWS = 4 };
 
 /*  one allocation:
  *  | input image | patches | shared block set | trunk copy | last rows, norms | kept blocks first ... depth-1 |
@@ -95,6 +106,8 @@ struct dli_vit_workspace {
   int training;
   unsigned inputs; /* bits 1 << DLORA_INPUT_...: kept in training */
   size_t images;   /* of the last forward call */
+  size_t group;    /* that go through all blocks before the next ones do, so that they stay in the caches */
+  size_t at, now;  /* images [at, at + now) are the group that is running */
   void *memory;
   size_t num_bytes;
   float *input;                 /* [3, image_size, image_size] */
@@ -104,13 +117,14 @@ struct dli_vit_workspace {
   float *last;                  /* [max_images, dim] before the final norm */
   float *last_mean, *last_rstd; /* [max_images] */
   float *attention;             /* scratch of one image */
+  struct dli_half_buffers half;
   struct dli_block_buffers shared;
   struct dli_block_buffers *kept; /* [depth], entries from `first` on are set; training only */
-  float *d_x;                     /* [R, dim] */
-  float *d_tail;                  /* [max_images, dim] */
-  float *d_h;                     /* [R, dim] */
-  float *d_qkv;                   /* [R, 3 * dim] */
-  float *d_f;                     /* [R, mlp_dim] */
+  float *d_x;                     /* [G, dim], G rows of a group */
+  float *d_tail;                  /* [group, dim] */
+  float *d_h;                     /* [G, dim] */
+  float *d_qkv;                   /* [G, 3 * dim] */
+  float *d_f;                     /* [G, mlp_dim] */
   struct dli_products *products;  /* NULL without packed weights */
   struct dli_profile profile;     /* of the passes in this workspace */
 };
@@ -118,6 +132,11 @@ struct dli_vit_workspace {
 /* inputs: bits 1 << DLORA_INPUT_... of those that are to be kept in training. */
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
                                       size_t first, int training, unsigned inputs, const dlora_allocator *allocator);
+/* What block `block` works in for the images of the running group. */
+struct dli_block_buffers dli_vit_buffers(const struct dli_vit *vit, const struct dli_vit_workspace *workspace,
+                                         size_t block);
+/* Makes images [0, images) or those behind the running group the running one; false where there are no more. */
+bool dli_vit_next_group(struct dli_vit_workspace *workspace, bool first);
 size_t dli_vit_workspace_bytes(const struct dli_vit_workspace *workspace);
 void dli_vit_workspace_release(struct dli_vit_workspace *workspace, const dlora_allocator *allocator);
 
@@ -144,13 +163,45 @@ static inline size_t dli_vit_queries(const struct dli_vit *vit, size_t block) {
   return block + 1 == vit->depth ? 1 : vit->tokens;
 }
 
-/* Attention of one image; kept for the backward pass unless NULL. */
+/* Queries, keys and values of image `image` of the running group: side by side, or one matrix behind the other in
+ * blocks in bfloat16. */
+struct dli_qkv dli_vit_qkv(const struct dli_vit *vit, const struct dli_vit_workspace *workspace, float *qkv,
+                           bool bfloat16, size_t image);
+/* Attention of one image; kept for the backward pass unless NULL. Either out or slabs take what leaves it; slabs only
+ * where all tokens ask. */
 size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries);
 void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kernels,
-                       const struct dli_vit_workspace *workspace, const float *qkv, size_t queries, float *kept,
-                       float *out);
+                       const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries, float *kept,
+                       float *out, const struct dli_slab_rows *slabs);
 void dli_vit_attention_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
-                                const struct dli_vit_workspace *workspace, const float *qkv, size_t queries,
-                                const float *kept, const float *d_out, float *d_qkv);
+                                const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries,
+                                const float *kept, const float *d_out, const struct dli_qkv *d_in);
+
+/* ---- blocks ---- */
+
+/* One block: from b->x_in [R, dim] to x_out [Q, dim], Q = R or one row an image in the last block. x_out may be x_in.
+ */
+struct dli_block_call {
+  const struct dli_vit *vit;
+  const struct dli_vit_block *weights; /* of this block */
+  const struct dli_kernels *kernels;
+  struct dli_vit_workspace *workspace;
+  const struct dli_vit_hooks *hooks; /* or NULL */
+  size_t index;
+  struct dli_block_buffers buffers;
+};
+/* Whether the blocks from `first` on are those below. Where something is kept or hooks are called it takes adapters at
+ * the input of attention alone, and weights that are packed for the backward pass. */
+bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_block *blocks,
+                               const struct dli_vit_workspace *workspace, const struct dli_vit_hooks *hooks);
+/* Blocks between whose products everything is in bfloat16 that no hook reads and nothing is added to. */
+void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out);
+/* lowest, d_y, d_x: as for other blocks */
+void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowest, float *d_y, float *d_x);
+/* Call a hook, if there is one. */
+void dli_block_hook(const struct dli_block_call *call, int32_t projection, const float *in, size_t rows, size_t ldin,
+                    size_t rows_per_image, float *out, size_t ldout);
+void dli_block_hook_backward(const struct dli_block_call *call, int32_t projection, const float *in, size_t rows,
+                             size_t ldin, const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in);
 
 #endif

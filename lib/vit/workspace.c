@@ -23,6 +23,16 @@ static void take(struct arena *arena, float **out, size_t rows, size_t cols) {
   arena->used += (bytes + 63) / 64 * 64;
 }
 
+static void take_half(struct arena *arena, uint16_t **out, size_t rows, size_t cols) {
+  float *at = NULL;
+  take(arena, &at, rows, (cols + 1) / 2);
+  if (at) *out = (uint16_t *)(void *)at;
+}
+
+/* A group has about so many rows: enough for weights, which come from far away, to be worth the way, and few enough for
+ * what passes between products to stay near. */
+enum { GROUP_ROWS = 760 };
+
 /* Where nothing is kept: what a block needs while it runs. */
 static void plan_shared(struct arena *arena, struct dli_block_buffers *b, const struct dli_vit *vit, size_t rows) {
   take(arena, &b->h1, rows, vit->dim);
@@ -73,6 +83,7 @@ static size_t attention_scratch(const struct dli_vit *vit, int training) {
 
 static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct dli_vit *vit) {
   const size_t images = w->max_images, rows = images * vit->tokens, pixels = vit->patch_size * vit->patch_size;
+  const size_t together = w->group * vit->tokens;
   take(arena, &w->input, 3, vit->image_size * vit->image_size);
   take(arena, &w->patches, images * vit->grid * vit->grid, 3 * pixels);
   take(arena, &w->x, rows, vit->dim);
@@ -81,19 +92,27 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->last_mean, images, 1);
   take(arena, &w->last_rstd, images, 1);
   take(arena, &w->attention, attention_scratch(vit, w->training), 1);
-  plan_shared(arena, &w->shared, vit, rows);
+  plan_shared(arena, &w->shared, vit, together);
+  if (vit->bfloat16) {
+    take_half(arena, &w->half.rows, together, 2 * vit->dim);
+    take_half(arena, &w->half.slab, together, DLI_SLAB);
+    take(arena, &w->half.sums, together, DLI_SLAB);
+    take(arena, &w->half.norms, DLI_NORM_ROWS, vit->dim);
+  }
   if (!w->training) return;
   for (size_t i = w->first; i < vit->depth; i++) plan_kept(arena, &w->kept[i], w, vit, dli_vit_queries(vit, i));
-  take(arena, &w->d_x, rows, vit->dim);
-  take(arena, &w->d_tail, images, vit->dim);
-  take(arena, &w->d_h, rows, vit->dim);
-  take(arena, &w->d_qkv, rows, 3 * vit->dim);
-  take(arena, &w->d_f, rows, vit->mlp_dim);
+  take(arena, &w->d_x, together, vit->dim);
+  take(arena, &w->d_tail, w->group, vit->dim);
+  take(arena, &w->d_h, together, vit->dim);
+  take(arena, &w->d_qkv, together, 3 * vit->dim);
+  take(arena, &w->d_f, together, vit->mlp_dim);
 }
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
                                       size_t first, int training, unsigned inputs, const dlora_allocator *allocator) {
   struct dli_vit_workspace w = {.max_images = max_images, .first = first, .training = training, .inputs = inputs};
+  w.group = vit->bfloat16 ? (GROUP_ROWS + vit->tokens - 1) / vit->tokens : max_images;
+  if (w.group > max_images) w.group = max_images;
   size_t rows;
   if (!dli_multiply(&rows, max_images, vit->tokens) || rows > INT32_MAX) {
     return dli_raise(DLORA_ERR_ARGUMENT, "a batch of %zu images of %zu tokens is too large; at most %d rows",
@@ -118,7 +137,8 @@ dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struc
   if (vit->onednn) {
     size_t inner = vit->mlp_dim > 3 * vit->dim ? vit->mlp_dim : 3 * vit->dim;
     if (vit->patch.cols > inner) inner = vit->patch.cols;
-    const dlora_status status = dli_products_create(&w.products, vit->onednn, rows, inner, 2 * vit->dim, allocator);
+    const dlora_status status =
+        dli_products_create(&w.products, vit->onednn, w.group * vit->tokens, inner, 2 * vit->dim, allocator);
     if (status != DLORA_OK) {
       dli_vit_workspace_release(&w, allocator);
       return status;
@@ -126,6 +146,34 @@ dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struc
   }
   *out = w;
   return DLORA_OK;
+}
+
+struct dli_block_buffers dli_vit_buffers(const struct dli_vit *vit, const struct dli_vit_workspace *w, size_t block) {
+  const bool kept = w->training && block >= w->first;
+  struct dli_block_buffers b = kept ? w->kept[block] : w->shared;
+  const size_t row = w->at * vit->tokens, queries = dli_vit_queries(vit, block), query = w->at * queries;
+  b.x_in += row * vit->dim;
+  b.x_mid += (kept ? query : row) * vit->dim;
+  if (!kept) return b;
+  b.mean1 += row;
+  b.rstd1 += row;
+  b.qkv += row * 3 * vit->dim;
+  b.probabilities += w->at * dli_vit_kept_of_attention(vit, queries);
+  b.mean2 += query;
+  b.rstd2 += query;
+  b.f += query * vit->mlp_dim;
+  b.f_half = (uint16_t *)b.f;
+  if (w->inputs & 1u << DLORA_INPUT_ATTENTION) b.h1 += row * vit->dim;
+  if (w->inputs & 1u << DLORA_INPUT_OUTPUT) b.o += query * vit->dim;
+  if (w->inputs & 1u << DLORA_INPUT_FC1) b.h2 += query * vit->dim;
+  if (w->inputs & 1u << DLORA_INPUT_FC2) b.g += query * vit->mlp_dim;
+  return b;
+}
+
+bool dli_vit_next_group(struct dli_vit_workspace *w, bool first) {
+  w->at = first ? 0 : w->at + w->now;
+  w->now = w->images - w->at < w->group ? w->images - w->at : w->group;
+  return w->now > 0;
 }
 
 size_t dli_vit_workspace_bytes(const struct dli_vit_workspace *workspace) {

@@ -1,0 +1,216 @@
+/* A block between whose products as much as can be is in bfloat16, forward and backward. What a product reads is made
+ * in slabs right after what it comes from was computed. Of the MLP a slab at a time goes through both products, so that
+ * its middle layer never leaves the caches. */
+#include <string.h>
+
+#include "vit/vit.h"
+
+bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_block *blocks,
+                               const struct dli_vit_workspace *ws, const struct dli_vit_hooks *hooks) {
+  if (!vit->bfloat16) return false;
+  if (!ws->training && !hooks) return true;
+  const bool at_attention = !(ws->inputs & ~(1u << DLORA_INPUT_ATTENTION));
+  return at_attention && (!ws->training || blocks[vit->depth - 1].fc2.backward[0]);
+}
+
+/* Columns [first, first + cols) of the rows of a matrix [.., total] in slabs. */
+static void to_slabs(const struct dli_vit *vit, const float *x, size_t count, size_t cols, size_t ldx,
+                     const struct dli_slab_rows *out, size_t first, size_t total) {
+  for (size_t j = 0, n; j < cols; j += n) {
+    const size_t slab = (first + j) / DLI_SLAB * DLI_SLAB, wide = total - slab < DLI_SLAB ? total - slab : DLI_SLAB;
+    n = slab + wide - (first + j) < cols - j ? slab + wide - (first + j) : cols - j;
+    uint16_t *to = out->values + slab * out->rows + out->row * wide + (first + j - slab);
+    vit->bfloat16->copy(x + j, count, n, ldx, to, n, wide);
+  }
+}
+
+/* A whole matrix. */
+static const uint16_t *convert(const struct dli_block_call *call, const float *x, size_t rows, size_t cols,
+                               size_t ldx) {
+  const struct dli_slab_rows out = {call->workspace->half.rows, rows, 0};
+  to_slabs(call->vit, x, rows, cols, ldx, &out, 0, cols);
+  return out.values;
+}
+
+/* Layer norm of x [rows, dim] in slabs, and in float32 too unless y is NULL. */
+static const uint16_t *norm(const struct dli_block_call *call, const float *x, size_t rows, const float *gain,
+                            const float *bias, float *y, float *mean, float *rstd) {
+  const struct dli_vit *vit = call->vit;
+  const size_t dim = vit->dim;
+  struct dli_slab_rows out = {call->workspace->half.rows, rows, 0};
+  for (size_t n; out.row < rows; out.row += n) {
+    const size_t i = out.row;
+    float *normed = y ? y + i * dim : call->workspace->half.norms;
+    n = rows - i < DLI_NORM_ROWS ? rows - i : DLI_NORM_ROWS;
+    call->kernels->layer_norm(x + i * dim, n, dim, dim, gain, bias, vit->eps, normed, dim, mean ? mean + i : NULL,
+                              rstd ? rstd + i : NULL);
+    to_slabs(vit, normed, n, dim, dim, &out, 0, dim);
+  }
+  dli_profile_lap(&call->workspace->profile, DLI_NORMS);
+  return out.values;
+}
+
+/* Row image * tokens of each image, in slabs as before. */
+static const uint16_t *class_rows(const struct dli_block_call *call, const uint16_t *x) {
+  const size_t dim = call->vit->dim, images = call->workspace->now, rows = images * call->vit->tokens;
+  uint16_t *out = call->workspace->half.slab;
+  for (size_t slab = 0; slab < dim; slab += DLI_SLAB) {
+    const size_t wide = dim - slab < DLI_SLAB ? dim - slab : DLI_SLAB;
+    for (size_t i = 0; i < images; i++) {
+      memcpy(out + slab * images + i * wide, x + slab * rows + i * call->vit->tokens * wide, wide * sizeof *out);
+    }
+  }
+  return out;
+}
+
+/* ---- forward ---- */
+
+/* What leaves attention, in slabs. */
+static const uint16_t *attention(const struct dli_block_call *call, bool keep) {
+  const struct dli_vit *vit = call->vit;
+  struct dli_vit_workspace *ws = call->workspace;
+  const struct dli_block_buffers *b = &call->buffers;
+  const size_t dim = vit->dim, queries = dli_vit_queries(vit, call->index), tail = ws->now * queries;
+  struct dli_slab_rows out = {ws->half.rows, tail, 0};
+  for (size_t i = 0; i < ws->now; i++, out.row += queries) {
+    float *kept = keep ? b->probabilities + i * dli_vit_kept_of_attention(vit, queries) : NULL;
+    struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, true, i);
+    if (queries == vit->tokens) {
+      dli_vit_attention(vit, call->kernels, ws, &in, queries, kept, NULL, &out);
+    } else {
+      in.q = b->qkv + i * dim;
+      dli_vit_attention(vit, call->kernels, ws, &in, queries, kept, b->o + i * queries * dim, NULL);
+      to_slabs(vit, b->o + i * queries * dim, queries, dim, dim, &out, 0, dim);
+    }
+  }
+  dli_profile_lap(&ws->profile, DLI_ATTENTION);
+  return out.values;
+}
+
+/* x [tail, dim] += MLP of h [tail, dim] */
+static void mlp_forward(const struct dli_block_call *call, const uint16_t *h, size_t tail, bool keep, float *x) {
+  const struct dli_vit_block *w = call->weights;
+  struct dli_vit_workspace *ws = call->workspace;
+  const struct dli_half_buffers *half = &ws->half;
+  const size_t dim = call->vit->dim, mlp = call->vit->mlp_dim;
+  for (size_t first = 0; first < mlp; first += DLI_SLAB) {
+    const size_t wide = mlp - first < DLI_SLAB ? mlp - first : DLI_SLAB;
+    dli_products_slabs(ws->products, w->fc1.forward, first, wide, w->fc1_bias, h, tail, false, half->sums, wide);
+    dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+    call->vit->bfloat16->gelu(half->sums, tail * wide, half->slab, keep ? call->buffers.f_half + first * tail : NULL);
+    dli_profile_lap(&ws->profile, DLI_ACTIVATION);
+    dli_products_slab(ws->products, w->fc2.forward, first / DLI_SLAB, 0, dim, first ? NULL : w->fc2_bias, half->slab,
+                      tail, true, x, dim);
+    dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+  }
+}
+
+void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
+  const struct dli_vit *vit = call->vit;
+  const struct dli_vit_block *w = call->weights;
+  struct dli_vit_workspace *ws = call->workspace;
+  const struct dli_block_buffers *b = &call->buffers;
+  const size_t dim = vit->dim, tokens = vit->tokens, images = ws->now, rows = images * tokens;
+  const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
+  const size_t stride = queries == 1 ? tokens * dim : dim; /* between the rows that ask, in arrays of all tokens */
+  const bool read = call->hooks && (ws->inputs & 1u << DLORA_INPUT_ATTENTION);
+
+  const uint16_t *h1 =
+      norm(call, b->x_in, rows, w->norm1_gain, w->norm1_bias, keep || read ? b->h1 : NULL, b->mean1, b->rstd1);
+  const struct dli_qkv qkv = dli_vit_qkv(vit, ws, b->qkv, true, 0);
+  dli_products_slabs(ws->products, w->qkv.forward, 0, dim, w->qkv_bias, queries == tokens ? h1 : class_rows(call, h1),
+                     tail, false, qkv.q, dim);
+  dli_products_slabs(ws->products, w->qkv.forward, dim, dim, w->qkv_bias, h1, rows, false, qkv.k, dim);
+  dli_products_slabs(ws->products, w->qkv.forward, 2 * dim, dim, w->qkv_bias, h1, rows, false, qkv.v, dim);
+  dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+  dli_block_hook(call, DLORA_SITE_QUERY, b->h1, tail, stride, queries, qkv.q, dim);
+  dli_block_hook(call, DLORA_SITE_KEY, b->h1, rows, dim, tokens, qkv.k, dim);
+  dli_block_hook(call, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, qkv.v, dim);
+  const uint16_t *o = attention(call, keep);
+
+  for (size_t i = 0; i < tail; i++) {
+    if (x_mid + i * dim != b->x_in + i * stride) memmove(x_mid + i * dim, b->x_in + i * stride, dim * sizeof *x_mid);
+  }
+  dli_profile_lap(&ws->profile, DLI_COPIES);
+  dli_products_slabs(ws->products, w->output.forward, 0, dim, w->output_bias, o, tail, true, x_mid, dim);
+  dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+
+  const uint16_t *h2 = norm(call, x_mid, tail, w->norm2_gain, w->norm2_bias, NULL, b->mean2, b->rstd2);
+  if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
+  dli_profile_lap(&ws->profile, DLI_COPIES);
+  mlp_forward(call, h2, tail, keep, x_out);
+}
+
+/* ---- backward ---- */
+
+/* d_h [tail, dim] from d_y [tail, dim], the gradient of what leaves the MLP */
+static void mlp_backward(const struct dli_block_call *call, const float *d_y, size_t tail, float *d_h) {
+  const struct dli_vit_block *w = call->weights;
+  struct dli_vit_workspace *ws = call->workspace;
+  const struct dli_half_buffers *half = &ws->half;
+  const size_t dim = call->vit->dim, mlp = call->vit->mlp_dim;
+  const uint16_t *d = convert(call, d_y, tail, dim, dim);
+  for (size_t first = 0; first < mlp; first += DLI_SLAB) {
+    const size_t wide = mlp - first < DLI_SLAB ? mlp - first : DLI_SLAB;
+    dli_products_slabs(ws->products, w->fc2.backward[0], first, wide, NULL, d, tail, false, half->sums, wide);
+    dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+    call->vit->bfloat16->gelu_backward(call->buffers.f_half + first * tail, half->sums, tail * wide, half->slab);
+    dli_profile_lap(&ws->profile, DLI_ACTIVATION);
+    dli_products_slab(ws->products, w->fc1.backward[0], first / DLI_SLAB, 0, dim, NULL, half->slab, tail, first > 0,
+                      d_h, dim);
+    dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+  }
+}
+
+void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowest, float *d_y, float *d_x) {
+  const struct dli_vit *vit = call->vit;
+  const struct dli_vit_block *w = call->weights;
+  const struct dli_kernels *k = call->kernels;
+  struct dli_vit_workspace *ws = call->workspace;
+  const struct dli_block_buffers *b = &call->buffers;
+  const size_t dim = vit->dim, tokens = vit->tokens, images = ws->now, rows = images * tokens;
+  const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
+  const size_t stride = queries == 1 ? tokens * dim : dim;
+  float *d_h = ws->d_h;
+
+  mlp_backward(call, d_y, tail, d_h);
+  k->layer_norm_backward(d_h, dim, b->x_mid, dim, tail, dim, w->norm2_gain, b->mean2, b->rstd2, d_y, dim);
+  dli_profile_lap(&ws->profile, DLI_NORMS);
+  dli_products_slabs(ws->products, w->output.backward[0], 0, dim, NULL, convert(call, d_y, tail, dim, dim), tail, false,
+                     d_h, dim);
+  dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+  for (size_t i = 0; i < images; i++) {
+    struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, true, i), d_in = dli_vit_qkv(vit, ws, ws->d_qkv, true, i);
+    if (queries == 1) {
+      in.q = b->qkv + i * dim;
+      d_in.q = ws->d_qkv + i * dim;
+    }
+    dli_vit_attention_backward(vit, k, ws, &in, queries, b->probabilities + i * dli_vit_kept_of_attention(vit, queries),
+                               d_h + i * queries * dim, &d_in);
+  }
+  dli_profile_lap(&ws->profile, DLI_ATTENTION);
+
+  const struct dli_qkv d_qkv = dli_vit_qkv(vit, ws, ws->d_qkv, true, 0);
+  const bool go_on = lowest < DLORA_INPUT_ATTENTION;
+  if (go_on) {
+    const struct dli_slab_rows both = {ws->half.rows, rows, 0};
+    to_slabs(vit, d_qkv.k, rows, dim, dim, &both, 0, 2 * dim);
+    to_slabs(vit, d_qkv.v, rows, dim, dim, &both, dim, 2 * dim);
+    dli_products_slabs(ws->products, w->qkv.backward[1], 0, dim, NULL, both.values, rows, false, d_h, dim);
+    dli_products_slabs(ws->products, w->qkv.backward[0], 0, dim, NULL, convert(call, d_qkv.q, tail, dim, dim), tail,
+                       true, d_h, stride);
+  }
+  dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+  dli_block_hook_backward(call, DLORA_SITE_QUERY, b->h1, tail, stride, d_qkv.q, dim, go_on ? d_h : NULL, stride);
+  dli_block_hook_backward(call, DLORA_SITE_KEY, b->h1, rows, dim, d_qkv.k, dim, go_on ? d_h : NULL, dim);
+  dli_block_hook_backward(call, DLORA_SITE_VALUE, b->h1, rows, dim, d_qkv.v, dim, go_on ? d_h : NULL, dim);
+  if (!go_on) return;
+
+  if (d_x != d_y) { /* the last block: only class tokens carry a gradient past its attention */
+    memset(d_x, 0, rows * dim * sizeof *d_x);
+    for (size_t i = 0; i < tail; i++) memcpy(d_x + i * stride, d_y + i * dim, dim * sizeof *d_x);
+  }
+  dli_profile_lap(&ws->profile, DLI_COPIES);
+  k->layer_norm_backward(d_h, dim, b->x_in, dim, rows, dim, w->norm1_gain, b->mean1, b->rstd1, d_x, dim);
+  dli_profile_lap(&ws->profile, DLI_NORMS);
+}
