@@ -63,6 +63,35 @@ static const uint16_t *class_rows(const struct dli_block_call *call, const uint1
   return out;
 }
 
+/* ---- adapters ---- */
+
+/* Image by image: h1 is read anew for each projection and each pair. */
+static void adapt(const struct dli_block_call *call, const float *h1, const struct dli_qkv *out) {
+  const struct dli_vit *vit = call->vit;
+  const size_t dim = vit->dim, tokens = vit->tokens, queries = dli_vit_queries(vit, call->index);
+  for (size_t i = 0; i < call->workspace->now; i++) {
+    const float *in = h1 + i * tokens * dim;
+    const size_t row = i * tokens * dim;
+    dli_block_hook(call, DLORA_SITE_QUERY, i, in, queries, dim, queries, out->q + i * queries * dim, dim);
+    dli_block_hook(call, DLORA_SITE_KEY, i, in, tokens, dim, tokens, out->k + row, dim);
+    dli_block_hook(call, DLORA_SITE_VALUE, i, in, tokens, dim, tokens, out->v + row, dim);
+  }
+}
+
+static void adapt_backward(const struct dli_block_call *call, const float *h1, const struct dli_qkv *d_out,
+                           float *d_h1) {
+  const struct dli_vit *vit = call->vit;
+  const size_t dim = vit->dim, tokens = vit->tokens, queries = dli_vit_queries(vit, call->index);
+  for (size_t i = 0; i < call->workspace->now; i++) {
+    const size_t row = i * tokens * dim;
+    const float *in = h1 + row;
+    float *d_in = d_h1 ? d_h1 + row : NULL;
+    dli_block_hook_backward(call, DLORA_SITE_QUERY, in, queries, dim, d_out->q + i * queries * dim, dim, d_in, dim);
+    dli_block_hook_backward(call, DLORA_SITE_KEY, in, tokens, dim, d_out->k + row, dim, d_in, dim);
+    dli_block_hook_backward(call, DLORA_SITE_VALUE, in, tokens, dim, d_out->v + row, dim, d_in, dim);
+  }
+}
+
 /* ---- forward ---- */
 
 /* What leaves attention, in slabs. */
@@ -123,9 +152,7 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
   dli_products_slabs(ws->products, w->qkv.forward, dim, dim, w->qkv_bias, h1, rows, false, qkv.k, dim);
   dli_products_slabs(ws->products, w->qkv.forward, 2 * dim, dim, w->qkv_bias, h1, rows, false, qkv.v, dim);
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_QUERY, b->h1, tail, stride, queries, qkv.q, dim);
-  dli_block_hook(call, DLORA_SITE_KEY, b->h1, rows, dim, tokens, qkv.k, dim);
-  dli_block_hook(call, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, qkv.v, dim);
+  adapt(call, b->h1, &qkv);
   const uint16_t *o = attention(call, keep);
 
   for (size_t i = 0; i < tail; i++) {
@@ -201,9 +228,7 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
                        true, d_h, stride);
   }
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
-  dli_block_hook_backward(call, DLORA_SITE_QUERY, b->h1, tail, stride, d_qkv.q, dim, go_on ? d_h : NULL, stride);
-  dli_block_hook_backward(call, DLORA_SITE_KEY, b->h1, rows, dim, d_qkv.k, dim, go_on ? d_h : NULL, dim);
-  dli_block_hook_backward(call, DLORA_SITE_VALUE, b->h1, rows, dim, d_qkv.v, dim, go_on ? d_h : NULL, dim);
+  adapt_backward(call, b->h1, &d_qkv, go_on ? d_h : NULL);
   if (!go_on) return;
 
   if (d_x != d_y) { /* the last block: only class tokens carry a gradient past its attention */

@@ -16,11 +16,12 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
   }
 }
 
-void dli_block_hook(const struct dli_block_call *call, int32_t projection, const float *in, size_t rows, size_t ldin,
-                    size_t rows_per_image, float *out, size_t ldout) {
+void dli_block_hook(const struct dli_block_call *call, int32_t projection, size_t image, const float *in, size_t rows,
+                    size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
   const struct dli_vit_hooks *hooks = call->hooks;
   if (!hooks) return;
-  hooks->forward(hooks->user, call->index, projection, call->workspace->at, in, rows, ldin, rows_per_image, out, ldout);
+  hooks->forward(hooks->user, call->index, projection, call->workspace->at + image, in, rows, ldin, rows_per_image, out,
+                 ldout);
   dli_profile_lap(&call->workspace->profile, DLI_ADAPTERS);
 }
 
@@ -44,9 +45,9 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
     dli_weight_forward(&w->qkv, ws->products, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
   }
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_QUERY, b->h1, tail, stride, queries, b->qkv, 3 * stride);
-  dli_block_hook(call, DLORA_SITE_KEY, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
-  dli_block_hook(call, DLORA_SITE_VALUE, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
+  dli_block_hook(call, DLORA_SITE_QUERY, 0, b->h1, tail, stride, queries, b->qkv, 3 * stride);
+  dli_block_hook(call, DLORA_SITE_KEY, 0, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
+  dli_block_hook(call, DLORA_SITE_VALUE, 0, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
 
   for (size_t i = 0; i < images; i++) {
     float *kept = keep ? b->probabilities + i * dli_vit_kept_of_attention(vit, queries) : NULL;
@@ -61,20 +62,20 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   dli_profile_lap(profile, DLI_COPIES);
   dli_weight_forward(&w->output, ws->products, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_OUTPUT, b->o, tail, dim, queries, x_mid, dim);
+  dli_block_hook(call, DLORA_SITE_OUTPUT, 0, b->o, tail, dim, queries, x_mid, dim);
 
   k->layer_norm(x_mid, tail, dim, dim, w->norm2_gain, w->norm2_bias, vit->eps, b->h2, dim, b->mean2, b->rstd2);
   dli_profile_lap(profile, DLI_NORMS);
   dli_weight_forward(&w->fc1, ws->products, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_FC1, b->h2, tail, dim, queries, b->f, mlp);
+  dli_block_hook(call, DLORA_SITE_FC1, 0, b->h2, tail, dim, queries, b->f, mlp);
   k->gelu(b->f, tail * mlp, b->g);
   dli_profile_lap(profile, DLI_ACTIVATION);
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
   dli_profile_lap(profile, DLI_COPIES);
   dli_weight_forward(&w->fc2, ws->products, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_FC2, b->g, tail, mlp, queries, x_out, dim);
+  dli_block_hook(call, DLORA_SITE_FC2, 0, b->g, tail, mlp, queries, x_out, dim);
 }
 
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
