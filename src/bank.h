@@ -4,6 +4,7 @@
 
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
+#include "nn/kernels_bfloat16.h"
 #include "nn/optimizer.h"
 
 enum { DLI_ORTHOGONAL = 0, DLI_RESIDUAL = 1 };
@@ -50,11 +51,14 @@ size_t dli_bank_max_rank(const dlora_bank *bank);
 const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site);
 
 /* The public forward and backward with row distances and scratch [rows * max rank] (backward: twice that), without
- * checks; gradients go to an array like bank->gradients. */
-void dli_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, size_t ldx, int32_t terms,
-                      const float *relevance, size_t rows_per_item, float *y, size_t ldy, float *scratch);
-void dli_bank_backward(const dlora_bank *bank, size_t site, const float *x, size_t rows, size_t ldx, const float *dy,
-                       size_t lddy, int32_t terms, float *dx, size_t lddx, float *gradients, float *scratch);
+ * checks; gradients go to an array like bank->gradients. thin: does products of small ranks instead of the BLAS, unless
+ * NULL; scratch is then larger by [2 * max rank * output_dim]. */
+void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
+                      size_t rows, size_t ldx, int32_t terms, const float *relevance, size_t rows_per_item, float *y,
+                      size_t ldy, float *scratch);
+void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
+                       size_t rows, size_t ldx, const float *dy, size_t lddy, int32_t terms, float *dx, size_t lddx,
+                       float *gradients, float *scratch);
 
 /* Closing a task in two halves: prepare takes all memory and may fail; commit cannot. */
 struct dli_bank_commit {

@@ -253,8 +253,8 @@ static void hook_forward(void *user, size_t block, int32_t projection, size_t im
   const size_t *site = site_at(share->pass, block, projection);
   if (!site) return;
   const float *relevance = relevance_of(share, block, projection, image, in, rows, ldin, rows_per_image);
-  dli_bank_forward(share->pass->bank, *site - 1, in, rows, ldin, share->mode->terms & ~DLORA_TERM_MERGED, relevance,
-                   rows_per_image, out, ldout, share->scratch);
+  dli_bank_forward(share->pass->bank, share->pass->model->vit.bfloat16, *site - 1, in, rows, ldin,
+                   share->mode->terms & ~DLORA_TERM_MERGED, relevance, rows_per_image, out, ldout, share->scratch);
 }
 
 static void hook_backward(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
@@ -262,7 +262,7 @@ static void hook_backward(void *user, size_t block, int32_t projection, const fl
   struct dli_pass_share *share = user;
   const size_t *site = site_at(share->pass, block, projection);
   if (!site) return;
-  dli_bank_backward(share->pass->bank, *site - 1, in, rows, ldin, d_out, ld_d_out,
+  dli_bank_backward(share->pass->bank, share->pass->model->vit.bfloat16, *site - 1, in, rows, ldin, d_out, ld_d_out,
                     share->mode->terms & ~DLORA_TERM_MERGED, d_in, ld_d_in, share->gradients, share->scratch);
 }
 
@@ -272,6 +272,8 @@ dlora_status dli_pass_reserve(dlora_pass *pass) {
   const dlora_bank *bank = pass->bank;
   if (!bank) return DLORA_OK;
   const size_t rank = dli_bank_max_rank(bank), gradients = bank->count + bank->extra;
+  const struct dli_vit *vit = &pass->model->vit;
+  const size_t thin = !vit->bfloat16 ? 0 : vit->mlp_dim > vit->dim ? vit->mlp_dim : vit->dim;
   const dlora_allocator *allocator = &pass->allocator;
   const int more_scratch = rank > pass->scratch_rank, more_tasks = bank->num_tasks > pass->relevance_tasks;
   const int more_gradients = pass->training && gradients > pass->gradient_capacity;
@@ -284,7 +286,7 @@ dlora_status dli_pass_reserve(dlora_pass *pass) {
     const size_t images = share->workspace.max_images;
     if (more_scratch) {
       dli_free(allocator, share->scratch);
-      DLI_TRY(DLI_NEW(allocator, share->scratch, 2 * images * pass->model->vit.tokens * rank));
+      DLI_TRY(DLI_NEW(allocator, share->scratch, 2 * rank * (images * vit->tokens + thin)));
     }
     if (more_tasks) {
       dli_free(allocator, share->relevance);

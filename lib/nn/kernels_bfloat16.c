@@ -293,6 +293,6 @@ static void gelu_backward(const uint16_t *x, const float *dy, size_t count, uint
 }
 
 const struct dli_kernels_bfloat16 dli_kernels_bfloat16 = {
-    copy,       copy_transposed,  panels, panels_transposed, transpose, softmax,
-    scale_rows, softmax_backward, gelu,   gelu_backward,
+    copy,       copy_transposed,  panels, panels_transposed, transpose,    softmax,
+    scale_rows, softmax_backward, gelu,   gelu_backward,     dli_thin_dot, dli_thin_add,
 };

@@ -34,7 +34,16 @@ struct dli_kernels_bfloat16 {
   void (*gelu)(const float *x, size_t count, uint16_t *y, uint16_t *kept);
   /* dx = dy gelu'(x), the derivative to 2e-4 */
   void (*gelu_backward)(const uint16_t *x, const float *dy, size_t count, uint16_t *dx);
+  /* Thin products, in float32. y [rows, count] = x [rows, depth] b [count, depth]^T, y and b without gaps */
+  void (*thin_dot)(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y);
+  /* y [rows, cols] += a [rows, depth] b [depth, cols], of a by two strides */
+  void (*thin_add)(size_t rows, size_t depth, size_t cols, const float *a, size_t a_row, size_t a_step, const float *b,
+                   size_t ldb, float *y, size_t ldy);
 };
+/* kernels_thin.c */
+void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y);
+void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t a_row, size_t a_step, const float *b,
+                  size_t ldb, float *y, size_t ldy);
 
 /* Of the build for x86-64; needs AVX512_BF16. */
 extern const struct dli_kernels_bfloat16 dli_kernels_bfloat16;
