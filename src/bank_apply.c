@@ -15,8 +15,8 @@ enum { MAX_THIN_RANK = 32 };
 
 /* y [cols, rows] = scale x^T of x [rows, cols] */
 static void transpose(const float *x, size_t rows, size_t cols, float scale, float *y) {
-  for (size_t i = 0; i < rows; i++) {
-    for (size_t j = 0; j < cols; j++) y[j * rows + i] = scale * x[i * cols + j];
+  for (size_t j = 0; j < cols; j++) {
+    for (size_t i = 0; i < rows; i++) y[j * rows + i] = scale * x[i * cols + j];
   }
 }
 

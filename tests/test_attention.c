@@ -37,7 +37,17 @@ struct setup {
   dlora_images images;
 };
 
-static struct setup set_up(const struct test_shape *shape, const char *table, int32_t products, size_t kinds) {
+/* Kinds of sites: query, key, value, and of four the output projection, without an adapter, so that its input is kept.
+ * trained: of the residual pair, A too. */
+struct adapters {
+  size_t kinds, rank;
+  int trained;
+};
+static const struct adapters usual = {4, 2, 0};
+
+static struct setup set_up(const struct test_shape *shape, const char *table, int32_t products,
+                           const struct adapters *adapters) {
+  const size_t kinds = adapters->kinds, rank = adapters->rank;
   struct setup s = {.shape = shape, .tokens = shape->grid * shape->grid + 1};
   s.tolerance = products == DLORA_PRODUCTS_BFLOAT16 ? 2e-2 : 1e-5;
   uint32_t random = 3;
@@ -48,22 +58,21 @@ static struct setup set_up(const struct test_shape *shape, const char *table, in
   dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
   model_options.products = products;
   assert_status(DLORA_OK, dlora_model_load(&s.model, path, &model_options));
-  /* Query, key, value; and, of four kinds, the output projection, without an adapter, so that its input is kept. */
   dlora_site sites[4 * DEPTH];
   for (size_t i = 0; i < kinds * DEPTH; i++)
     sites[i] = (dlora_site){shape->dim, shape->dim, (int32_t)(i / kinds), 1 << (i % kinds)};
   assert_status(DLORA_OK, dlora_bank_create(&s.bank, sites, kinds * DEPTH, NULL));
   assert_status(DLORA_OK, dlora_bank_begin_task(s.bank));
-  float *a = malloc(RANK * shape->dim * sizeof *a), *parameters;
+  float *a = malloc(rank * shape->dim * sizeof *a), *parameters;
   assert_non_null(a);
   for (size_t i = 0; i < kinds * DEPTH; i++) {
     if (sites[i].projection == DLORA_SITE_OUTPUT) continue;
-    for (size_t j = 0; j < RANK * shape->dim; j++) a[j] = test_normal(&random) / sqrtf((float)shape->dim);
-    assert_status(DLORA_OK, dlora_bank_set_residual(s.bank, i, a, RANK, 0));
+    for (size_t j = 0; j < rank * shape->dim; j++) a[j] = test_normal(&random) / sqrtf((float)shape->dim);
+    assert_status(DLORA_OK, dlora_bank_set_residual(s.bank, i, a, rank, adapters->trained));
   }
   free(a);
   assert_status(DLORA_OK, dlora_bank_get_parameters(s.bank, &parameters, NULL, &count));
-  for (size_t i = 0; i < count; i++) parameters[i] = 0.3f * test_normal(&random);
+  for (size_t i = 0; i < count; i++) parameters[i] = (adapters->trained ? 0.1f : 0.3f) * test_normal(&random);
   dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
   options.max_batch = COUNT;
   options.threads = 1;
@@ -203,7 +212,7 @@ static void every_shape_is_the_plain_loop(void **state) {
   (void)state;
   for (size_t i = 0; i < NUM_SHAPES; i++) {
     for (size_t table = 0; table < NUM_TABLES; table++) {
-      struct setup s = set_up(&shapes[i], tables[table], DLORA_PRODUCTS_BLAS, 4);
+      struct setup s = set_up(&shapes[i], tables[table], DLORA_PRODUCTS_BLAS, &usual);
       check_forward(&s);
       tear_down(&s);
     }
@@ -260,7 +269,7 @@ static void every_shape_has_the_gradient_of_finite_differences(void **state) {
   (void)state;
   for (size_t i = 0; i < NUM_SHAPES; i++) {
     for (size_t table = 0; table < NUM_TABLES; table++) {
-      struct setup s = set_up(&shapes[i], tables[table], DLORA_PRODUCTS_BLAS, 4);
+      struct setup s = set_up(&shapes[i], tables[table], DLORA_PRODUCTS_BLAS, &usual);
       check_backward(&s);
       tear_down(&s);
     }
@@ -286,15 +295,16 @@ static void every_shape_is_nearly_the_plain_loop_in_bfloat16(void **state) {
   (void)state;
   if (!bfloat16_is_here()) skip();
   for (size_t i = 0; i < NUM_SHAPES; i++) {
-    struct setup s = set_up(&shapes[i], "fastest", DLORA_PRODUCTS_BFLOAT16, 4);
+    struct setup s = set_up(&shapes[i], "fastest", DLORA_PRODUCTS_BFLOAT16, &usual);
     check_forward(&s);
     tear_down(&s);
   }
 }
 
 /* Gradients of all pairs; the caller frees them. */
-static float *gradients_of(const struct test_shape *shape, int32_t products, size_t kinds, size_t *count) {
-  struct setup s = set_up(shape, "fastest", products, kinds);
+static float *gradients_of(const struct test_shape *shape, int32_t products, const struct adapters *adapters,
+                           size_t *count) {
+  struct setup s = set_up(shape, "fastest", products, adapters);
   float *weights = malloc(COUNT * shape->dim * sizeof *weights),
         *features = malloc(COUNT * shape->dim * sizeof *features);
   float *parameters, *gradients;
@@ -318,15 +328,17 @@ static float *gradients_of(const struct test_shape *shape, int32_t products, siz
 static const struct test_shape wide_shapes[] = {
     {800, DEPTH, 5, 1000, 1, 3}, {385, DEPTH, 5, 769, 1, 4}, {1536, DEPTH, 2, 2304, 1, 2}, {30, DEPTH, 2, 1537, 1, 5}};
 
-static void check_gradient(const struct test_shape *shape, size_t kinds) {
+/* Queries' gradients are differences of what goes through the softmax: a few times as far off as features. */
+static void check_gradient(const struct test_shape *shape, const struct adapters *adapters) {
   size_t count;
-  float *expected = gradients_of(shape, DLORA_PRODUCTS_BLAS, kinds, &count);
-  float *found = gradients_of(shape, DLORA_PRODUCTS_BFLOAT16, kinds, &count);
+  float *expected = gradients_of(shape, DLORA_PRODUCTS_BLAS, adapters, &count);
+  float *found = gradients_of(shape, DLORA_PRODUCTS_BFLOAT16, adapters, &count);
   const size_t length = count / (3 * DEPTH);
   for (size_t site = 0; site < 3 * DEPTH; site++) {
     const double d = distance(found + site * length, expected + site * length, length);
-    if (!(d > 1e-5 && d <= 4e-2)) {
-      fail_msg("dim %zu, grid %zu, %zu kinds, site %zu: distance %g", shape->dim, shape->grid, kinds, site, d);
+    if (!(d > 1e-5 && d <= 6e-2)) {
+      fail_msg("dim %zu, grid %zu, %zu kinds, rank %zu, site %zu: distance %g", shape->dim, shape->grid,
+               adapters->kinds, adapters->rank, site, d);
     }
   }
   free(expected);
@@ -337,10 +349,14 @@ static void check_gradient(const struct test_shape *shape, size_t kinds) {
 static void every_shape_has_nearly_the_gradient_of_float32_in_bfloat16(void **state) {
   (void)state;
   if (!bfloat16_is_here()) skip();
-  for (size_t kinds = 3; kinds <= 4; kinds++) {
-    for (size_t i = 0; i < NUM_SHAPES; i++) check_gradient(&shapes[i], kinds);
-    for (size_t i = 0; i < sizeof wide_shapes / sizeof *wide_shapes; i++) check_gradient(&wide_shapes[i], kinds);
+  const struct adapters adapters[] = {usual, {3, 2, 0}, {3, 5, 0}, {3, 3, 1}, {3, 1, 0}};
+  for (size_t k = 0; k < sizeof adapters / sizeof *adapters; k++) {
+    for (size_t i = 0; i < NUM_SHAPES; i++) check_gradient(&shapes[i], &adapters[k]);
+    for (size_t i = 0; i < sizeof wide_shapes / sizeof *wide_shapes; i++) check_gradient(&wide_shapes[i], &adapters[k]);
   }
+  /* More than loops for thin products do. */
+  const struct adapters thick = {3, 40, 0};
+  check_gradient(&shapes[3], &thick);
 }
 
 int main(void) {
