@@ -105,8 +105,9 @@ void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool 
 
 /* ---- one thread's products ---- */
 
-/* Forward and backward have about 20 shapes, and twice as many with the smaller batch at the end of an epoch. */
-enum { MAX_KERNELS = 64 };
+/* Forward and backward have about 30 shapes in bfloat16, most of them once more for every size of a last, smaller group
+ * of images. */
+enum { MAX_KERNELS = 128 };
 /* Bytes that kernels work in: a few hundred a thread, in most. */
 enum { SCRATCH = 1 << 16 };
 
