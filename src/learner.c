@@ -32,14 +32,14 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
     /* What a training pass keeps of an image (lib/vit/workspace.c), held to about 256 MiB over all threads: more rows
      * than that make products hardly faster. Products that need not arrange the weights first are fast with few rows,
      * and then the rest gains from activations that are still in a cache. In bfloat16 they are so
-     * fast that fetching weights takes longer unless a few images share them. */
+     * fast that fetching weights takes longer unless two or three images share them. */
     size_t width = 5 * vit->dim + vit->mlp_dim;
     if (o->sites & (DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE)) width += vit->dim;
     if (o->sites & DLORA_SITE_OUTPUT) width += vit->dim;
     if (o->sites & DLORA_SITE_FC1) width += vit->dim;
     if (o->sites & DLORA_SITE_FC2) width += vit->mlp_dim;
     const size_t floats = vit->tokens * width + dli_vit_kept_of_attention(vit, vit->tokens);
-    const size_t mine = (size_t)(vit->bfloat16 ? 192 : 32) << 20; /* of one thread */
+    const size_t mine = (size_t)(vit->bfloat16 ? 96 : 32) << 20; /* of one thread */
     const size_t bytes = vit->onednn ? threads * mine : (size_t)256 << 20;
     const size_t room = bytes / ((vit->depth - learner->first_block) * floats * sizeof(float) + 1);
     if (images > room) images = room > threads ? room / threads * threads : threads; /* as many for each thread */
