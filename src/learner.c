@@ -31,8 +31,8 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
   if (!o->micro_batch && training) {
     /* What a training pass keeps of an image (lib/vit/workspace.c), held to about 256 MiB over all threads: more rows
      * than that make products hardly faster. Products that need not arrange the weights first are fast with few rows,
-     * and then the rest gains from activations that are still in a cache. In bfloat16 they are so
-     * fast that fetching weights takes longer unless two or three images share them. */
+     * and then the rest gains from activations that are still in a cache. In bfloat16 they are so fast that fetching
+     * weights takes longer unless two or three images share them. */
     size_t width = 5 * vit->dim + vit->mlp_dim;
     if (o->sites & (DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE)) width += vit->dim;
     if (o->sites & DLORA_SITE_OUTPUT) width += vit->dim;
