@@ -45,12 +45,12 @@ struct dli_statistics {
  */
 struct dli_readout {
   size_t num_classes;
-  int64_t *classes;      /* [num_classes] in order of first appearance */
-  size_t *columns;       /* [num] class of each component */
-  double *centre;        /* [dim] mean of all features */
-  double *factor;        /* [dim, dim] Cholesky factor of the shrunk within-class covariance */
-  double *share;         /* [num] root of each component's share of all features */
-  double *between;       /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U the columns share (mean - centre) */
+  int64_t *classes; /* [num_classes] in order of first appearance */
+  size_t *columns;  /* [num] class of each component */
+  double *centre;   /* [dim] mean of all features */
+  double *factor;   /* [dim, dim] Cholesky factor of the shrunk within-class covariance */
+  double *share;    /* [num] root of each component's share of all features */
+  double *between;  /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U the columns share (mean - centre) */
   double *global_factor; /* else: [dim, dim] of C + U U^T, the covariance of all features. The other one is NULL */
   double *weight;        /* [num, dim] C^-1 (mean - centre) */
   double *bias;          /* [num] minus half its squared length */

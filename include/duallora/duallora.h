@@ -464,7 +464,8 @@ DLORA_API dlora_status dlora_predictor_compensate_drift(dlora_predictor *predict
                                                         const float *after, size_t n, size_t first_column,
                                                         size_t columns);
 /** Closes the open task. Fits the temperature (unless it was set by hand and nothing is held out) and takes unknown
- *  scores, both from features scored as if each had not been observed. METHOD.md 7. Error: STATE if nothing was observed.
+ *  scores, both from features scored as if each had not been observed. METHOD.md 7. Error: STATE if nothing was
+ * observed.
  */
 DLORA_API dlora_status dlora_predictor_commit_task(dlora_predictor *predictor);
 /** Adds the finished tasks of another predictor of the same dim and options, as further tasks. Error: MISMATCH. */
@@ -600,11 +601,11 @@ typedef struct dlora_learner_options {
   float epsilon;
   float momentum;
   float weight_decay;
-  float shrinkage;        /**< [structure] of the readout's covariance; 0: from the number of images */
-  float temperature;      /**< [structure] until one is fitted */
-  float held_out;         /**< share of each task's images kept from training, to correct the temperature by */
-  float ridge;            /**< [structure] of the random projection */
-  float unknown_quantile; /**< share of known images that dlora_prediction.unknown accepts */
+  float shrinkage;             /**< [structure] of the readout's covariance; 0: from the number of images */
+  float temperature;           /**< [structure] until one is fitted */
+  float held_out;              /**< share of each task's images kept from training, to correct the temperature by */
+  float ridge;                 /**< [structure] of the random projection */
+  float unknown_quantile;      /**< share of known images that dlora_prediction.unknown accepts */
   float objective_temperature; /**< logits are divided by it in the training loss; at 1 the rows that training starts
                                   from are so sure of few images that little is learnt */
   float crop_scale; /**< < 1: training sees random parts of an image, of this share of its area to all of it, with
