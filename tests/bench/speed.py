@@ -193,9 +193,11 @@ class Bench:
                     for kind in ("infer", "train"):
                         if kind in a.measures:
                             self.passes(geometry, workers, kind)
-                    if "predict" in a.measures:
+                    # What tasks cost is measured on the smaller networks, unless a large one is asked for alone.
+                    learns = geometry not in LARGE or a.geometries == [geometry]
+                    if "predict" in a.measures and learns:
                         self.predict(geometry, workers)
-                    if "task" in a.measures:
+                    if "task" in a.measures and learns:
                         self.task(geometry, workers)
                 finally:
                     for worker in workers.values():
