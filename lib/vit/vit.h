@@ -94,12 +94,8 @@ struct dli_half_buffers {
 /* That are normed in the first cache before they become bfloat16. */
 enum { DLI_NORM_ROWS = 4 };
 
-/*  one allocation:
- *  | input image | patches | shared block set | trunk copy | last rows, norms | kept blocks first ... depth-1 |
- * gradients |
- *  |<------------- always ----------------------------------------------------->|<------- when training
- * --------------->|
- */
+/* One allocation, in this order: input image, patches, shared block set, trunk copy, last rows and norms; when training
+ * also the kept blocks first ... depth - 1 and gradients. */
 struct dli_vit_workspace {
   size_t max_images;
   size_t first; /* blocks below it are the trunk: no hook is called there, nothing is kept */
