@@ -8,6 +8,7 @@
  *
  *     prepare CASE                  makes the case ready and runs it once
  *     run CASE COUNT                "seconds S" of COUNT runs
+ *     close                         gives back what all cases hold
  *     profile CASE COUNT            "profile KIND S ...": where the seconds of COUNT runs went (library)
  *     flops CASE                    "flops N" of the case's products (sgemm and onednn)
  *     check IN OUT                  features and gradients of the arrays in file IN to file OUT (library)
@@ -50,7 +51,7 @@ float speed_uniform(uint32_t *state) {
   return (float)(*state >> 8) / 8388608.0f - 1.0f;
 }
 
-/* ---- cases: opened once, kept ---- */
+/* ---- cases: opened once, kept until `close` ---- */
 
 struct entry {
   char name[64];
@@ -95,6 +96,13 @@ static struct speed_case *find_case(struct worker *w, const char *name) {
   if (open(&w->setup, &request, &entry->opened)) return NULL;
   w->count++;
   return &entry->opened;
+}
+
+static void close_cases(struct worker *w) {
+  while (w->count) {
+    const struct speed_case *last = &w->entries[--w->count].opened;
+    last->close(last->state);
+  }
 }
 
 static int run_case(struct worker *w, const char *name, size_t count, double *seconds) {
@@ -159,6 +167,9 @@ static int answer(struct worker *w, const char *line) {
     printf("seconds %.9f\n", seconds);
   } else if (sscanf(line, "profile %63s %zu", name, &count) == 2) {
     return print_profile(w, name, count);
+  } else if (strncmp(line, "close", 5) == 0) {
+    close_cases(w);
+    printf("ok\n");
   } else if (sscanf(line, "flops %63s", name) == 1) {
     const struct speed_case *found = find_case(w, name);
     if (!found) return 1;
@@ -215,10 +226,7 @@ static int work(struct worker *w) {
     if (answer(w, line)) printf("error %s\n", sentence);
     fflush(stdout);
   }
-  while (w->count) {
-    const struct speed_case *last = &w->entries[--w->count].opened;
-    last->close(last->state);
-  }
+  close_cases(w);
   dlora_model_destroy(w->setup.model);
   return failed;
 }

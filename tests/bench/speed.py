@@ -117,6 +117,12 @@ class Bench:
             self.alternate(geometry, kind, batch, entries)
             if self.arguments.profile:
                 self.profile(geometry, kind, batch, workers)
+            self.close(workers)
+
+    def close(self, workers):
+        """Cases of 64 images of all programs at once are more than a machine may hold."""
+        for worker in workers.values():
+            worker.ask("close")
 
     def profile(self, geometry, kind, batch, workers):
         """Where the library's time goes, as shares of what its profile counts."""
@@ -143,6 +149,7 @@ class Bench:
                     for gate in ("none", "gate", "final"):
                         entries[f"{name} {tasks} {gate}"] = (worker, f"predict:{tasks}:{gate}:{batch}")
             self.alternate(geometry, "predict", batch, entries)
+            self.close(workers)
 
     def task(self, geometry, workers):
         large = geometry in LARGE
@@ -254,6 +261,12 @@ def parse():
     return a
 
 
+def write_json(path, result):
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(result, f, indent=1)
+        f.write("\n")
+
+
 def main():
     arguments = parse()
     earlier = None
@@ -263,13 +276,17 @@ def main():
         difference = speed_report.difference(earlier["machine"], speed_programs.machine(arguments.threads))
         if difference:
             raise speed_programs.Failed(f"--add: {difference}")
-    result = Bench(arguments).run()
+    bench = Bench(arguments)
+    try:
+        result = bench.run()
+    except speed_programs.Failed:
+        if arguments.json:  # what hours have measured
+            write_json(arguments.json + ".failed", bench.result)
+        raise
     if earlier:
         result = speed_report.join(earlier, result)
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as f:
-            json.dump(result, f, indent=1)
-            f.write("\n")
+        write_json(arguments.json, result)
     text = speed_report.tables(result)
     if arguments.out:
         speed_report.insert(arguments.out, text)

@@ -1,4 +1,5 @@
 """The worker's side of the speed bench for peers written in Python: speed.c says what the commands are."""
+import gc
 import sys
 import time
 
@@ -23,6 +24,10 @@ def answer(program, cases, words):
             cases[name]()
         seconds = time.perf_counter() - start
         return "ok" if words[0] == "prepare" else f"seconds {seconds:.9f}"
+    if words[0] == "close":
+        cases.clear()
+        gc.collect()
+        return "ok"
     if words[0] == "check":
         program.check(words[1], words[2])
         return "ok"
