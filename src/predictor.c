@@ -263,8 +263,10 @@ static void change_free(const dlora_predictor *predictor, struct change *change)
 
 /* Completes a change whose statistics, readout and calibration are set: temperature if it was fitted, threshold. */
 static dlora_status change_complete(const dlora_predictor *predictor, struct change *change) {
-  change->temperature =
-      change->fitted ? dli_calibration_temperature(&change->calibration, change->num_tasks) : predictor->temperature;
+  change->temperature = predictor->temperature;
+  if (change->fitted) {
+    change->temperature = dli_calibration_temperature(&change->calibration, &change->finished, change->num_tasks);
+  }
   return dli_calibration_threshold(predictor, &change->calibration, change->num_tasks, DLI_UNKNOWN_QUANTILE,
                                    &change->threshold);
 }

@@ -65,11 +65,15 @@ void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_
   a->held_out[to] += b->held_out[from];
 }
 
-double dli_calibration_temperature(const struct dli_calibration *calibration, size_t num_tasks) {
+double dli_calibration_temperature(const struct dli_calibration *calibration, const struct dli_statistics *statistics,
+                                   size_t num_tasks) {
   double sum = 0.0, total = 0.0;
+  size_t known = 0; /* components when the task was fitted */
   for (size_t i = 0; i < num_tasks; i++) {
-    sum += (double)calibration->held_out[i] * calibration->log_temperatures[i];
-    total += (double)calibration->held_out[i];
+    while (known < statistics->num && statistics->tasks[known] <= (int64_t)i) known++;
+    const double weight = (double)calibration->held_out[i] * (double)known;
+    sum += weight * calibration->log_temperatures[i];
+    total += weight;
   }
   return total > 0.0 ? exp(sum / total) : 0.0;
 }

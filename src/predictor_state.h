@@ -191,8 +191,10 @@ double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
  * entry `task`. They take part in the statistics, of which readout was made. */
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
                                  const struct dli_statistics *statistics, const struct dli_readout *readout);
-/* Mean of the log temperatures over features that took part, as a temperature; 0 without any. */
-double dli_calibration_temperature(const struct dli_calibration *calibration, size_t num_tasks);
+/* Mean of the log temperatures over features that took part, as a temperature; 0 without any. Each weighs as many times
+ * as there were components that it was told apart from, since T grows with these. */
+double dli_calibration_temperature(const struct dli_calibration *calibration, const struct dli_statistics *statistics,
+                                   size_t num_tasks);
 /* Threshold of the unknown score, +infinity without scores. Error: NO_MEMORY. */
 dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const struct dli_calibration *calibration,
                                        size_t num_tasks, double quantile, double *threshold);
