@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "src/learner.h"
@@ -147,8 +148,7 @@ done:
 static uint64_t fingerprint(const int64_t *labels, size_t count) {
   uint64_t hash = count;
   for (size_t i = 0; i < count; i++) {
-    hash = (hash ^ (uint64_t)labels[i]) * UINT64_C(0x9e3779b97f4a7c15);
-    hash ^= hash >> 29;
+    hash = dli_mix(hash, (uint64_t)labels[i]);
   }
   return hash;
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -24,18 +25,13 @@ struct dli_seen {
   float *features; /* [count, dim] or NULL */
 };
 
-static uint64_t mix(uint64_t hash, uint64_t word) {
-  hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-  return hash ^ hash >> 29;
-}
-
 static uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t count) {
   const char *from = bytes;
   for (; count; from += sizeof hash) {
     uint64_t word = 0;
     const size_t part = count < sizeof word ? count : sizeof word;
     memcpy(&word, from, part);
-    hash = mix(hash, word);
+    hash = dli_mix(hash, word);
     count -= part;
   }
   return hash;
@@ -44,7 +40,7 @@ static uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t count) {
 uint64_t dli_seen_key(const dlora_images *images) {
   const size_t pixels = images->count * images->height * images->width;
   const size_t channels = images->channels ? images->channels : 3;
-  uint64_t hash = mix(mix(mix(images->u8 ? channels : 0, images->count), images->height), images->width);
+  uint64_t hash = dli_mix(dli_mix(dli_mix(images->u8 ? channels : 0, images->count), images->height), images->width);
   return images->u8 ? mix_bytes(hash, images->u8, pixels * channels)
                     : mix_bytes(hash, images->f32, pixels * 3 * sizeof *images->f32);
 }

@@ -171,6 +171,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   memcpy(readout.factor, covariance, dim * dim * sizeof *covariance);
   DLI_TRY_DONE(dli_cholesky(dim, readout.factor));
 
+  const double total = (double)dli_statistics_total(statistics);
   for (size_t i = 0; i < num * dim; i++) readout.weight[i] = statistics->means[i] - readout.centre[i % dim];
   dli_cholesky_solve(dim, readout.factor, readout.weight, num);
   for (size_t i = 0; i < num; i++) {
@@ -179,7 +180,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
       square += readout.weight[i * dim + j] * (statistics->means[i * dim + j] - readout.centre[j]);
     }
     readout.bias[i] = -0.5 * square;
-    readout.share[i] = sqrt((double)statistics->counts[i] / (double)dli_statistics_total(statistics));
+    readout.share[i] = sqrt((double)statistics->counts[i] / total);
   }
   DLI_TRY_DONE(build_between(predictor, &readout, statistics, &covariance));
   DLI_TRY_DONE(fill_offsets(predictor, statistics, dim, predictor->random_features > 0 ? NULL : readout.factor, level,

@@ -2,6 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "src/predictor_state.h"
@@ -54,8 +55,7 @@ static uint64_t key_of(const float *feature, size_t dim, int64_t label) {
   for (size_t i = 0; i < dim; i++) {
     uint32_t bits;
     memcpy(&bits, feature + i, sizeof bits);
-    hash = (hash ^ bits) * UINT64_C(0x9e3779b97f4a7c15);
-    hash ^= hash >> 29;
+    hash = dli_mix(hash, bits);
   }
   return hash;
 }
