@@ -273,6 +273,8 @@ dlora_status dlora_bank_begin_task(dlora_bank *bank) {
     return status;
   }
   bank->open = 1;
+  bank->shares[DLI_ORTHOGONAL] = 1.0f;
+  bank->shares[DLI_RESIDUAL] = 0.0f;
   return DLORA_OK;
 }
 
@@ -358,6 +360,17 @@ dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate) {
 
 /* ---- end of a task ---- */
 
+dlora_status dlora_bank_set_shares(dlora_bank *bank, float orthogonal, float residual) {
+  DLI_TRY(require_open(bank, __func__));
+  if (!(orthogonal >= 0.0f && orthogonal <= 1.0f && residual >= 0.0f && residual <= 1.0f)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_set_shares: %g and %g, expected shares from 0 to 1",
+                     (double)orthogonal, (double)residual);
+  }
+  bank->shares[DLI_ORTHOGONAL] = orthogonal;
+  bank->shares[DLI_RESIDUAL] = residual;
+  return DLORA_OK;
+}
+
 void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit) {
   for (size_t i = 0; commit->merged && i < bank->num_sites; i++) {
     if (commit->merged[i] != bank->merged[i]) dli_free(&bank->allocator, commit->merged[i]);
@@ -365,6 +378,11 @@ void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit
   dli_free(&bank->allocator, commit->merged);
   release_kept(bank, commit->kept, bank->num_kept, commit->num_kept);
   *commit = (struct dli_bank_commit){0};
+}
+
+/* What of an open pair M is to get; 0 without the pair. */
+static float merged_share(const dlora_bank *bank, size_t site, size_t branch) {
+  return bank->pairs[2 * site + branch].rank ? bank->shares[branch] : 0.0f;
 }
 
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
@@ -377,11 +395,13 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     const struct dli_pair *pair = &bank->pairs[2 * i + DLI_RESIDUAL];
+    const float kept_share = 1.0f - bank->shares[DLI_RESIDUAL];
     commit.merged[i] = bank->merged[i];
-    if (!commit.merged[i] && bank->pairs[2 * i + DLI_ORTHOGONAL].rank) {
+    if (!commit.merged[i] &&
+        (merged_share(bank, i, DLI_ORTHOGONAL) > 0.0f || merged_share(bank, i, DLI_RESIDUAL) > 0.0f)) {
       DLI_TRY_DONE(DLI_NEW(allocator, commit.merged[i], site->output_dim * site->input_dim));
     }
-    if (!pair->rank) continue;
+    if (!pair->rank || kept_share == 0.0f) continue;
     float *a, *b;
     struct dli_kept *kept = &commit.kept[commit.num_kept++];
     *kept = (struct dli_kept){.task = bank->num_tasks, .site = i, .adapter.rank = pair->rank};
@@ -391,7 +411,8 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
     kept->adapter.b = b;
     const float *from = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
     memcpy(a, from, pair->rank * site->input_dim * sizeof *a);
-    memcpy(b, bank->parameters + pair->b_offset, pair->rank * site->output_dim * sizeof *b);
+    const float *trained = bank->parameters + pair->b_offset;
+    for (size_t j = 0; j < pair->rank * site->output_dim; j++) b[j] = kept_share * trained[j];
   }
   *out = commit;
   return DLORA_OK;
@@ -401,13 +422,14 @@ done:
 }
 
 void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
-  for (size_t i = 0; i < bank->num_sites; i++) {
-    const dlora_site *site = &bank->sites[i];
-    const struct dli_pair *pair = &bank->pairs[2 * i + DLI_ORTHOGONAL];
-    if (!pair->rank) continue;
+  for (size_t i = 0; i < 2 * bank->num_sites; i++) {
+    const dlora_site *site = &bank->sites[i / 2];
+    const struct dli_pair *pair = &bank->pairs[i];
+    const float share = merged_share(bank, i / 2, i % 2);
+    if (share == 0.0f) continue;
     const float *a = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
-    dli_gemm_nn(site->output_dim, site->input_dim, pair->rank, 1.0f, bank->parameters + pair->b_offset, pair->rank, a,
-                site->input_dim, 1.0f, commit->merged[i], site->input_dim);
+    dli_gemm_nn(site->output_dim, site->input_dim, pair->rank, share, bank->parameters + pair->b_offset, pair->rank, a,
+                site->input_dim, 1.0f, commit->merged[i / 2], site->input_dim);
   }
   dli_free(&bank->allocator, bank->merged);
   dli_free(&bank->allocator, bank->kept);

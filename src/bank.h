@@ -35,6 +35,7 @@ struct dlora_bank {
   struct dli_kept *kept; /* [num_kept] in order of task, and of site within one */
   size_t num_kept;
   int open;
+  float shares[2];        /* of the open task's pairs, by branch: what M is to get; trained while {1, 0} */
   struct dli_pair *pairs; /* [num_sites, 2] of the open task */
   size_t count;           /* parameters of the pairs, and then `extra` of whoever trains along */
   size_t extra;

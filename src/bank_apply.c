@@ -35,6 +35,14 @@ static void add_pair(const struct dli_kernels_bfloat16 *thin, const dlora_site *
   dli_gemm_nt(rows, site->output_dim, rank, scale, scratch, rank, b, rank, 1.0f, y, ldy);
 }
 
+/* Weight of an open pair: TERM_ORTHOGONAL stands for what M is to get of both, TERM_RESIDUAL for what of the residual
+ * one is to be kept. */
+static float open_scale(const dlora_bank *bank, size_t branch, int32_t terms) {
+  const float merged = terms & DLORA_TERM_ORTHOGONAL ? bank->shares[branch] : 0.0f;
+  const int kept = branch == DLI_RESIDUAL && (terms & DLORA_TERM_RESIDUAL);
+  return merged + (kept ? 1.0f - bank->shares[branch] : 0.0f);
+}
+
 void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
                       size_t rows, size_t ldx, int32_t terms, const float *relevance, size_t rows_per_item, float *y,
                       size_t ldy, float *scratch) {
@@ -42,11 +50,11 @@ void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 
   if ((terms & DLORA_TERM_MERGED) && bank->merged[site]) {
     dli_gemm_nt(rows, s->output_dim, s->input_dim, 1.0f, x, ldx, bank->merged[site], s->input_dim, 1.0f, y, ldy);
   }
-  const int32_t branch_terms[] = {DLORA_TERM_ORTHOGONAL, DLORA_TERM_RESIDUAL};
   for (size_t branch = 0; bank->pairs && branch < 2; branch++) {
     const struct dli_pair *pair = &bank->pairs[2 * site + branch];
-    if (!(terms & branch_terms[branch]) || !pair->rank) continue;
-    add_pair(thin, s, a_of(bank, pair), bank->parameters + pair->b_offset, pair->rank, 1.0f, x, rows, ldx, y, ldy,
+    const float scale = open_scale(bank, branch, terms);
+    if (scale == 0.0f || !pair->rank) continue;
+    add_pair(thin, s, a_of(bank, pair), bank->parameters + pair->b_offset, pair->rank, scale, x, rows, ldx, y, ldy,
              scratch);
   }
   if (!relevance) return;
@@ -159,6 +167,9 @@ dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, 
                                  int32_t terms, float *dx) {
   DLI_TRY(check_call(bank, site, x, dy, rows, terms, __func__));
   if (!bank->open) return dli_raise(DLORA_ERR_STATE, "dlora_bank_backward: no task is open");
+  if (bank->shares[DLI_ORTHOGONAL] != 1.0f || bank->shares[DLI_RESIDUAL] != 0.0f) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_bank_backward: shares are set, so that training is over");
+  }
   float *scratch;
   DLI_TRY(DLI_NEW(&bank->allocator, scratch, 2 * rows * dli_bank_max_rank(bank)));
   const dlora_site *s = &bank->sites[site];

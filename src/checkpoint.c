@@ -25,7 +25,7 @@
 #include "src/predictor.h"
 #include "src/projector.h"
 
-enum { NAME_SIZE = 96, NUM_INTEGERS = 27, NUM_FLOATS = 16 };
+enum { NAME_SIZE = 96, NUM_INTEGERS = 27, NUM_FLOATS = 18 };
 static const char format[] = "duallora.learner.1";
 
 /* ---- options ---- */
@@ -61,9 +61,9 @@ static void options_to_arrays(const dlora_learner_options *o, int64_t *integers,
       o->use_prior,
   };
   const float f[NUM_FLOATS] = {
-      o->energy_threshold,      o->learning_rate, o->beta1,       o->beta2,     o->epsilon, o->momentum,
-      o->weight_decay,          o->shrinkage,     o->temperature, o->held_out,  o->ridge,   o->unknown_quantile,
-      o->objective_temperature, o->crop_scale,    o->jitter,      o->later_rate};
+      o->energy_threshold,      o->learning_rate, o->beta1,       o->beta2,      o->epsilon,        o->momentum,
+      o->weight_decay,          o->shrinkage,     o->temperature, o->held_out,   o->ridge,          o->unknown_quantile,
+      o->objective_temperature, o->crop_scale,    o->jitter,      o->later_rate, o->residual_share, o->merge_exponent};
   memcpy(integers, i, sizeof i);
   memcpy(floats, f, sizeof f);
 }
@@ -96,10 +96,24 @@ static void options_from_arrays(const int64_t *i, const float *f, dlora_learner_
   for (size_t k = 0; k < sizeof words / sizeof *words; k++) {
     *words[k] = i[8 + k] < INT32_MIN || i[8 + k] > INT32_MAX ? INT32_MIN : (int32_t)i[8 + k];
   }
-  float *const floats[] = {
-      &o->energy_threshold,      &o->learning_rate, &o->beta1,       &o->beta2,     &o->epsilon, &o->momentum,
-      &o->weight_decay,          &o->shrinkage,     &o->temperature, &o->held_out,  &o->ridge,   &o->unknown_quantile,
-      &o->objective_temperature, &o->crop_scale,    &o->jitter,      &o->later_rate};
+  float *const floats[] = {&o->energy_threshold,
+                           &o->learning_rate,
+                           &o->beta1,
+                           &o->beta2,
+                           &o->epsilon,
+                           &o->momentum,
+                           &o->weight_decay,
+                           &o->shrinkage,
+                           &o->temperature,
+                           &o->held_out,
+                           &o->ridge,
+                           &o->unknown_quantile,
+                           &o->objective_temperature,
+                           &o->crop_scale,
+                           &o->jitter,
+                           &o->later_rate,
+                           &o->residual_share,
+                           &o->merge_exponent};
   for (size_t k = 0; k < NUM_FLOATS; k++) *floats[k] = f[k];
 }
 
@@ -131,9 +145,9 @@ static const char *const integer_names[] = {"seed",
                                             "crop_padding",
                                             "use_prior"};
 static const char *const float_names[] = {
-    "energy_threshold",      "learning_rate", "beta1",       "beta2",     "epsilon", "momentum",
-    "weight_decay",          "shrinkage",     "temperature", "held_out",  "ridge",   "unknown_quantile",
-    "objective_temperature", "crop_scale",    "jitter",      "later_rate"};
+    "energy_threshold",      "learning_rate", "beta1",       "beta2",      "epsilon",        "momentum",
+    "weight_decay",          "shrinkage",     "temperature", "held_out",   "ridge",          "unknown_quantile",
+    "objective_temperature", "crop_scale",    "jitter",      "later_rate", "residual_share", "merge_exponent"};
 _Static_assert(sizeof integer_names / sizeof *integer_names == NUM_INTEGERS, "a name for each integer");
 _Static_assert(sizeof float_names / sizeof *float_names == NUM_FLOATS, "a name for each float");
 

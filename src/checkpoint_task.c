@@ -437,6 +437,7 @@ dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *ten
   DLI_TRY_DONE(read_losses(task, tensors));
   DLI_TRY_DONE(read_samples(learner, task, tensors));
   DLI_TRY_DONE(read_predictors(learner, task, tensors));
+  if (second_round) DLI_TRY_DONE(dli_task_set_shares(learner));
   DLI_TRY_DONE(read_memories(learner, task, tensors));
   if (task->phase != DLI_OBSERVE_BEFORE) DLI_TRY_DONE(read_training(learner, task, tensors));
 done:

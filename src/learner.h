@@ -150,6 +150,8 @@ size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
 dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count);
 /* Whether the options have the task train anything. */
 int dli_learner_trains(const dlora_learner *learner);
+/* What of the trained pairs every image is to see from the second round on: options residual_share, merge_exponent. */
+dlora_status dli_task_set_shares(const dlora_learner *learner);
 /* Memory to follow the drift of features, where that is to be done, for the observations after training. */
 dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task);
 

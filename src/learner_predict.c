@@ -78,12 +78,13 @@ static double log_sum(const float *values, size_t first, size_t last) {
   return top + log(sum);
 }
 
-/* component [count, components] <- log p(task | x) + log p(class | task, x), the latter from `component` itself or from
- * the heads on z. */
+/* component [count, components] <- log p(task | x) + log p(class | task, x), the latter from `component` itself, from
+ * the heads on z, or from the mean of both logarithms. */
 static void combine_within(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
   const struct dli_derived *d = &learner->derived;
   const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
-  const int heads = learner->options.within == DLORA_WITHIN_HEAD;
+  const int heads = learner->options.within != DLORA_WITHIN_STATISTICS;
+  const float share = learner->options.within == DLORA_WITHIN_BOTH ? 0.5f : 1.0f; /* of the heads */
   size_t first = 0;
   for (size_t t = 0; t < tasks; t++) {
     size_t last = first;
@@ -94,7 +95,10 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
     }
     for (size_t i = 0; i < count; i++) {
       float *row = b->component + i * components, *logits = b->logits + i * components;
-      for (size_t c = first; heads && c < last; c++) row[c] = (logits[c] + head->bias[c - first]) / head->temperature;
+      for (size_t c = first; heads && c < last; c++) {
+        const float statistics = share < 1.0f ? (1.0f - share) * row[c] : 0.0f; /* which may be -infinity */
+        row[c] = statistics + share * (logits[c] + head->bias[c - first]) / head->temperature;
+      }
       const double shift = log((double)b->task[i * tasks + t] + 1e-30) - log_sum(row, first, last);
       for (size_t c = first; c < last; c++) row[c] = (float)((double)row[c] + shift);
     }
@@ -180,14 +184,19 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   }
   DLI_TRY(dli_pass_upper(pass, &mode, b->z));
 
-  /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. */
+  /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. After
+   * a first pass these are asked only where p(class | task, x) is theirs alone: they are tighter than others' features.
+   */
   const int own_task = relevance == DLORA_RELEVANCE_FINAL || relevance == DLORA_RELEVANCE_GIVEN;
-  if (own_task) memcpy(b->relevance, b->task, count * num_tasks * sizeof *b->task);
-  DLI_TRY(posterior(learner, learner->routed ? learner->routed : learner->plain, b, count, NULL));
-  if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
+  const int first_pass = relevance == DLORA_RELEVANCE_FINAL && learner->options.within != DLORA_WITHIN_STATISTICS;
+  if (!first_pass) {
+    if (own_task) memcpy(b->relevance, b->task, count * num_tasks * sizeof *b->task);
+    DLI_TRY(posterior(learner, learner->routed ? learner->routed : learner->plain, b, count, NULL));
+    if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
+  }
   combine_within(learner, b, count);
   sum_classes(d, b->component, count, b->class_log);
-  write_decision(learner, b, count, d->thresholds[learner->routed ? 1 : 0], out);
+  write_decision(learner, b, count, d->thresholds[learner->routed && !first_pass ? 1 : 0], out);
   return DLORA_OK;
 }
 

@@ -1,4 +1,5 @@
 /* One task: begin, observe, step, cancel. How it ends is in learner_end.c. */
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -317,7 +318,15 @@ dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *
   return DLORA_OK;
 }
 
+dlora_status dli_task_set_shares(const dlora_learner *learner) {
+  const dlora_learner_options *o = &learner->options;
+  const double t = (double)dlora_learner_num_tasks(learner) + 1.0;
+  const float share = (float)pow(t, -(double)o->merge_exponent);
+  return dlora_bank_set_shares(learner->bank, share, share * o->residual_share);
+}
+
 static dlora_status begin_second_round(const dlora_learner *learner, struct dli_task *task) {
+  DLI_TRY(dli_task_set_shares(learner));
   DLI_TRY(dli_task_take_drift(learner, task));
   memset(task->seen, 0, task->num_classes * sizeof *task->seen);
   task->num_energy = task->seen_energy = task->num_held = task->seen_held = 0;

@@ -23,7 +23,9 @@ dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t 
   paper.objective_temperature = 1.0f;
   paper.crop_scale = 1.0f;
   paper.jitter = 0.0f;
-  paper.later_rate = 1.0f;
+  paper.merge_exponent = 0.0f;
+  paper.residual_share = 0.0f;
+  paper.learning_rate = 1e-3f;
   return dli_struct_write("dlora_learner_options", options, size, &paper, sizeof paper);
 }
 
@@ -89,7 +91,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
   DLI_TRY(choice("residual_basis", o->residual_basis, DLORA_BASIS_FREE));
   DLI_TRY(choice("relevance", o->relevance, DLORA_RELEVANCE_NONE));
   DLI_TRY(choice("objective", o->objective, DLORA_OBJECTIVE_TASK));
-  DLI_TRY(choice("within", o->within, DLORA_WITHIN_STATISTICS));
+  DLI_TRY(choice("within", o->within, DLORA_WITHIN_BOTH));
   DLI_TRY(choice("observed_tokens", o->observed_tokens, DLORA_TOKENS_CLASS));
   DLI_TRY(choice("optimizer", o->optimizer, DLORA_OPTIMIZER_SGD));
   DLI_TRY(choice("schedule", o->schedule, DLORA_SCHEDULE_CONSTANT));
@@ -108,6 +110,8 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
   DLI_TRY(range("crop_scale", o->crop_scale, 0.0f, 0, 1.0f));
   DLI_TRY(range("jitter", o->jitter, 0.0f, 1, 1.0f));
   DLI_TRY(range("later_rate", o->later_rate, 0.0f, 1, 1e6f));
+  DLI_TRY(range("merge_exponent", o->merge_exponent, 0.0f, 1, 1e3f));
+  DLI_TRY(range("residual_share", o->residual_share, 0.0f, 1, 1.0f));
   return range("unknown_quantile", o->unknown_quantile, 0.0f, 0, 0.999999f);
 }
 

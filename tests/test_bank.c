@@ -479,6 +479,59 @@ static void finished_orthogonal_pairs_add_up_in_the_merged_matrix(void **state) 
   dlora_bank_destroy(bank);
 }
 
+/* What terms and relevance add at site 1: y [ROWS, WIDEST]. */
+static void added(const dlora_bank *bank, const float *x, int32_t terms, const float *relevance, float *y) {
+  memset(y, 0, ROWS * WIDEST * sizeof *y);
+  assert_status(DLORA_OK, dlora_bank_forward(bank, 1, x, ROWS, terms, relevance, ROWS, y));
+}
+
+static void shares_say_what_of_a_task_every_image_sees(void **state) {
+  (void)state;
+  enum { VALUES = ROWS * WIDEST };
+  uint32_t random = 21;
+  dlora_bank *bank = make_bank(NULL);
+  float x[VALUES], orthogonal[VALUES], residual[VALUES], merged[VALUES], kept[VALUES], y[VALUES];
+  fill(x, VALUES, &random);
+  open_task(bank, 2, 3, 0, &random);
+  added(bank, x, DLORA_TERM_ORTHOGONAL, NULL, orthogonal);
+  added(bank, x, DLORA_TERM_RESIDUAL, NULL, residual);
+  assert_status(DLORA_ERR_ARGUMENT, dlora_bank_set_shares(bank, 1.5f, 0.0f));
+  assert_error_names("1.5 and 0");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_bank_set_shares(bank, 0.5f, NAN));
+  assert_status(DLORA_OK, dlora_bank_set_shares(bank, 1.0f, 1.0f));
+  assert_status(DLORA_OK, dlora_bank_set_shares(bank, 0.5f, 0.25f)); /* the last one counts */
+  for (size_t i = 0; i < VALUES; i++) {
+    merged[i] = 0.5f * orthogonal[i] + 0.25f * residual[i];
+    kept[i] = 0.75f * residual[i];
+  }
+  added(bank, x, DLORA_TERM_ORTHOGONAL, NULL, y);
+  assert_close(y, merged, VALUES, 1e-5);
+  added(bank, x, DLORA_TERM_RESIDUAL, NULL, y);
+  assert_close(y, kept, VALUES, 1e-5);
+  assert_status(DLORA_ERR_STATE, dlora_bank_backward(bank, 1, x, y, 1, ALL_TERMS, NULL));
+  assert_error_names("shares are set");
+  assert_status(DLORA_OK, dlora_bank_end_task(bank));
+  added(bank, x, DLORA_TERM_MERGED, NULL, y);
+  assert_close(y, merged, VALUES, 1e-5);
+  added(bank, x, 0, (const float[]){1.0f}, y);
+  assert_close(y, kept, VALUES, 1e-5);
+
+  /* The next task is trained again, and all of its residual update may be every image's: then nothing is kept. */
+  open_task(bank, 0, 2, 0, &random);
+  assert_status(DLORA_OK, dlora_bank_backward(bank, 1, x, y, 1, ALL_TERMS, NULL));
+  added(bank, x, DLORA_TERM_MERGED | DLORA_TERM_RESIDUAL, NULL, merged);
+  assert_status(DLORA_OK, dlora_bank_set_shares(bank, 1.0f, 1.0f));
+  assert_status(DLORA_OK, dlora_bank_end_task(bank));
+  added(bank, x, DLORA_TERM_MERGED, NULL, y);
+  assert_close(y, merged, VALUES, 1e-5);
+  dlora_adapter adapter;
+  for (size_t task = 0; task < 2; task++) {
+    assert_status(DLORA_OK, dlora_bank_get_residual(bank, 1, task, &adapter));
+    assert_int_equal(adapter.rank, task == 0 ? 3 : 0);
+  }
+  dlora_bank_destroy(bank);
+}
+
 static void a_later_task_leaves_residual_adapters_bitwise_unchanged(void **state) {
   (void)state;
   uint32_t random = 10;
@@ -539,6 +592,7 @@ static void calls_in_the_wrong_order_are_refused(void **state) {
   assert_status(DLORA_ERR_STATE, dlora_bank_set_residual(bank, 0, values, 1, 0));
   assert_status(DLORA_ERR_STATE, dlora_bank_get_parameters(bank, NULL, NULL, NULL));
   assert_status(DLORA_ERR_STATE, dlora_bank_step(bank, 0.1f));
+  assert_status(DLORA_ERR_STATE, dlora_bank_set_shares(bank, 1.0f, 0.0f));
   assert_status(DLORA_ERR_STATE, dlora_bank_end_task(bank));
   assert_status(DLORA_ERR_STATE, dlora_bank_cancel_task(bank));
   assert_status(DLORA_ERR_STATE, dlora_bank_forward(bank, 0, values, 1, DLORA_TERM_ORTHOGONAL, NULL, 1, values));
@@ -736,6 +790,7 @@ int main(void) {
       cmocka_unit_test(a_trained_a_stays_free_of_the_memory),
       cmocka_unit_test(a_step_with_a_bad_gradient_changes_nothing),
       cmocka_unit_test(finished_orthogonal_pairs_add_up_in_the_merged_matrix),
+      cmocka_unit_test(shares_say_what_of_a_task_every_image_sees),
       cmocka_unit_test(a_later_task_leaves_residual_adapters_bitwise_unchanged),
       cmocka_unit_test(cancelling_a_task_is_as_if_it_had_not_begun),
       cmocka_unit_test(calls_in_the_wrong_order_are_refused),

@@ -310,7 +310,7 @@ static void misnamed_tensors_and_metadata_are_refused_by_name(void **state) {
       {"\"bank.site.2\"", "\"bank.site.x\"", "bank.site.2"},
       {"\"bank.site.0\":\"32 32 1 2\"", "\"bank.site.0\":\"32 32 2 2\"", "site 0"},
       {"\"bank.site.0\":\"32 32 1 2\"", "\"bank.site.0\":\"32 31 1 2\"", "bank.merged.0"},
-      {"\"bank.task.0.1.b\"", "\"bank.task.0.1.x\"", "bank.task.0.1.b"},
+      {"\"bank.task.1.1.b\"", "\"bank.task.1.1.x\"", "bank.task.1.1.b"},
       {"\"head.1.weight\"", "\"head.9.weight\"", "head.1.weight"},
       {"\"head.0.bias\"", "\"head.0.bios\"", "head.0.bias"},
       {"\"metrics.accuracy\"", "\"metrics.accurate\"", "metrics.accuracy"},

@@ -79,6 +79,8 @@ static void check_protection(int32_t train_orthogonal_a) {
   dlora_learner_options options = test_quick_options();
   options.energy_threshold = 0.8f; /* leaves room for three tasks in so narrow a model */
   options.learning_rate = 1e-2f;
+  options.residual_share = 0.0f; /* the orthogonal branch alone protects; what is shared acts inside the memory */
+  options.merge_exponent = 0.0f;
   options.train_orthogonal_a = train_orthogonal_a;
   dlora_learner *learner = test_learner(model, &options);
   uint32_t random = 3;
@@ -135,11 +137,11 @@ static void relevance_none_is_the_merged_network_exactly(void **state) {
   struct test_pictures p = test_pictures(&tasks[0][0], 4, 3, 7);
   const size_t values = p.images.count * VIT_DIM;
   float *merged = calloc(3 * values, sizeof *merged), *none = merged + values, *adapted = none + values;
-  int64_t nobody[12], first[12];
+  int64_t nobody[12], second[12];
   assert_non_null(merged);
   for (size_t i = 0; i < 12; i++) {
     nobody[i] = -1;
-    first[i] = 0;
+    second[i] = 1; /* the first task's update is every image's, to the whole */
   }
   dlora_pass *pass = NULL;
   assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), NULL));
@@ -148,7 +150,7 @@ static void relevance_none_is_the_merged_network_exactly(void **state) {
   assert_memory_equal(none, merged, values * sizeof *none);
   assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, nobody, none));
   assert_memory_equal(none, merged, values * sizeof *none);
-  assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, first, adapted));
+  assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, second, adapted));
   assert_true(largest_change(adapted, merged, values) > 1e-3); /* the residual adapters do something */
 
   /* And so are the decisions of relevance none: those of the predictor on the merged network's features. */
@@ -250,6 +252,7 @@ static void learning_a_task_leaves_earlier_tasks_alone(void **state) {
     options.energy_threshold = 0.8f;
     options.learning_rate = 1e-2f;
     options.drift_compensation = compensate;
+    options.residual_share = 0.5f; /* so that the first task keeps a residual adapter */
     dlora_learner *learner = test_learner(model, &options);
     learn(learner, 0);
     struct copies first = copy_task(learner, 0);
@@ -399,6 +402,7 @@ static void without_residual_adapters_tasks_cost_nothing(void **state) {
   options.allocator = &memory.allocator;
   options.relevance = DLORA_RELEVANCE_NONE;
   options.learning_rate = 1e-2f;
+  options.residual_share = 0.5f; /* so that the first task keeps a residual adapter too */
   dlora_learner *learner = test_learner(model, &options);
   struct test_pictures p = unseen();
   dlora_prediction predictions[24];

@@ -131,8 +131,8 @@ static void a_class_that_recurs_adds_up_over_its_tasks(void **state) {
 
 static void a_given_task_limits_the_classes_to_its_own(void **state) {
   (void)state;
-  const int32_t within[] = {DLORA_WITHIN_HEAD, DLORA_WITHIN_STATISTICS};
-  for (size_t w = 0; w < 2; w++) {
+  const int32_t within[] = {DLORA_WITHIN_HEAD, DLORA_WITHIN_STATISTICS, DLORA_WITHIN_BOTH};
+  for (size_t w = 0; w < 3; w++) {
     dlora_learner_options options = test_quick_options();
     options.relevance = DLORA_RELEVANCE_GIVEN;
     options.within = within[w];
@@ -176,6 +176,46 @@ static void a_given_task_limits_the_classes_to_its_own(void **state) {
     test_pictures_free(&p);
     dlora_learner_destroy(learner);
   }
+}
+
+/* p(class | task) of images whose classes are two a task, from log p(class): shares [count, 6]. */
+static void shares_within_tasks(dlora_learner *learner, const dlora_learner_options *options,
+                                const struct test_pictures *p, double *shares, float *tasks) {
+  dlora_prediction predictions[60];
+  float log_probs[60 * 6];
+  assert_status(DLORA_OK, dlora_learner_configure(learner, options));
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &p->images, predictions, log_probs));
+  for (size_t i = 0; i < 60 * 6; i++) {
+    const double a = exp((double)log_probs[i]), b = exp((double)log_probs[i ^ 1]);
+    shares[i] = a / (a + b);
+    tasks[i / 2] = (float)(a + b);
+  }
+}
+
+static void head_and_statistics_have_the_same_say(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = learn_three_tasks(&options);
+  struct test_pictures p = test_pictures(six, 6, 10, 80);
+  double statistics[60 * 6], head[60 * 6], both[60 * 6], differ = 0.0;
+  float tasks[3][60 * 3];
+  options.relevance = DLORA_RELEVANCE_NONE;
+  shares_within_tasks(learner, &options, &p, statistics, tasks[0]);
+  options.relevance = DLORA_RELEVANCE_FINAL;
+  options.within = DLORA_WITHIN_HEAD;
+  shares_within_tasks(learner, &options, &p, head, tasks[1]);
+  options.within = DLORA_WITHIN_BOTH;
+  shares_within_tasks(learner, &options, &p, both, tasks[2]);
+  assert_close(tasks[1], tasks[0], 60 * 3, 1e-4);
+  assert_close(tasks[2], tasks[0], 60 * 3, 1e-4);
+  for (size_t i = 0; i < 60 * 6; i++) {
+    const double a = sqrt(statistics[i] * head[i]), b = sqrt(statistics[i ^ 1] * head[i ^ 1]);
+    assert_true(fabs(both[i] - a / (a + b)) < 1e-3);
+    differ = fmax(differ, fabs(head[i] - statistics[i]));
+  }
+  assert_true(differ > 0.05); /* else this would show nothing */
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
 }
 
 static void images_unlike_anything_learnt_are_told(void **state) {
@@ -570,6 +610,42 @@ static void later_tasks_learn_at_their_own_rate(void **state) {
   test_pictures_free(&p);
 }
 
+/* Of the t-th task's residual update B_t A_t, share / t is in M and the rest of it is kept. */
+static void residual_updates_are_shared_less_and_less(void **state) {
+  (void)state;
+  enum { TASKS = 3, VALUE_SITE = 1, VALUES = VIT_DIM * VIT_DIM };
+  dlora_learner_options options = test_quick_options();
+  options.rank_orthogonal = 0;
+  options.residual_share = 0.5f;
+  options.merge_exponent = 1.0f;
+  options.learning_rate = 1e-2f;
+  options.objective_temperature = 1000.0f; /* so that there is something to learn for an untrained network */
+  dlora_learner *learner = test_learner(model, &options);
+  const dlora_bank *bank = dlora_learner_get_bank(learner);
+  float expected[VALUES] = {0.0f};
+  for (size_t t = 0; t < TASKS; t++) {
+    test_learn(learner, six + 2 * t, 2, 20, (uint32_t)t + 1, NULL);
+    const float *merged = NULL;
+    const float share = 0.5f / (float)(t + 1);
+    float largest = 0.0f;
+    dlora_adapter kept;
+    assert_status(DLORA_OK, dlora_bank_get_residual(bank, VALUE_SITE, t, &kept));
+    assert_int_equal(kept.rank, options.rank_residual);
+    for (size_t i = 0; i < VALUES; i++) {
+      double product = 0.0;
+      for (size_t k = 0; k < kept.rank; k++) {
+        product += (double)kept.b[(i / VIT_DIM) * kept.rank + k] * (double)kept.a[k * VIT_DIM + i % VIT_DIM];
+      }
+      expected[i] += share / (1.0f - share) * (float)product;
+      largest = fmaxf(largest, fabsf((float)product));
+    }
+    assert_true(largest > 1e-3f);
+    assert_status(DLORA_OK, dlora_bank_get_merged(bank, VALUE_SITE, &merged));
+    assert_close(merged, expected, VALUES, 1e-5);
+  }
+  dlora_learner_destroy(learner);
+}
+
 static void parts_are_lent_for_inspection(void **state) {
   (void)state;
   dlora_learner_options options = test_quick_options();
@@ -682,6 +758,7 @@ int main(void) {
       cmocka_unit_test(later_tasks_are_learnt_and_earlier_ones_kept),
       cmocka_unit_test(a_class_that_recurs_adds_up_over_its_tasks),
       cmocka_unit_test(a_given_task_limits_the_classes_to_its_own),
+      cmocka_unit_test(head_and_statistics_have_the_same_say),
       cmocka_unit_test(images_unlike_anything_learnt_are_told),
       cmocka_unit_test(evaluation_is_what_predictions_come_to),
       cmocka_unit_test(evaluation_refuses_what_it_cannot_measure),
@@ -690,6 +767,7 @@ int main(void) {
       cmocka_unit_test(class_names_are_kept_and_replaced),
       cmocka_unit_test(a_step_follows_the_gradient_of_the_loss),
       cmocka_unit_test(later_tasks_learn_at_their_own_rate),
+      cmocka_unit_test(residual_updates_are_shared_less_and_less),
       cmocka_unit_test(parts_are_lent_for_inspection),
       cmocka_unit_test(profile_counts_learning_but_not_predictions),
       cmocka_unit_test(workspaces_are_kept_between_predictions_but_not_while_learning),

@@ -420,6 +420,7 @@ static void a_full_memory_ends_the_orthogonal_branch_only(void **state) {
   dlora_task_report report = DLORA_TASK_REPORT_INIT;
   dlora_learner_options options = test_quick_options();
   options.energy_threshold = 1.0f;
+  options.residual_share = 0.0f;
   dlora_learner *learner = test_learner(model, &options);
   size_t tasks = 0;
   for (; tasks < 6 && report.memory_min < VIT_DIM; tasks++) {

@@ -86,6 +86,7 @@ static void every_option_learns_and_matters(void **state) {
       SET(WORD, objective, DLORA_OBJECTIVE_TASK),
       SET(WORD, within, DLORA_WITHIN_HEAD),
       SET(WORD, within, DLORA_WITHIN_STATISTICS),
+      SET(WORD, within, DLORA_WITHIN_BOTH),
       SET(WORD, layers, DLORA_LAYERS_FINAL),
       SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
       SET(WORD, observed_tokens, DLORA_TOKENS_CLASS),
@@ -100,8 +101,12 @@ static void every_option_learns_and_matters(void **state) {
       SET(REAL, crop_scale, 1.0),
       SET(REAL, crop_scale, 0.2),
       SET(REAL, jitter, 0.0),
-      SET(REAL, later_rate, 1.0),
+      SET(REAL, later_rate, 0.2),
       SET(REAL, later_rate, 0.0),
+      SET(REAL, residual_share, 0.0),
+      SET(REAL, residual_share, 0.5),
+      SET(REAL, merge_exponent, 0.0),
+      SET(REAL, merge_exponent, 2.0),
       SET(WORD, use_prior, 1),
       SET(WORD, sites, DLORA_SITE_QUERY),
       SET(WORD, sites, DLORA_SITE_OUTPUT),
@@ -223,6 +228,9 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   expected.crop_scale = 1.0f;
   expected.jitter = 0.0f;
   expected.later_rate = 1.0f;
+  expected.learning_rate = 1e-3f;
+  expected.residual_share = 0.0f;
+  expected.merge_exponent = 0.0f;
   assert_memory_equal(&paper, &expected, sizeof paper);
 
   double accuracy;
@@ -332,7 +340,7 @@ static void impossible_options_are_named(void **state) {
       SET(WORD, relevance, 5),
       SET(WORD, relevance, -1),
       SET(WORD, objective, 2),
-      SET(WORD, within, 2),
+      SET(WORD, within, 3),
       SET(WORD, observed_tokens, 2),
       SET(WORD, optimizer, 2),
       SET(WORD, schedule, 2),
@@ -344,6 +352,10 @@ static void impossible_options_are_named(void **state) {
       SET(REAL, crop_scale, 1.5),
       SET(REAL, jitter, -0.1),
       SET(REAL, later_rate, -0.1),
+      SET(REAL, residual_share, -0.1),
+      SET(REAL, residual_share, 1.1),
+      SET(REAL, merge_exponent, -1.0),
+      SET(REAL, merge_exponent, (double)NAN),
       SET(REAL, jitter, 1.5),
       SET(SIZE, batch_size, 0),
       SET(SIZE, batch_size, 1e18),

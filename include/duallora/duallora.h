@@ -282,7 +282,7 @@ typedef struct dlora_bank_options {
 
 /** Which terms of equation (1) a forward pass adds; or-ed. */
 enum {
-  DLORA_TERM_MERGED = 1,     /**< M: what the orthogonal branch learnt in finished tasks */
+  DLORA_TERM_MERGED = 1,     /**< M: what every image sees of finished tasks */
   DLORA_TERM_ORTHOGONAL = 2, /**< the current task's orthogonal pair (A', B') */
   DLORA_TERM_RESIDUAL = 4    /**< the current task's residual pair (A_t, B_t) */
 };
@@ -330,7 +330,14 @@ DLORA_API dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const 
                                            int32_t terms, float *dx);
 /** One optimizer step with the gradients, which are then set to 0. Error: NOT_FINITE, and nothing has changed. */
 DLORA_API dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate);
-/** Closes the task: M += B'A'; the residual pair is kept as adapter num_tasks. Error: STATE, NO_MEMORY. */
+/** Ends the training of the open task and says what every image is to see of it: at its end M gets orthogonal B'A' +
+ *  residual B_t A_t, and of the residual pair (A_t, (1 - residual) B_t) is kept. From now on DLORA_TERM_ORTHOGONAL in
+ *  forward stands for the first, DLORA_TERM_RESIDUAL for the second, and backward is refused (STATE). Shares are in
+ *  [0, 1]; without this call they are 1 and 0, which is the paper. May be called again. METHOD.md 5. Errors: ARGUMENT,
+ *  STATE. */
+DLORA_API dlora_status dlora_bank_set_shares(dlora_bank *bank, float orthogonal, float residual);
+/** Closes the task: M += B'A'; the residual pair is kept as adapter num_tasks; or as dlora_bank_set_shares says. Error:
+ * STATE, NO_MEMORY. */
 DLORA_API dlora_status dlora_bank_end_task(dlora_bank *bank);
 /** Drops the open task, as if begin_task had not been called. */
 DLORA_API dlora_status dlora_bank_cancel_task(dlora_bank *bank);
@@ -551,7 +558,7 @@ enum {
   DLORA_RELEVANCE_NONE = 4    /**< residual adapters off */
 };
 enum { DLORA_OBJECTIVE_ALL = 0, DLORA_OBJECTIVE_TASK = 1 };
-enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1 };
+enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1, DLORA_WITHIN_BOTH = 2 };
 enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1 };
 enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
@@ -614,17 +621,21 @@ typedef struct dlora_learner_options {
                        [1 - jitter, 1 + jitter] */
   float later_rate; /**< learning rate of tasks after the first, as a factor of learning_rate: features that move less
                        keep the statistics of earlier classes right */
-  float reserved;   /**< 0 */
+  float residual_share; /**< of the residual update, what goes into M beside the orthogonal one and so is seen by every
+                           image, before merge_exponent, in [0, 1]; 0 (the paper): none */
+  float merge_exponent; /**< M gets the t-th task's update times t to the power of minus this: 0 the whole (the paper),
+                           1: the more tasks there are, the less a further one moves */
+  float reserved;       /**< 0 */
 } dlora_learner_options;
 
 /** The defaults, chosen by measurement (docs/METHOD.md). */
 #define DLORA_LEARNER_OPTIONS_INIT \
   { \
     sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 32, 0, 2000, \
-        DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OWN, \
-        DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_STATISTICS, 1, 1, 0, DLORA_TOKENS_ALL, \
-        DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 1e-3f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, \
-        2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.4f, 0.3f, 0.2f, 0.0f \
+        DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OLD, \
+        DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_BOTH, 1, 1, 0, DLORA_TOKENS_ALL, \
+        DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 5e-4f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, \
+        2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.85f, 0.3f, 1.0f, 1.0f, 1.5f, 0.0f \
   }
 
 /** What learning one task came to. */

@@ -40,6 +40,8 @@ static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlo
   options->objective = paper->objective;
   options->within = paper->within;
   options->drift_compensation = paper->drift_compensation;
+  options->residual_share = paper->residual_share;
+  options->merge_exponent = paper->merge_exponent;
   if (paper_blocks) {
     options->first_block = paper->first_block;
     options->num_blocks = paper->num_blocks;
@@ -65,6 +67,7 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
       options->rank_residual = 0;
       options->energy_threshold = 1e-6f;
       options->train_orthogonal_a = 1;
+      options->merge_exponent = 0.0f;
       options->layers = DLORA_LAYERS_FINAL;
       options->drift_compensation = kind == METHOD_SEQUENTIAL_DRIFT;
       break;

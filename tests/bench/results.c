@@ -72,6 +72,8 @@ static const member members[] = {
     MEMBER(MEMBER_REAL, crop_scale),
     MEMBER(MEMBER_REAL, jitter),
     MEMBER(MEMBER_REAL, later_rate),
+    MEMBER(MEMBER_REAL, merge_exponent),
+    MEMBER(MEMBER_REAL, residual_share),
 };
 
 static bool add_options(cJSON *settings, const dlora_learner_options *options) {
