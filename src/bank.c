@@ -261,6 +261,12 @@ static dlora_status require_open(const dlora_bank *bank, const char *caller) {
   return dli_raise(DLORA_ERR_STATE, "%s: no task is open; call dlora_bank_begin_task first", caller);
 }
 
+dlora_status dli_bank_require_training(const dlora_bank *bank, const char *caller) {
+  if (!bank->open) return dli_raise(DLORA_ERR_STATE, "%s: the bank has no open task", caller);
+  if (bank->shares[DLI_ORTHOGONAL] == 1.0f && bank->shares[DLI_RESIDUAL] == 0.0f) return DLORA_OK;
+  return dli_raise(DLORA_ERR_STATE, "%s: shares are set, so that training is over", caller);
+}
+
 dlora_status dlora_bank_begin_task(dlora_bank *bank) {
   DLI_REQUIRE(bank);
   if (bank->open) {

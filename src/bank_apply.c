@@ -166,10 +166,7 @@ dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float
 dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, const float *dy, size_t rows,
                                  int32_t terms, float *dx) {
   DLI_TRY(check_call(bank, site, x, dy, rows, terms, __func__));
-  if (!bank->open) return dli_raise(DLORA_ERR_STATE, "dlora_bank_backward: no task is open");
-  if (bank->shares[DLI_ORTHOGONAL] != 1.0f || bank->shares[DLI_RESIDUAL] != 0.0f) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_bank_backward: shares are set, so that training is over");
-  }
+  DLI_TRY(dli_bank_require_training(bank, __func__));
   float *scratch;
   DLI_TRY(DLI_NEW(&bank->allocator, scratch, 2 * rows * dli_bank_max_rank(bank)));
   const dlora_site *s = &bank->sites[site];

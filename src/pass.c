@@ -446,7 +446,7 @@ dlora_status dlora_pass_backward(dlora_pass *pass, dlora_bank *bank, const float
     return dli_raise(DLORA_ERR_STATE, "dlora_pass_backward: the pass was created without training");
   }
   if (bank != pass->bank) return dli_raise(DLORA_ERR_MISMATCH, "dlora_pass_backward: this is not the pass's own bank");
-  if (!bank->open) return dli_raise(DLORA_ERR_STATE, "dlora_pass_backward: the bank has no open task");
+  DLI_TRY(dli_bank_require_training(bank, __func__));
   if (pass->gated) {
     return dli_raise(DLORA_ERR_STATE,
                      "dlora_pass_backward: the forward pass had relevance; gradients need it to be NULL");

@@ -370,6 +370,9 @@ static void wrong_calls_are_refused_and_named(void **state) {
   assert_status(DLORA_ERR_ARGUMENT, dlora_pass_get_input(s->pass, VIT_DEPTH, 0, values, &rows, &dim));
   assert_status(DLORA_ERR_ARGUMENT, dlora_pass_get_input(s->pass, 1, 4, values, &rows, &dim));
   assert_status(DLORA_ERR_ARGUMENT, dlora_pass_get_input(s->pass, 1, -1, values, &rows, &dim));
+  assert_status(DLORA_OK, dlora_bank_set_shares(s->bank, 1.0f, 0.5f));
+  assert_status(DLORA_ERR_STATE, dlora_pass_backward(s->pass, s->bank, features));
+  assert_error_names("shares are set");
   assert_status(DLORA_OK, dlora_bank_end_task(s->bank));
   assert_status(DLORA_ERR_STATE, dlora_pass_backward(s->pass, s->bank, features));
   assert_status(DLORA_ERR_STATE, dlora_pass_forward(s->pass, &some, DLORA_TERM_ORTHOGONAL, NULL, features));
