@@ -262,7 +262,7 @@ static dlora_status require_open(const dlora_bank *bank, const char *caller) {
 }
 
 dlora_status dli_bank_require_training(const dlora_bank *bank, const char *caller) {
-  if (!bank->open) return dli_raise(DLORA_ERR_STATE, "%s: the bank has no open task", caller);
+  DLI_TRY(require_open(bank, caller));
   if (bank->shares[DLI_ORTHOGONAL] == 1.0f && bank->shares[DLI_RESIDUAL] == 0.0f) return DLORA_OK;
   return dli_raise(DLORA_ERR_STATE, "%s: shares are set, so that training is over", caller);
 }
@@ -394,6 +394,7 @@ static float merged_share(const dlora_bank *bank, size_t site, size_t branch) {
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
   const dlora_allocator *allocator = &bank->allocator;
   struct dli_bank_commit commit = {.num_kept = bank->num_kept};
+  const float kept_share = 1.0f - bank->shares[DLI_RESIDUAL];
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, commit.merged, bank->num_sites));
   DLI_TRY_DONE(DLI_NEW(allocator, commit.kept, bank->num_kept + bank->num_sites));
@@ -401,7 +402,6 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     const struct dli_pair *pair = &bank->pairs[2 * i + DLI_RESIDUAL];
-    const float kept_share = 1.0f - bank->shares[DLI_RESIDUAL];
     commit.merged[i] = bank->merged[i];
     if (!commit.merged[i] &&
         (merged_share(bank, i, DLI_ORTHOGONAL) > 0.0f || merged_share(bank, i, DLI_RESIDUAL) > 0.0f)) {

@@ -286,7 +286,8 @@ static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task
     sample_drift(task, features_before(task, seen), task->features, count, dim);
   }
   if (learner->routed) {
-    if (after && learner->options.rank_residual) {
+    /* Where all of the residual update is every image's, the features are those of `plain`. */
+    if (after && learner->options.rank_residual && learner->bank->shares[DLI_RESIDUAL] < 1.0f) {
       dli_pass_upper(task->pass, &routed, task->features);
       dli_learner_combine(learner, task->early, task->features, count, task->combined);
     }
