@@ -245,7 +245,7 @@ static void images_unlike_anything_learnt_are_told(void **state) {
   }
   assert_true(score[1] > score[0]);
   assert_true(unknown[0] < 40); /* 12 of 120 asked for */
-  assert_true(unknown[1] > 70);
+  assert_true(unknown[1] > 80);
 
   /* The threshold follows the quantile; nothing is unknown where no image can be left out, one a class. */
   options.unknown_quantile = 0.3f;
