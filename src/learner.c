@@ -102,7 +102,9 @@ dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, cons
   learner->options = *options;
   learner->options.allocator = NULL;
   if (!learner->options.threads) learner->options.threads = dli_threads_available();
-  learner->first_block = options->first_block < 0 ? vit->depth / 2 : (size_t)options->first_block;
+  learner->first_block = options->first_block == DLORA_BLOCKS_UPPER_HALF             ? vit->depth / 2
+                         : options->first_block == DLORA_BLOCKS_UPPER_THREE_QUARTERS ? vit->depth / 4
+                                                                                     : (size_t)options->first_block;
   learner->end_block = vit->depth;
   if (options->num_blocks && learner->first_block + (size_t)options->num_blocks < vit->depth) {
     learner->end_block = learner->first_block + (size_t)options->num_blocks;

@@ -28,6 +28,11 @@ enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
 /* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
 enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
 
+/* Features of a micro-batch for the predictors that observe it [max_batch, width]. */
+struct dli_view {
+  float *plain, *routed, *frozen;
+};
+
 /* Everything about the open task; dropped as a whole when it ends or is cancelled. What decides how it goes on is also
  * written and read by checkpoint_task.c. */
 struct dli_task {
@@ -55,9 +60,9 @@ struct dli_task {
   float *fixed_head;              /* owns the above when the head is not trained */
 
   float *features;             /* [max_batch, dim] */
-  float *combined;             /* [max_batch, width] what the predictor sees */
+  struct dli_view views[2];    /* what predictors see: of the images, and of the mirrored ones */
   float *early;                /* [max_batch, 2 * dim] */
-  float *kept;                 /* [max_batch, max(width, 2 * dim)] rows picked out of combined or early */
+  float *kept[2];              /* [max_batch, max(width, 2 * dim)] rows picked out of either view, or of early */
   int64_t *kept_labels;        /* [max_batch] */
   char *held_out;              /* [max_batch] */
   float *d_features;           /* [max_batch, dim] */

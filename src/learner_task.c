@@ -34,13 +34,18 @@ void dli_task_release(dlora_learner *learner) {
   struct dli_task *task = learner->task;
   const dlora_allocator *allocator = &learner->allocator;
   if (!task) return;
-  void *const arrays[] = {task->classes,      task->seen,        task->old_weight,    task->old_bias,
-                          task->fixed_head,   task->features,    task->early,         task->combined,
-                          task->kept,         task->kept_labels, task->held_out,      task->logits,
-                          task->d_features,   task->targets,     task->augment,       task->gather,
-                          task->drift_before, task->drift_after, task->held_features, task->held_labels,
-                          task->energy_rows};
+  void *const arrays[] = {task->classes,       task->seen,        task->old_weight,   task->old_bias,
+                          task->fixed_head,    task->features,    task->early,        task->kept_labels,
+                          task->held_out,      task->logits,      task->d_features,   task->targets,
+                          task->augment,       task->gather,      task->drift_before, task->drift_after,
+                          task->held_features, task->held_labels, task->energy_rows};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
+  for (size_t i = 0; i < 2; i++) {
+    dli_free(allocator, task->views[i].plain);
+    dli_free(allocator, task->views[i].routed);
+    dli_free(allocator, task->views[i].frozen);
+    dli_free(allocator, task->kept[i]);
+  }
   dli_seen_free(learner, task);
   if (task->pass) dli_pass_add_profile(task->pass, &learner->profile);
   dlora_pass_destroy(task->pass);
@@ -68,9 +73,15 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   const size_t batch = task->pass->max_batch, dim = learner->model->vit.dim;
   DLI_TRY(DLI_NEW(allocator, task->features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->early, batch * 2 * dim));
-  DLI_TRY(DLI_NEW(allocator, task->combined, batch * learner->width));
-  DLI_TRY(DLI_NEW(allocator, task->kept, batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
+  for (size_t i = 0; i < 2; i++) {
+    struct dli_view *view = &task->views[i];
+    DLI_TRY(DLI_NEW(allocator, view->plain, batch * learner->width));
+    if (learner->options.rank_residual) DLI_TRY(DLI_NEW(allocator, view->routed, batch * learner->width));
+    if (learner->frozen) DLI_TRY(DLI_NEW(allocator, view->frozen, batch * learner->width));
+    DLI_TRY(DLI_NEW(allocator, task->kept[i], batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
+  }
   DLI_TRY(DLI_NEW(allocator, task->kept_labels, batch));
+  DLI_TRY(DLI_NEW(allocator, task->augment, batch));
   DLI_TRY(DLI_NEW(allocator, task->held_out, batch));
   if (learner->options.held_out > 0.0f) {
     DLI_TRY(DLI_NEW(allocator, task->held_features, DLI_HEAD_SAMPLE * dim));
@@ -79,7 +90,6 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   if (!dli_learner_trains(learner)) return DLORA_OK;
   DLI_TRY(DLI_NEW(allocator, task->d_features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->targets, batch));
-  DLI_TRY(DLI_NEW(allocator, task->augment, batch));
   DLI_TRY(DLI_NEW(allocator, task->gather, batch * dli_widest_input(learner)));
   if (learner->options.relevance != DLORA_RELEVANCE_ENERGY) return DLORA_OK;
   const size_t inputs = 4 * learner->model->vit.depth;
@@ -210,19 +220,20 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
   return DLORA_OK;
 }
 
-/* Gives features [count, width] to a predictor, those held out apart. */
+/* Gives features [count, width], and those of the mirrored images or NULL, to a predictor, those held out apart. */
 static dlora_status observe_features(const struct dli_task *task, dlora_predictor *predictor, const float *features,
-                                     const int64_t *labels, size_t count, size_t width) {
+                                     const float *mirrored, const int64_t *labels, size_t width) {
   for (int held_out = 0; held_out < 2; held_out++) {
     size_t kept = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < task->pass->count; i++) {
       if (task->held_out[i] != held_out) continue;
-      memcpy(task->kept + kept * width, features + i * width, width * sizeof *features);
+      memcpy(task->kept[0] + kept * width, features + i * width, width * sizeof *features);
+      if (mirrored) memcpy(task->kept[1] + kept * width, mirrored + i * width, width * sizeof *mirrored);
       task->kept_labels[kept++] = labels[i];
     }
     if (!kept) continue;
-    DLI_TRY(held_out ? dlora_predictor_observe_held_out(predictor, task->kept, task->kept_labels, kept)
-                     : dlora_predictor_observe(predictor, task->kept, task->kept_labels, kept));
+    DLI_TRY(dlora_predictor_observe_mirrored(predictor, task->kept[0], task->kept[mirrored ? 1 : 0], task->kept_labels,
+                                             kept, held_out));
   }
   return DLORA_OK;
 }
@@ -257,54 +268,76 @@ static const float *features_before(struct dli_task *task, const struct dli_seen
   return task->d_features;
 }
 
+/* What predictors see of the images that the pass has loaded, with these terms: out [images, width]. */
+static void run_view(const dlora_learner *learner, struct dli_task *task, int32_t terms, float *out) {
+  const struct dli_pass_mode mode = {.terms = terms};
+  dli_pass_upper(task->pass, &mode, task->features);
+  dli_learner_combine(learner, task->early, task->features, task->pass->count, out);
+}
+
+/* Whether `plain` and `routed` are shown mirrored images too: where it is the last time that they see the task's. */
+static int mirrors(const dlora_learner *learner, const struct dli_task *task) {
+  if (learner->options.flip != DLORA_FLIP_EVERYWHERE) return 0;
+  return task->phase == DLI_OBSERVE_AFTER || !dli_learner_trains(learner) || !task->planned_steps;
+}
+
 /* One micro-batch that the pass has loaded, and what the first round has kept of it, or NULL. Before training the
  * network is as it was; afterwards the new pairs are active, and the same images are run again without them (drift),
- * unless that is known, and with the residual one (routed statistics). */
-static dlora_status observe_loaded(dlora_learner *learner, struct dli_task *task, const int64_t *labels, uint64_t key,
-                                   const struct dli_seen *seen) {
+ * unless that is known, and with the residual one (routed statistics). At last the same of the images mirrored. */
+static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, const dlora_images *part,
+                                 const int64_t *labels, uint64_t key, const struct dli_seen *seen) {
   const size_t count = task->pass->count, dim = learner->model->vit.dim, width = learner->width;
-  const int after = task->phase == DLI_OBSERVE_AFTER;
+  const int after = task->phase == DLI_OBSERVE_AFTER, mirrored = mirrors(learner, task);
+  const int mirrored_frozen = !after && learner->frozen && learner->options.flip == DLORA_FLIP_EVERYWHERE;
+  /* Where all of the residual update is every image's, the features are those of `plain`. */
+  const int routes = after && learner->options.rank_residual && learner->bank->shares[DLI_RESIDUAL] < 1.0f;
+  const int32_t plain = DLORA_TERM_MERGED | (after ? DLORA_TERM_ORTHOGONAL : 0), routed = plain | DLORA_TERM_RESIDUAL;
   struct dli_profile *profile = &learner->profile;
+  struct dli_view *view = task->views;
   for (size_t i = 0; i < count; i++) {
     const size_t index = dli_task_find_class(task, labels[i]);
     task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->seen[index]++);
   }
-  const struct dli_pass_mode frozen = {0};
-  const struct dli_pass_mode plain = {.terms = DLORA_TERM_MERGED | (after ? DLORA_TERM_ORTHOGONAL : 0)};
-  const struct dli_pass_mode routed = {.terms = DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL};
-
   dli_pass_early(task->pass, task->early);
-  dli_pass_upper(task->pass, &plain, task->features);
+  run_view(learner, task, plain, view->plain);
   dli_profile_start(profile);
   if (!after) DLI_TRY(dli_seen_keep(learner, task, key));
   if (dli_learner_trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
-  dli_learner_combine(learner, task->early, task->features, count, task->combined);
-  DLI_TRY(observe_features(task, learner->plain, task->combined, labels, count, width));
   dli_profile_lap(profile, DLI_OBSERVATION);
-
   if (after && task->max_drift) {
     sample_drift(task, features_before(task, seen), task->features, count, dim);
   }
-  if (learner->routed) {
-    /* Where all of the residual update is every image's, the features are those of `plain`. */
-    if (after && learner->options.rank_residual && learner->bank->shares[DLI_RESIDUAL] < 1.0f) {
-      dli_pass_upper(task->pass, &routed, task->features);
-      dli_learner_combine(learner, task->early, task->features, count, task->combined);
-    }
-    dli_profile_start(profile);
-    DLI_TRY(observe_features(task, learner->routed, task->combined, labels, count, width));
-    dli_profile_lap(profile, DLI_OBSERVATION);
-  }
+  if (routes) run_view(learner, task, routed, view->routed);
   sample_held_out(task, task->features, labels, count, dim);
-  if (after) return DLORA_OK; /* the rest does not depend on training and was seen before it */
   dli_profile_start(profile);
-  DLI_TRY(observe_features(task, learner->gate, task->early, labels, count, 2 * dim));
+  if (!after) DLI_TRY(observe_features(task, learner->gate, task->early, NULL, labels, 2 * dim));
   dli_profile_lap(profile, DLI_OBSERVATION);
-  if (!learner->frozen) return DLORA_OK;
-  dli_pass_upper(task->pass, &frozen, task->features);
+  if (!after && learner->frozen) run_view(learner, task, 0, view->frozen);
+
+  if (mirrored || mirrored_frozen) {
+    view = task->views + 1;
+    for (size_t i = 0; i < count; i++) {
+      task->augment[i] = DLI_AUGMENT_NONE;
+      task->augment[i].flip = 1;
+    }
+    DLI_TRY(dli_pass_load(task->pass, part, task->augment, "dlora_learner_observe"));
+    dli_pass_early(task->pass, task->early);
+    if (mirrored) run_view(learner, task, plain, view->plain);
+    if (mirrored && routes) run_view(learner, task, routed, view->routed);
+    if (mirrored_frozen) run_view(learner, task, 0, view->frozen);
+  }
   dli_profile_start(profile);
-  dli_learner_combine(learner, task->early, task->features, count, task->combined);
-  DLI_TRY(observe_features(task, learner->frozen, task->combined, labels, count, width));
+  view = task->views;
+  DLI_TRY(observe_features(task, learner->plain, view[0].plain, mirrored ? view[1].plain : NULL, labels, width));
+  if (learner->routed) {
+    const float *of_images = routes ? view[0].routed : view[0].plain;
+    const float *of_mirrored = routes ? view[1].routed : view[1].plain;
+    DLI_TRY(observe_features(task, learner->routed, of_images, mirrored ? of_mirrored : NULL, labels, width));
+  }
+  if (!after && learner->frozen) {
+    DLI_TRY(observe_features(task, learner->frozen, view[0].frozen, mirrored_frozen ? view[1].frozen : NULL, labels,
+                             width));
+  }
   dli_profile_lap(profile, DLI_OBSERVATION);
   return DLORA_OK;
 }
@@ -373,7 +406,7 @@ static dlora_status observe(dlora_learner *learner, const dlora_images *images, 
     if (task->phase == DLI_OBSERVE_BEFORE || !dli_seen_restore(seen, task->pass)) {
       DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, "dlora_learner_observe"));
     }
-    DLI_TRY_DONE(observe_loaded(learner, task, labels + first, key, seen));
+    DLI_TRY_DONE(observe_part(learner, task, &part, labels + first, key, seen));
   }
   task->num_images[task->phase == DLI_OBSERVE_AFTER] += images->count;
   task->seconds[task->phase] += dli_seconds() - started;

@@ -14,6 +14,8 @@ dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t s
 dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size) {
   dlora_learner_options paper = DLORA_LEARNER_OPTIONS_INIT;
   paper.first_block = 0;
+  paper.batch_size = 32;
+  paper.flip = DLORA_FLIP_TRAINING;
   paper.layers = DLORA_LAYERS_FINAL;
   paper.residual_basis = DLORA_BASIS_OWN;
   paper.relevance = DLORA_RELEVANCE_ENERGY;
@@ -56,7 +58,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: sites is %d, expected DLORA_SITE_... or-ed",
                      (int)o->sites);
   }
-  if (o->first_block < -1 || o->first_block >= (int32_t)vit->depth) {
+  if (o->first_block < DLORA_BLOCKS_UPPER_THREE_QUARTERS || o->first_block >= (int32_t)vit->depth) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: first_block is %d, the model has %zu blocks",
                      (int)o->first_block, vit->depth);
   }
@@ -94,6 +96,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
   DLI_TRY(choice("within", o->within, DLORA_WITHIN_BOTH));
   DLI_TRY(choice("observed_tokens", o->observed_tokens, DLORA_TOKENS_CLASS));
   DLI_TRY(choice("optimizer", o->optimizer, DLORA_OPTIMIZER_SGD));
+  DLI_TRY(choice("flip", o->flip, DLORA_FLIP_EVERYWHERE));
   DLI_TRY(choice("schedule", o->schedule, DLORA_SCHEDULE_CONSTANT));
   DLI_TRY(range("energy_threshold", o->energy_threshold, 0.0f, 0, 1.0f));
   DLI_TRY(range("learning_rate", o->learning_rate, 0.0f, 1, 1e6f));

@@ -125,10 +125,11 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   if (predictor->open.num > 0) DLI_TRY_DONE(dli_statistics_copy(copy, &copy->open, &predictor->open));
   DLI_TRY_DONE(dli_readout_build(copy, &copy->readout_state, &copy->finished, true));
   DLI_TRY_DONE(dli_rows_reserve(copy, &copy->held_out, predictor->held_out.count));
-  dli_rows_append(copy, &copy->held_out, predictor->held_out.features, predictor->held_out.labels,
-                  predictor->held_out.count);
+  dli_rows_append(copy, &copy->held_out, predictor->held_out.features, predictor->held_out.mirrored,
+                  predictor->held_out.labels, predictor->held_out.count);
   DLI_TRY_DONE(dli_sample_reserve(copy, predictor->sample.count));
-  dli_sample_add(copy, predictor->sample.features, predictor->sample.labels, predictor->sample.count);
+  dli_sample_add(copy, predictor->sample.features, predictor->sample.mirrored, predictor->sample.labels,
+                 predictor->sample.count);
   DLI_TRY_DONE(
       dli_calibration_copy(copy, &copy->calibration, &predictor->calibration, copy->num_tasks, copy->num_tasks));
   *out = copy;
@@ -216,25 +217,40 @@ float dli_to_float(double value) {
   return (float)value;
 }
 
+static dlora_status observe(const char *function, dlora_predictor *predictor, const float *features,
+                            const float *mirrored, const int64_t *labels, size_t n, bool held_out) {
+  DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
+  if (mirrored != features) DLI_TRY(dli_check_features(function, "mirrored", mirrored, n, predictor->dim));
+  if (held_out) {
+    DLI_TRY(dli_rows_reserve(predictor, &predictor->held_out, n));
+    dli_rows_append(predictor, &predictor->held_out, features, mirrored, labels, n);
+    return DLORA_OK;
+  }
+  DLI_TRY(dli_sample_reserve(predictor, n));
+  DLI_TRY(dli_statistics_observe(predictor, &predictor->open, 0, features, mirrored, labels, n));
+  dli_sample_add(predictor, features, mirrored, labels, n);
+  return DLORA_OK;
+}
+
 dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *features, const int64_t *labels,
                                      size_t n) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
-  DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
-  DLI_TRY(dli_sample_reserve(predictor, n));
-  DLI_TRY(dli_statistics_observe(predictor, &predictor->open, 0, features, labels, n));
-  dli_sample_add(predictor, features, labels, n);
-  return DLORA_OK;
+  return observe(__func__, predictor, features, features, labels, n, false);
 }
 
 dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features, const int64_t *labels,
                                               size_t n) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
-  DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
-  DLI_TRY(dli_rows_reserve(predictor, &predictor->held_out, n));
-  dli_rows_append(predictor, &predictor->held_out, features, labels, n);
-  return DLORA_OK;
+  return observe(__func__, predictor, features, features, labels, n, true);
+}
+
+dlora_status dlora_predictor_observe_mirrored(dlora_predictor *predictor, const float *features, const float *mirrored,
+                                              const int64_t *labels, size_t n, int32_t held_out) {
+  DLI_REQUIRE(predictor);
+  DLI_REQUIRE(labels);
+  return observe(__func__, predictor, features, mirrored, labels, n, held_out != 0);
 }
 
 dlora_status dlora_predictor_discard(dlora_predictor *predictor) {
@@ -265,7 +281,9 @@ static void change_free(const dlora_predictor *predictor, struct change *change)
 static dlora_status change_complete(const dlora_predictor *predictor, struct change *change) {
   change->temperature = predictor->temperature;
   if (change->fitted) {
-    change->temperature = dli_calibration_temperature(&change->calibration, &change->finished, change->num_tasks);
+    const double temperature =
+        dli_calibration_temperature(&change->calibration, &change->finished, &change->readout, change->num_tasks);
+    if (temperature > 0.0) change->temperature = temperature;
   }
   return dli_calibration_threshold(predictor, &change->calibration, change->num_tasks, DLI_UNKNOWN_QUANTILE,
                                    &change->threshold);
@@ -300,7 +318,7 @@ dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
       dli_statistics_join(predictor, &change.finished, &predictor->finished, &predictor->open, (int64_t)task, true));
   if (held_out->count > 0) {
     DLI_TRY_DONE(dli_statistics_observe(predictor, &change.finished, (int64_t)task, held_out->features,
-                                        held_out->labels, held_out->count));
+                                        held_out->mirrored, held_out->labels, held_out->count));
     dli_statistics_mirror(predictor, &change.finished);
   }
   DLI_TRY_DONE(dli_readout_build(predictor, &change.readout, &change.finished, true));
@@ -387,8 +405,9 @@ dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predi
   DLI_TRY_DONE(dli_statistics_join(predictor, &joined, &predictor->open, &other->open, 0, true));
   DLI_TRY_DONE(dli_rows_reserve(predictor, &predictor->held_out, held_out));
   DLI_TRY_DONE(dli_sample_reserve(predictor, other->sample.count));
-  dli_rows_append(predictor, &predictor->held_out, other->held_out.features, other->held_out.labels, held_out);
-  dli_sample_add(predictor, other->sample.features, other->sample.labels, other->sample.count);
+  dli_rows_append(predictor, &predictor->held_out, other->held_out.features, other->held_out.mirrored,
+                  other->held_out.labels, held_out);
+  dli_sample_add(predictor, other->sample.features, other->sample.mirrored, other->sample.labels, other->sample.count);
   change_take(predictor, &change);
   struct dli_statistics replaced = predictor->open;
   predictor->open = joined, joined = replaced;

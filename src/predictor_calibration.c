@@ -10,6 +10,8 @@
 /* Temperatures tried. */
 #define LOWEST 0.05
 #define HIGHEST 100.0
+/* Below it components lie in one place, which says nothing about others. */
+#define LEAST_SEPARATION 1e-3
 
 /* Standard deviation of a weak prior on log T around the initial temperature, worth a fraction of one image: a handful
  * of features that are all right says "as sharp as you like", which is not to be believed. */
@@ -21,6 +23,7 @@ void dli_calibration_free(const dlora_predictor *predictor, struct dli_calibrati
   const dlora_allocator *allocator = &predictor->allocator;
   dli_free(allocator, calibration->scores);
   dli_free(allocator, calibration->num_scores);
+  dli_free(allocator, calibration->log_separations);
   dli_free(allocator, calibration->log_temperatures);
   dli_free(allocator, calibration->held_out);
   *calibration = (struct dli_calibration){0};
@@ -38,6 +41,7 @@ dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_c
   }
   DLI_TRY_DONE(DLI_NEW(allocator, copy.held_out, num_tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, copy.log_temperatures, num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, copy.log_separations, num_tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, copy.num_scores, num_tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, copy.scores, num_scores));
   for (size_t i = 0; i < copied; i++) dli_calibration_add(&copy, i, calibration, i);
@@ -51,8 +55,7 @@ done:
 void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from) {
   if (b->held_out[from] == 0) return;
   double na = (double)a->held_out[to], nb = (double)b->held_out[from];
-  double mean = na > 0.0 ? (na * a->log_temperatures[to] + nb * b->log_temperatures[from]) / (na + nb)
-                         : b->log_temperatures[from];
+  const double share = nb / (na + nb);
   float both[2 * DLI_UNKNOWN_SCORES];
   size_t count = (size_t)a->num_scores[to], added = (size_t)b->num_scores[from];
   memcpy(both, a->scores + to * DLI_UNKNOWN_SCORES, count * sizeof *both);
@@ -61,21 +64,28 @@ void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_
   size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
   for (size_t i = 0; i < kept; i++) a->scores[to * DLI_UNKNOWN_SCORES + i] = both[i * count / kept];
   a->num_scores[to] = kept;
-  a->log_temperatures[to] = mean;
+  a->log_temperatures[to] += share * (b->log_temperatures[from] - a->log_temperatures[to]);
+  a->log_separations[to] += share * (b->log_separations[from] - a->log_separations[to]);
   a->held_out[to] += b->held_out[from];
 }
 
+double dli_calibration_log_separation(const struct dli_readout *readout) {
+  return log(fmax(LEAST_SEPARATION, readout->separation));
+}
+
 double dli_calibration_temperature(const struct dli_calibration *calibration, const struct dli_statistics *statistics,
-                                   size_t num_tasks) {
+                                   const struct dli_readout *readout, size_t num_tasks) {
   double sum = 0.0, total = 0.0;
   size_t known = 0; /* components when the task was fitted */
   for (size_t i = 0; i < num_tasks; i++) {
     while (known < statistics->num && statistics->tasks[known] <= (int64_t)i) known++;
-    const double weight = (double)calibration->held_out[i] * (double)known;
-    sum += weight * calibration->log_temperatures[i];
+    if (known < 2) continue; /* there was nothing to be told apart from */
+    const double weight = (double)calibration->held_out[i] * (double)(known - 1);
+    sum += weight * (calibration->log_temperatures[i] - calibration->log_separations[i]);
     total += weight;
   }
-  return total > 0.0 ? exp(sum / total) : 0.0;
+  if (total == 0.0) return 0.0;
+  return fmin(HIGHEST, fmax(LOWEST, exp(sum / total + dli_calibration_log_separation(readout))));
 }
 
 /* Scores of features left out. */
@@ -167,6 +177,7 @@ dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_ca
   const size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
   calibration->held_out[task] = count;
   calibration->log_temperatures[task] = count > 0 ? log_temperature : 0.0;
+  calibration->log_separations[task] = count > 0 ? dli_calibration_log_separation(readout) : 0.0;
   calibration->num_scores[task] = kept;
   for (size_t i = 0; i < kept; i++) {
     const size_t j = i * count / kept;

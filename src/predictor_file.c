@@ -69,11 +69,16 @@ static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num
   return count;
 }
 
+static struct field separations_of(const dlora_predictor *predictor) {
+  return (struct field){"log_separations", DLI_F64, 1, {predictor->num_tasks}, predictor->calibration.log_separations};
+}
+
 dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
-  struct field fields[MAX_FIELDS + MAX_SETTINGS];
+  struct field fields[MAX_FIELDS + MAX_SETTINGS + 1];
   char name[NAME_SIZE];
   size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
   count += list_settings(predictor, fields + count);
+  fields[count++] = separations_of(predictor);
   for (size_t i = 0; i < count; i++) {
     DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
     DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
@@ -190,6 +195,27 @@ static dlora_status check_unique(const dlora_predictor *predictor, const char *l
   return status;
 }
 
+/* A file of before they were kept gets those of today, with which the temperature is the one that it had. */
+static dlora_status read_separations(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                     const char *prefix) {
+  const struct field field = separations_of(predictor);
+  double *values = predictor->calibration.log_separations;
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, field.suffix));
+  if (!dli_tensors_find(tensors, name)) {
+    for (size_t i = 0; i < predictor->num_tasks; i++) {
+      values[i] = dli_calibration_log_separation(&predictor->readout_state);
+    }
+    return DLORA_OK;
+  }
+  DLI_TRY(copy_fields(tensors, prefix, &field, 1));
+  for (size_t i = 0; i < predictor->num_tasks; i++) {
+    if (fabs(values[i]) <= 1000.0) continue; /* no log of a double is larger */
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
+  }
+  return DLORA_OK;
+}
+
 dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
                                 const dlora_predictor_options *options) {
   *out = NULL;
@@ -249,6 +275,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   }
   if (status != DLORA_OK) goto done;
   DLI_TRY_DONE(check_unique(predictor, label, prefix));
+  DLI_TRY_DONE(read_separations(predictor, tensors, prefix));
   DLI_TRY_DONE(dli_calibration_threshold(predictor, &predictor->calibration, num_tasks, DLI_UNKNOWN_QUANTILE,
                                          &predictor->threshold));
   *out = predictor;
@@ -274,6 +301,11 @@ static size_t list_open(const dlora_predictor *predictor, size_t num, struct fie
   return count;
 }
 
+static bool is_mirrored(const dlora_predictor *predictor, const struct dli_rows *rows) {
+  return rows->count > 0 &&
+         memcmp(rows->features, rows->mirrored, rows->count * predictor->dim * sizeof *rows->features) != 0;
+}
+
 dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
   const struct dli_rows *held_out = &predictor->held_out, *sample = &predictor->sample;
   struct field fields[MAX_FIELDS];
@@ -281,8 +313,15 @@ dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct d
   size_t count = list_open(predictor, predictor->open.num, fields);
   fields[count++] =
       (struct field){"held_out_features", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->features};
+  if (is_mirrored(predictor, held_out)) {
+    fields[count++] =
+        (struct field){"held_out_mirrored", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->mirrored};
+  }
   fields[count++] = (struct field){"held_out_labels", DLI_I64, 1, {held_out->count}, held_out->labels};
   fields[count++] = (struct field){"sample_features", DLI_F32, 2, {sample->count, predictor->dim}, sample->features};
+  if (is_mirrored(predictor, sample)) {
+    fields[count++] = (struct field){"sample_mirrored", DLI_F32, 2, {sample->count, predictor->dim}, sample->mirrored};
+  }
   fields[count++] = (struct field){"sample_labels", DLI_I64, 1, {sample->count}, sample->labels};
   for (size_t i = 0; i < count; i++) {
     DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
@@ -334,10 +373,30 @@ static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_
                    bad);
 }
 
-/* The tensors "<prefix>.<what>_features" and "..._labels"; at most `most` rows. */
+/* Reads floats [count, dim] from the tensor "<prefix>.<what>_<part>", or, where there is none, copies `absent`, which
+ * may be NULL if there must be one. */
+static dlora_status read_features(const dlora_predictor *predictor, float **out, const struct dli_tensors *tensors,
+                                  const char *prefix, const char *what, const char *part, size_t count,
+                                  const float *absent) {
+  const struct dli_tensor *tensor = NULL;
+  char suffix[32], name[NAME_SIZE];
+  snprintf(suffix, sizeof suffix, "%s_%s", what, part);
+  DLI_TRY(name_tensor(name, prefix, suffix));
+  const bool copies = absent && !dli_tensors_find(tensors, name);
+  if (!copies) {
+    DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, (size_t[]){count, predictor->dim}, &tensor));
+  }
+  DLI_TRY(DLI_NEW(&predictor->allocator, *out, count * predictor->dim));
+  if (!copies) return dli_tensor_to_float(tensors, tensor, *out);
+  memcpy(*out, absent, count * predictor->dim * sizeof **out);
+  return DLORA_OK;
+}
+
+/* The tensors "<prefix>.<what>_features", "..._labels" and, where images had two views, "..._mirrored"; at most `most`
+ * rows. */
 static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows *rows,
                               const struct dli_tensors *tensors, const char *prefix, const char *what, size_t most) {
-  const struct dli_tensor *labels = NULL, *features = NULL;
+  const struct dli_tensor *labels = NULL;
   char part[32], name[NAME_SIZE];
   snprintf(part, sizeof part, "%s_labels", what);
   DLI_TRY(name_tensor(name, prefix, part));
@@ -346,15 +405,12 @@ static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows 
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has %zu labels, expected at most %zu", dli_tensors_label(tensors),
                      name, labels->count, most);
   }
-  snprintf(part, sizeof part, "%s_features", what);
-  DLI_TRY(name_tensor(name, prefix, part));
-  DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, (size_t[]){labels->count, predictor->dim}, &features));
-  if (labels->count == 0) return DLORA_OK;
+  DLI_TRY(read_features(predictor, &rows->features, tensors, prefix, what, "features", labels->count, NULL));
+  DLI_TRY(read_features(predictor, &rows->mirrored, tensors, prefix, what, "mirrored", labels->count, rows->features));
   DLI_TRY(DLI_NEW(&predictor->allocator, rows->labels, labels->count));
-  DLI_TRY(DLI_NEW(&predictor->allocator, rows->features, features->count));
-  memcpy(rows->labels, labels->data, labels->num_bytes);
+  if (labels->count > 0) memcpy(rows->labels, labels->data, labels->num_bytes);
   rows->count = rows->capacity = labels->count;
-  return dli_tensor_to_float(tensors, features, rows->features);
+  return DLORA_OK;
 }
 
 static dlora_status read_sample(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
@@ -370,7 +426,7 @@ static dlora_status read_sample(dlora_predictor *predictor, const struct dli_ten
     goto done;
   }
   DLI_TRY_DONE(dli_sample_reserve(predictor, rows.count));
-  dli_sample_add(predictor, rows.features, rows.labels, rows.count);
+  dli_sample_add(predictor, rows.features, rows.mirrored, rows.labels, rows.count);
 done:
   dli_rows_free(predictor, &rows);
   return status;

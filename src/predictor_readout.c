@@ -98,18 +98,18 @@ static dlora_status build_ridge(const dlora_predictor *predictor, struct dli_rea
 }
 
 /* What is added to the scores of components [num]: log frequencies with use_prior, and what few images take from a
- * Gaussian score, where the covariance of n columns has this factor and was raised by `level`; with NULL none of that,
- * which needs not be computed where all components have as many either. */
+ * Gaussian score, where the covariance of n columns has this factor and its diagonal was raised by raised [n]; with
+ * NULL none of that, which needs not be computed where all components have as many either. */
 static dlora_status fill_offsets(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t n,
-                                 const double *factor, double level, double *offsets) {
+                                 const double *factor, const double *raised, double *offsets) {
   double total = (double)dli_statistics_total(statistics), noise = 0.0;
   bool differ = false;
   for (size_t i = 0; factor && i < statistics->num; i++)
     differ = differ || statistics->counts[i] != statistics->counts[0];
   if (differ) {
-    double trace = 0.0;
-    DLI_TRY(dli_cholesky_inverse_trace(&predictor->allocator, n, factor, &trace));
-    noise = 0.5 * MEAN_NOISE * fmax(0.0, (double)n - level * trace); /* trace(C^-1 scatter / degrees) */
+    double trace = 0.0; /* of C^-1 times what was added */
+    DLI_TRY(dli_cholesky_inverse_trace(&predictor->allocator, n, factor, raised, &trace));
+    noise = 0.5 * MEAN_NOISE * fmax(0.0, (double)n - trace); /* trace(C^-1 scatter / degrees) */
   }
   for (size_t i = 0; i < statistics->num; i++) {
     const double count = (double)statistics->counts[i];
@@ -152,7 +152,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   const dlora_allocator *allocator = &predictor->allocator;
   size_t num = statistics->num, dim = predictor->dim;
   struct dli_readout readout = {0};
-  double level = 0.0, *covariance = NULL;
+  double *covariance = NULL, *raised = NULL;
   dlora_status status = DLORA_OK;
   *out = (struct dli_readout){0};
   if (num == 0) return DLORA_OK;
@@ -161,13 +161,14 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   DLI_TRY_DONE(DLI_NEW(allocator, readout.centre, dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.factor, dim * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, covariance, dim * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, raised, dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.share, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.weight, num * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.bias, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.offset, num));
   DLI_TRY_DONE(number_classes(predictor, &readout, statistics));
   dli_statistics_centre(predictor, statistics, readout.centre);
-  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, covariance, &level);
+  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, covariance, raised);
   memcpy(readout.factor, covariance, dim * dim * sizeof *covariance);
   DLI_TRY_DONE(dli_cholesky(dim, readout.factor));
 
@@ -181,14 +182,17 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
     }
     readout.bias[i] = -0.5 * square;
     readout.share[i] = sqrt((double)statistics->counts[i] / total);
+    readout.separation += square / (double)num;
   }
+  if (predictor->random_features > 0) readout.separation = 1.0; /* outputs of a regression of zeros and ones */
   DLI_TRY_DONE(build_between(predictor, &readout, statistics, &covariance));
-  DLI_TRY_DONE(fill_offsets(predictor, statistics, dim, predictor->random_features > 0 ? NULL : readout.factor, level,
+  DLI_TRY_DONE(fill_offsets(predictor, statistics, dim, predictor->random_features > 0 ? NULL : readout.factor, raised,
                             readout.offset));
   if (with_ridge && predictor->random_features > 0) DLI_TRY_DONE(build_ridge(predictor, &readout, statistics));
   *out = readout;
   readout = (struct dli_readout){0};
 done:
+  dli_free(allocator, raised);
   dli_free(allocator, covariance);
   dli_readout_free(predictor, &readout);
   return status;
@@ -267,7 +271,7 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
   const struct dli_statistics nothing = {0};
   size_t dim = predictor->dim;
   struct dli_statistics statistics;
-  double *centre = NULL, *covariance = NULL, *solved = NULL, *offsets = NULL, level = 0.0;
+  double *centre = NULL, *covariance = NULL, *raised = NULL, *solved = NULL, *offsets = NULL;
   dlora_status status = DLORA_OK;
   DLI_TRY(dli_statistics_join(predictor, &statistics, &predictor->finished, include_open ? &predictor->open : &nothing,
                               (int64_t)predictor->num_tasks, false));
@@ -278,16 +282,17 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
   size_t num = statistics.num;
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, centre, dim));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, covariance, columns * columns));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, raised, columns));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, solved, num * columns));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, offsets, num));
   dli_statistics_centre(predictor, &statistics, centre);
-  dli_statistics_within(predictor, &statistics, centre, first_column, columns, covariance, &level);
+  dli_statistics_within(predictor, &statistics, centre, first_column, columns, covariance, raised);
   DLI_TRY_DONE(dli_cholesky(columns, covariance));
   for (size_t i = 0; i < num; i++) {
     memcpy(solved + i * columns, statistics.means + i * dim + first_column, columns * sizeof *solved);
   }
   dli_cholesky_solve(columns, covariance, solved, num);
-  DLI_TRY_DONE(fill_offsets(predictor, &statistics, columns, covariance, level, offsets));
+  DLI_TRY_DONE(fill_offsets(predictor, &statistics, columns, covariance, raised, offsets));
   for (size_t i = 0; i < num; i++) {
     double square = 0.0;
     for (size_t j = 0; j < columns; j++) {
@@ -299,6 +304,7 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
 done:
   dli_free(&predictor->allocator, offsets);
   dli_free(&predictor->allocator, solved);
+  dli_free(&predictor->allocator, raised);
   dli_free(&predictor->allocator, covariance);
   dli_free(&predictor->allocator, centre);
   dli_statistics_free(predictor, &statistics);

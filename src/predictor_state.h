@@ -45,12 +45,13 @@ struct dli_statistics {
  */
 struct dli_readout {
   size_t num_classes;
-  int64_t *classes; /* [num_classes] in order of first appearance */
-  size_t *columns;  /* [num] class of each component */
-  double *centre;   /* [dim] mean of all features */
-  double *factor;   /* [dim, dim] Cholesky factor of the shrunk within-class covariance */
-  double *share;    /* [num] root of each component's share of all features */
-  double *between;  /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U the columns share (mean - centre) */
+  double separation; /* mean square of the distance of a component's mean to the centre; 1 with random projection */
+  int64_t *classes;  /* [num_classes] in order of first appearance */
+  size_t *columns;   /* [num] class of each component */
+  double *centre;    /* [dim] mean of all features */
+  double *factor;    /* [dim, dim] Cholesky factor of the shrunk within-class covariance */
+  double *share;     /* [num] root of each component's share of all features */
+  double *between;   /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U the columns share (mean - centre) */
   double *global_factor; /* else: [dim, dim] of C + U U^T, the covariance of all features. The other one is NULL */
   double *weight;        /* [num, dim] C^-1 (mean - centre) */
   double *bias;          /* [num] minus half its squared length */
@@ -63,6 +64,7 @@ struct dli_rows {
   size_t count;
   size_t capacity;
   float *features; /* [count, dim] */
+  float *mirrored; /* [count, dim] of the second view; equal to features where there was one view */
   int64_t *labels; /* [count] */
 };
 
@@ -70,6 +72,7 @@ struct dli_rows {
 struct dli_calibration {
   uint64_t *held_out;       /* [num_tasks] features that took part */
   double *log_temperatures; /* [num_tasks] fitted on them */
+  double *log_separations;  /* [num_tasks] what the readout had then */
   uint64_t *num_scores;     /* [num_tasks] at most DLI_UNKNOWN_SCORES */
   float *scores;            /* [num_tasks, DLI_UNKNOWN_SCORES] unknown scores */
 };
@@ -101,12 +104,13 @@ void dli_rows_free(const dlora_predictor *predictor, struct dli_rows *rows);
 dlora_status dli_rows_reserve(const dlora_predictor *predictor, struct dli_rows *rows, size_t n);
 /* Appends n; there is room. */
 void dli_rows_append(const dlora_predictor *predictor, struct dli_rows *rows, const float *features,
-                     const int64_t *labels, size_t n);
+                     const float *mirrored, const int64_t *labels, size_t n);
 /* Room for what dli_sample_add may keep of n more. */
 dlora_status dli_sample_reserve(dlora_predictor *predictor, size_t n);
 /* Shows n features to the sample, which keeps the DLI_SAMPLE ones whose keys, hashes of all their bits, are lowest: the
  * same ones whatever the order and the batches they come in. */
-void dli_sample_add(dlora_predictor *predictor, const float *features, const int64_t *labels, size_t n);
+void dli_sample_add(dlora_predictor *predictor, const float *features, const float *mirrored, const int64_t *labels,
+                    size_t n);
 
 /* ---- predictor_statistics.c ---- */
 
@@ -116,9 +120,10 @@ void dli_statistics_free(const dlora_predictor *predictor, struct dli_statistics
 /* *out: a copy, with symmetric matrices. */
 dlora_status dli_statistics_copy(const dlora_predictor *predictor, struct dli_statistics *out,
                                  const struct dli_statistics *statistics);
-/* Adds features [n, dim] as task `task`, which must be the last one; they were checked. Lower triangles only. */
+/* Adds features [n, dim] as task `task`, which must be the last one; they were checked. With mirrored [n, dim] that is
+ * not the same array, each image enters with half of either view. Lower triangles only. */
 dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli_statistics *statistics, int64_t task,
-                                    const float *features, const int64_t *labels, size_t n);
+                                    const float *features, const float *mirrored, const int64_t *labels, size_t n);
 /* Makes the matrices symmetric from their lower triangles. */
 void dli_statistics_mirror(const dlora_predictor *predictor, struct dli_statistics *statistics);
 /* *out = a + b, with offset added to b's tasks: components of the same task and class are combined. with_random false
@@ -130,9 +135,9 @@ uint64_t dli_statistics_total(const struct dli_statistics *statistics);
 /* Mean of all features [dim]. */
 void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_statistics *statistics, double *centre);
 /* The shrunk within-class covariance of a range of columns, lower triangle of covariance [columns, columns], and what
- * its diagonal was raised by. */
+ * its diagonal was raised by, raised [columns]. */
 void dli_statistics_within(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                           const double *centre, size_t first, size_t columns, double *covariance, double *level);
+                           const double *centre, size_t first, size_t columns, double *covariance, double *raised);
 /* Degrees of freedom of the scatter, at least 1. */
 double dli_statistics_degrees(const struct dli_statistics *statistics);
 
@@ -191,10 +196,13 @@ double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
  * entry `task`. They take part in the statistics, of which readout was made. */
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
                                  const struct dli_statistics *statistics, const struct dli_readout *readout);
-/* Mean of the log temperatures over features that took part, as a temperature; 0 without any. Each weighs as many times
- * as there were components that it was told apart from, since T grows with these. */
+/* The temperature for a readout of these statistics: the mean, over features that took part, of the logs of temperature
+ * and separation's ratio, times the present separation; 0 where none tells anything. Each weighs as many times as there
+ * were components that it was told apart from. */
 double dli_calibration_temperature(const struct dli_calibration *calibration, const struct dli_statistics *statistics,
-                                   size_t num_tasks);
+                                   const struct dli_readout *readout, size_t num_tasks);
+/* Log of the readout's separation, as it is kept. */
+double dli_calibration_log_separation(const struct dli_readout *readout);
 /* Threshold of the unknown score, +infinity without scores. Error: NO_MEMORY. */
 dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const struct dli_calibration *calibration,
                                        size_t num_tasks, double quantile, double *threshold);

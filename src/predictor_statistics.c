@@ -11,6 +11,8 @@
 /* Variances below this share of the features' own square are rounding: features are floats, with (2^-24)^2 = 3.6e-15.
  */
 #define NO_VARIANCE 1e-20
+/* Of the columns' mean variance: what a column's own counts as at least, so that one without any is raised as well. */
+#define LEAST_VARIANCE 1e-4
 
 void dli_statistics_free(const dlora_predictor *predictor, struct dli_statistics *statistics) {
   const dlora_allocator *allocator = &predictor->allocator;
@@ -168,10 +170,26 @@ static void add_block(const dlora_predictor *predictor, struct dli_statistics *s
   dli_add_gram_lower(rows, count + num_slots, dim, statistics->scatter);
 }
 
+/* Adds the random projections of rows [count, dim] to gram and cross, each with a weight. projected: scratch. */
+static void add_projected(const dlora_predictor *predictor, struct dli_statistics *statistics, const size_t *components,
+                          size_t count, double weight, const double *rows, double *projected) {
+  const size_t random = predictor->random_features;
+  dli_random_project(predictor, rows, count, projected);
+  for (size_t i = 0; i < count; i++) {
+    double *sum = statistics->cross + components[i] * random, *row = projected + i * random;
+    for (size_t j = 0; j < random; j++) {
+      sum[j] += weight * row[j];
+      row[j] *= sqrt(weight);
+    }
+  }
+  dli_add_gram_lower(projected, count, random, statistics->gram);
+}
+
 dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli_statistics *statistics, int64_t task,
-                                    const float *features, const int64_t *labels, size_t n) {
+                                    const float *features, const float *mirrored, const int64_t *labels, size_t n) {
   const dlora_allocator *allocator = &predictor->allocator;
   size_t dim = predictor->dim, random = predictor->random_features, *components = NULL;
+  const int views = mirrored == features ? 1 : 2;
   int64_t *fresh = NULL;
   double *rows = NULL, *projected = NULL;
   dlora_status status = DLORA_OK;
@@ -191,14 +209,19 @@ dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli
   }
   for (size_t begin = 0; begin < n; begin += BLOCK_ROWS) {
     size_t count = n - begin < BLOCK_ROWS ? n - begin : BLOCK_ROWS;
-    for (size_t i = 0; i < count * dim; i++) rows[i] = (double)features[begin * dim + i];
-    if (random > 0) {
-      dli_random_project(predictor, rows, count, projected);
-      dli_add_gram_lower(projected, count, random, statistics->gram);
-      for (size_t i = 0; i < count; i++) {
-        double *sum = statistics->cross + components[begin + i] * random;
-        for (size_t j = 0; j < random; j++) sum[j] += projected[i * random + j];
+    for (int view = 0; random > 0 && view < views; view++) {
+      const float *from = (view ? mirrored : features) + begin * dim;
+      for (size_t i = 0; i < count * dim; i++) rows[i] = (double)from[i];
+      add_projected(predictor, statistics, components + begin, count, 1.0 / views, rows, projected);
+    }
+    if (views == 2) { /* each image's two features around their mean, which then counts as its feature */
+      for (size_t i = 0; i < count * dim; i++) {
+        rows[i] = 0.5 * ((double)features[begin * dim + i] - (double)mirrored[begin * dim + i]);
       }
+      dli_add_gram_lower(rows, count, dim, statistics->scatter);
+    }
+    for (size_t i = 0; i < count * dim; i++) {
+      rows[i] = 0.5 * ((double)features[begin * dim + i] + (double)mirrored[begin * dim + i]);
     }
     add_block(predictor, statistics, components + begin, count, rows);
   }
@@ -305,26 +328,29 @@ void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_st
   }
 }
 
-/* The level that suits n columns estimated from so many degrees of freedom: measured as in docs/METHOD.md 7. The bounds
- * keep C invertible whatever the features, and its own directions in it however few they are. */
+/* The shrinkage that suits n columns estimated from so many degrees of freedom: measured as in docs/METHOD.md 7. The
+ * bounds keep C invertible whatever the features, and its own directions in it however few they are. */
 static double shrinkage_for(const dlora_predictor *predictor, size_t n, double degrees) {
   if (predictor->shrinkage > 0.0) return predictor->shrinkage;
-  return fmin(1.0, fmax(1e-3, 0.15 * (double)n / degrees));
+  return fmin(1.0, fmax(1e-3, 0.3 * (double)n / degrees));
 }
 
-/* C + shrinkage trace(C) / n I. Where there is no variance (one image a class so far: nothing is known of the spread
- * within a class) C is the identity times the mean square spread of the means, which makes the score a distance to the
- * nearest mean in units of what tells classes apart; and the identity where the means do not differ either. */
-static double shrink(double *covariance, size_t n, double shrinkage, double spread, double power) {
-  double level = 0.0;
-  for (size_t i = 0; i < n; i++) level += covariance[i * n + i] / (double)n;
-  if (level > NO_VARIANCE * power) {
-    level *= shrinkage;
-  } else {
-    level = spread > NO_VARIANCE * power ? spread : 1.0;
+/* Adds to the diagonal of C, and says in raised [n] how much: of each column shrinkage times the geometric mean of its
+ * own variance and all columns' mean variance. Where there is no variance (one image a class so far: nothing is known
+ * of the spread within a class) C is the identity times the mean square spread of the means, which makes the score a
+ * distance to the nearest mean in units of what tells classes apart; and the identity where the means do not differ
+ * either. */
+static void shrink(double *covariance, size_t n, double shrinkage, double spread, double power, double *raised) {
+  double mean = 0.0;
+  for (size_t i = 0; i < n; i++) mean += covariance[i * n + i] / (double)n;
+  for (size_t i = 0; i < n; i++) {
+    if (mean > NO_VARIANCE * power) {
+      raised[i] = shrinkage * sqrt(mean * fmax(covariance[i * n + i], LEAST_VARIANCE * mean));
+    } else {
+      raised[i] = spread > NO_VARIANCE * power ? spread : 1.0;
+    }
+    covariance[i * n + i] += raised[i];
   }
-  for (size_t i = 0; i < n; i++) covariance[i * n + i] += level;
-  return level;
 }
 
 /* Mean square of what the means of a range of columns differ from the centre by, and of the means themselves. */
@@ -344,7 +370,7 @@ static void measure_means(const dlora_predictor *predictor, const struct dli_sta
 }
 
 void dli_statistics_within(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                           const double *centre, size_t first, size_t columns, double *covariance, double *level) {
+                           const double *centre, size_t first, size_t columns, double *covariance, double *raised) {
   size_t dim = predictor->dim;
   double degrees = dli_statistics_degrees(statistics), spread = 0.0, power = 0.0;
   for (size_t i = 0; i < columns; i++) {
@@ -353,5 +379,5 @@ void dli_statistics_within(const dlora_predictor *predictor, const struct dli_st
     }
   }
   measure_means(predictor, statistics, centre, first, columns, &spread, &power);
-  *level = shrink(covariance, columns, shrinkage_for(predictor, columns, degrees), spread, power);
+  shrink(covariance, columns, shrinkage_for(predictor, columns, degrees), spread, power, raised);
 }

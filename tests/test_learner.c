@@ -516,7 +516,7 @@ static void a_step_follows_the_gradient_of_the_loss(void **state) {
   options.optimizer = DLORA_OPTIMIZER_SGD;
   options.momentum = 0.0f;
   options.schedule = DLORA_SCHEDULE_CONSTANT;
-  options.flip = 0;
+  options.flip = DLORA_FLIP_NONE;
   options.crop_scale = 1.0f;
   options.jitter = options.held_out = 0.0f;
   options.layers = DLORA_LAYERS_FINAL;
@@ -584,6 +584,56 @@ static void features_of(const dlora_learner *learner, const dlora_images *images
   assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &options));
   assert_status(DLORA_OK, dlora_pass_forward(pass, images, DLORA_TERM_MERGED, NULL, z));
   dlora_pass_destroy(pass);
+}
+
+/* The class means of the final feature that a learner has in the end are those of the images, or of the images and
+ * their mirror images, by the network as it is then. */
+static void statistics_are_of_mirrored_images_too(void **state) {
+  (void)state;
+  enum { NUM = 3, EACH = 12, COUNT = NUM * EACH, WIDTH = 3 * VIT_DIM };
+  struct test_pictures p = test_pictures(six, NUM, EACH, 8), q = test_pictures(six, NUM, EACH, 8);
+  for (size_t i = 0; i < COUNT * 3 * VIT_SIZE * VIT_SIZE; i++) {
+    const size_t channel = i % 3, x = i / 3 % VIT_SIZE, row = i / 3 / VIT_SIZE;
+    q.pixels[i] = p.pixels[(row * VIT_SIZE + VIT_SIZE - 1 - x) * 3 + channel];
+  }
+  float *z[2] = {calloc(COUNT * VIT_DIM, sizeof **z), calloc(COUNT * VIT_DIM, sizeof **z)};
+  assert_true(z[0] && z[1]);
+  double differ = 0.0;
+  for (int trains = 0; trains < 2; trains++) {
+    for (int32_t flip = DLORA_FLIP_NONE; flip <= DLORA_FLIP_EVERYWHERE; flip++) {
+      dlora_learner_options options = test_quick_options();
+      options.flip = flip;
+      options.frozen_baseline = 1;
+      if (!trains) options.epochs = 0;
+      dlora_learner *learner = test_learner(model, &options);
+      assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
+      features_of(learner, &p.images, z[0]);
+      features_of(learner, &q.images, z[1]);
+      double means[NUM * WIDTH];
+      assert_status(DLORA_OK,
+                    dlora_predictor_get_components(dlora_learner_get_predictor(learner), NULL, NULL, NULL, means));
+      for (size_t c = 0; c < NUM; c++) {
+        for (size_t j = 0; j < VIT_DIM; j++) {
+          double own = 0.0, both = 0.0;
+          for (size_t i = 0; i < COUNT; i++) {
+            if (p.labels[i] != six[c]) continue;
+            const double first = (double)z[0][i * VIT_DIM + j], second = (double)z[1][i * VIT_DIM + j];
+            own += first / EACH;
+            both += 0.5 * (first + second) / EACH;
+          }
+          const double found = means[c * WIDTH + 2 * VIT_DIM + j];
+          assert_true(fabs(found - (flip == DLORA_FLIP_EVERYWHERE ? both : own)) < 1e-4 * (1.0 + fabs(found)));
+          differ = fmax(differ, fabs(own - both));
+        }
+      }
+      dlora_learner_destroy(learner);
+    }
+  }
+  assert_true(differ > 0.01);
+  free(z[0]);
+  free(z[1]);
+  test_pictures_free(&p);
+  test_pictures_free(&q);
 }
 
 static void later_tasks_learn_at_their_own_rate(void **state) {
@@ -767,6 +817,7 @@ int main(void) {
       cmocka_unit_test(gray_images_are_colour_images_of_equal_channels),
       cmocka_unit_test(class_names_are_kept_and_replaced),
       cmocka_unit_test(a_step_follows_the_gradient_of_the_loss),
+      cmocka_unit_test(statistics_are_of_mirrored_images_too),
       cmocka_unit_test(later_tasks_learn_at_their_own_rate),
       cmocka_unit_test(residual_updates_are_shared_less_and_less),
       cmocka_unit_test(parts_are_lent_for_inspection),

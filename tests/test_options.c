@@ -95,7 +95,8 @@ static void every_option_learns_and_matters(void **state) {
       SET(WORD, train_orthogonal_a, 1),
       SET(WORD, train_head, 0),
       SET(WORD, drift_compensation, 0),
-      SET(WORD, flip, 0),
+      SET(WORD, flip, DLORA_FLIP_NONE),
+      SET(WORD, flip, DLORA_FLIP_TRAINING),
       SET(WORD, crop_padding, 3),
       SET(REAL, objective_temperature, 1.0),
       SET(REAL, crop_scale, 1.0),
@@ -218,6 +219,8 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   memset(&paper, 0xA5, sizeof paper);
   assert_status(DLORA_OK, dlora_learner_options_paper(&paper, sizeof paper));
   expected.first_block = 0;
+  expected.batch_size = 32;
+  expected.flip = DLORA_FLIP_TRAINING;
   expected.residual_basis = DLORA_BASIS_OWN;
   expected.relevance = DLORA_RELEVANCE_ENERGY;
   expected.objective = DLORA_OBJECTIVE_TASK;
@@ -331,7 +334,9 @@ static void impossible_options_are_named(void **state) {
       SET(WORD, sites, 0),
       SET(WORD, sites, 64),
       SET(WORD, first_block, VIT_DEPTH),
-      SET(WORD, first_block, -2),
+      SET(WORD, first_block, -3),
+      SET(WORD, flip, 3),
+      SET(WORD, flip, -1),
       SET(WORD, num_blocks, -1),
       SET(WORD, num_blocks, VIT_DEPTH + 1),
       SET(WORD, layers, 2),

@@ -224,15 +224,24 @@ static void eliminate(double *a, double *b, size_t n) {
   for (size_t c = 0; c < n; c++) b[c] /= a[c * n + c];
 }
 
+/* What shrinkage adds to the diagonal of a covariance [n, n]: of each column the geometric mean of its own variance and
+ * all columns' mean. METHOD.md 7 */
+static void plain_raise(const double *covariance, size_t n, double shrinkage, double *raised) {
+  double mean = 0.0;
+  for (size_t j = 0; j < n; j++) mean += covariance[j * n + j] / (double)n;
+  for (size_t j = 0; j < n; j++) raised[j] = shrinkage * sqrt(mean * fmax(covariance[j * n + j], 1e-4 * mean));
+}
+
 /* mu^T C^-1, and -1/2 mu^T C^-1 mu + 0.35 trace(C^-1 covariance) / count where counts differ, from data, for classes
  * first ... on columns [from, from + columns). */
 static void plain_lda(struct data data, int64_t first, size_t classes, size_t from, size_t columns, double shrinkage,
                       double *weight, double *bias) {
   double *mean = calloc(classes * columns, sizeof *mean), *covariance = calloc(columns * columns, sizeof *mean);
-  double *work = calloc(columns * columns, sizeof *work), *column = calloc(columns, sizeof *column);
-  double count[64] = {0}, trace = 0.0, noise = 0.0;
+  double *work = calloc(columns * columns, sizeof *work), *column = calloc(columns, sizeof *column),
+         *raised = calloc(columns, sizeof *raised);
+  double count[64] = {0}, noise = 0.0;
   bool differ = false;
-  assert_true(mean && covariance && work && column);
+  assert_true(mean && covariance && work && column && raised);
   for (size_t i = 0; i < data.n; i++) {
     size_t c = (size_t)(data.y[i] - first);
     count[c] += 1.0;
@@ -247,16 +256,15 @@ static void plain_lda(struct data data, int64_t first, size_t classes, size_t fr
                        (double)(data.n - classes);
     }
   }
-  for (size_t j = 0; j < columns; j++) trace += covariance[j * columns + j];
+  plain_raise(covariance, columns, shrinkage, raised);
   for (size_t j = 0; j < columns; j++) {
-    const double level = shrinkage * trace / (double)columns;
     for (size_t k = 0; k < columns; k++) column[k] = covariance[k * columns + j];
     memcpy(work, covariance, columns * columns * sizeof *work);
-    for (size_t k = 0; k < columns; k++) work[k * columns + k] += level;
+    for (size_t k = 0; k < columns; k++) work[k * columns + k] += raised[k];
     eliminate(work, column, columns);
     noise += 0.35 * column[j];
   }
-  for (size_t j = 0; j < columns; j++) covariance[j * columns + j] += shrinkage * trace / (double)columns;
+  for (size_t j = 0; j < columns; j++) covariance[j * columns + j] += raised[j];
   for (size_t c = 0; c < classes; c++) differ = differ || count[c] != count[0];
   for (size_t c = 0; c < classes; c++) {
     memcpy(work, covariance, columns * columns * sizeof *work);
@@ -265,6 +273,7 @@ static void plain_lda(struct data data, int64_t first, size_t classes, size_t fr
     bias[c] = differ ? noise / count[c] : 0.0;
     for (size_t j = 0; j < columns; j++) bias[c] -= 0.5 * weight[c * columns + j] * mean[c * columns + j];
   }
+  free(raised);
   free(column);
   free(work);
   free(covariance);
@@ -275,8 +284,8 @@ static void shrinkage_follows_the_number_of_features(void **state) {
   (void)state;
   static const struct {
     size_t n;
-    double shrinkage; /* 0.15 dim / (n - classes), in [0.001, 1] */
-  } cases[] = {{400, 0.15 * DIM / (400 - CLASSES)}, {CLASSES + 1, 0.15 * DIM < 1.0 ? 0.15 * DIM : 1.0}, {20000, 1e-3}};
+    double shrinkage; /* 0.3 dim / (n - classes), in [0.001, 1] */
+  } cases[] = {{400, 0.3 * DIM / (400 - CLASSES)}, {CLASSES + 1, 0.3 * DIM < 1.0 ? 0.3 * DIM : 1.0}, {20000, 1e-3}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct data data = make_data(cases[i].n, DIM, 0, CLASSES, 0.6f, 1);
     double weight[CLASSES * DIM], bias[CLASSES];
@@ -290,6 +299,42 @@ static void shrinkage_follows_the_number_of_features(void **state) {
     dlora_predictor_destroy(predictor);
     free_data(data);
   }
+}
+
+/* Columns in units of their own, and one that never changes. */
+static void columns_may_have_any_scale(void **state) {
+  (void)state;
+  static const float scales[DIM] = {1000.0f, 0.0f, 0.01f};
+  struct data data = make_data(400, DIM, 0, CLASSES, 0.6f, 1), probe = make_data(300, DIM, 0, CLASSES, 0.6f, 2);
+  for (size_t i = 0; i < data.n * DIM; i++) data.x[i] *= i % DIM < 3 ? scales[i % DIM] : 1.0f;
+  for (size_t i = 0; i < probe.n * DIM; i++) probe.x[i] *= i % DIM < 3 ? scales[i % DIM] : 1.0f;
+  double weight[CLASSES * DIM], bias[CLASSES];
+  dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
+  options.shrinkage = 0.1f;
+  plain_lda(data, 0, CLASSES, 0, DIM, (double)options.shrinkage, weight, bias);
+  dlora_predictor *predictor = new_predictor(DIM, &options);
+  learn(predictor, data);
+  float found[CLASSES * DIM], found_bias[CLASSES];
+  assert_status(DLORA_OK, dlora_predictor_linear_weights(predictor, 0, DIM, 0, found, found_bias));
+  for (size_t j = 0; j < CLASSES * DIM; j++) {
+    assert_true(fabs((double)found[j] - weight[j]) < 1e-4 * fabs(weight[j]) + 1e-9);
+  }
+  for (size_t i = 0; i < probe.n; i++) {
+    dlora_prediction prediction;
+    double scores[CLASSES];
+    size_t best = 0;
+    assert_status(DLORA_OK, dlora_predictor_predict(predictor, probe.x + i * DIM, 1, &prediction));
+    for (size_t c = 0; c < CLASSES; c++) {
+      scores[c] = bias[c];
+      for (size_t j = 0; j < DIM; j++) scores[c] += weight[c * DIM + j] * (double)probe.x[i * DIM + j];
+      best = scores[c] > scores[best] ? c : best;
+    }
+    assert_true(scores[(size_t)prediction.class_id] > scores[best] - 1e-3);
+    assert_true(isfinite(prediction.unknown_score));
+  }
+  dlora_predictor_destroy(predictor);
+  free_data(probe);
+  free_data(data);
 }
 
 static void posterior_is_the_softmax_of_plain_lda_scores(void **state) {
@@ -788,55 +833,60 @@ static void learning_leaves_earlier_means_bitwise_unchanged(void **state) {
 
 /* ---- calibration ---- */
 
-/* Scores of all features of data, one task of classes 0 ..., each as if it had been left out, and unknown scores, by
- * loops over matrices made anew: METHOD.md 7. scores: [n, classes] */
-static void plain_left_out(struct data data, size_t classes, double shrinkage, double *scores, double *unknown) {
+/* Scores of all features of data, one task of classes 0 ..., each as if it had been left out together with its second
+ * view, and unknown scores, by loops over matrices made anew: METHOD.md 7. scores: [n, classes] */
+static void plain_left_out(struct data data, const float *mirrored, size_t classes, double shrinkage, double *scores,
+                           double *unknown) {
   enum { MOST = 8 };
   const size_t dim = data.dim;
   double centre[MOST] = {0}, mean[MOST * MOST] = {0}, count[MOST] = {0}, within[MOST * MOST] = {0},
-         between[MOST * MOST] = {0}, level = 0.0, spread = 0.0, noise = 0.0;
+         between[MOST * MOST] = {0}, raised[MOST], spread = 0.0, noise = 0.0;
   const double n = (double)data.n, degrees = n - (double)classes;
+  double *middle = calloc(data.n * dim, sizeof *middle), *half = calloc(data.n * dim, sizeof *half); /* of two views */
+  double *own = calloc(data.n, sizeof *own);
+  assert_true(middle && half && own);
+  for (size_t i = 0; i < data.n * dim; i++) {
+    middle[i] = 0.5 * ((double)data.x[i] + (double)mirrored[i]);
+    half[i] = 0.5 * ((double)data.x[i] - (double)mirrored[i]);
+  }
   for (size_t i = 0; i < data.n; i++) {
     count[data.y[i]] += 1.0;
-    for (size_t j = 0; j < dim; j++) centre[j] += (double)data.x[i * dim + j] / n;
-    for (size_t j = 0; j < dim; j++) mean[(size_t)data.y[i] * dim + j] += (double)data.x[i * dim + j];
+    for (size_t j = 0; j < dim; j++) centre[j] += middle[i * dim + j] / n;
+    for (size_t j = 0; j < dim; j++) mean[(size_t)data.y[i] * dim + j] += middle[i * dim + j];
   }
   for (size_t c = 0; c < classes * dim; c++) mean[c] /= count[c / dim];
   for (size_t i = 0; i < data.n * dim * dim; i++) {
     const size_t row = i / dim / dim, j = i / dim % dim, k = i % dim;
-    const double xj = (double)data.x[row * dim + j], xk = (double)data.x[row * dim + k];
+    const double xj = middle[row * dim + j], xk = middle[row * dim + k];
     const double *m = mean + (size_t)data.y[row] * dim;
-    within[j * dim + k] += (xj - m[j]) * (xk - m[k]) / degrees;
+    within[j * dim + k] += ((xj - m[j]) * (xk - m[k]) + half[row * dim + j] * half[row * dim + k]) / degrees;
     between[j * dim + k] += (m[j] - centre[j]) * (m[k] - centre[k]) / n;
   }
-  for (size_t j = 0; j < dim; j++) level += shrinkage * within[j * dim + j] / (double)dim;
+  plain_raise(within, dim, shrinkage, raised);
   /* trace(C^-1 covariance) of all features */
   for (size_t j = 0; j < dim; j++) {
     double matrix[MOST * MOST], column[MOST];
-    for (size_t k = 0; k < dim * dim; k++) matrix[k] = within[k] + (k % (dim + 1) ? 0.0 : level);
+    for (size_t k = 0; k < dim * dim; k++) matrix[k] = within[k] + (k % (dim + 1) ? 0.0 : raised[k % dim]);
     for (size_t k = 0; k < dim; k++) column[k] = within[k * dim + j];
     eliminate(matrix, column, dim);
     noise += 0.35 * column[j];
   }
-  double *own = calloc(data.n, sizeof *own);
-  assert_non_null(own);
   for (size_t i = 0; i < data.n; i++) {
     const size_t c = (size_t)data.y[i];
     double less[MOST * MOST], covariance[MOST * MOST] = {0}, nearest = HUGE_VAL;
     memcpy(less, mean, sizeof less);
     for (size_t j = 0; j < dim; j++) {
-      less[c * dim + j] = (count[c] * mean[c * dim + j] - (double)data.x[i * dim + j]) / (count[c] - 1.0);
+      less[c * dim + j] = (count[c] * mean[c * dim + j] - middle[i * dim + j]) / (count[c] - 1.0);
     }
     /* From the other features alone, in units of the same degrees of freedom. */
     for (size_t r = 0; r < data.n; r++) {
       if (r == i) continue;
-      const float *x = data.x + r * dim;
-      const double *m = less + (size_t)data.y[r] * dim;
+      const double *x = middle + r * dim, *d = half + r * dim, *m = less + (size_t)data.y[r] * dim;
       for (size_t k = 0; k < dim * dim; k++) {
-        covariance[k] += ((double)x[k / dim] - m[k / dim]) * ((double)x[k % dim] - m[k % dim]) / degrees;
+        covariance[k] += ((x[k / dim] - m[k / dim]) * (x[k % dim] - m[k % dim]) + d[k / dim] * d[k % dim]) / degrees;
       }
     }
-    for (size_t j = 0; j < dim; j++) covariance[j * dim + j] += level;
+    for (size_t j = 0; j < dim; j++) covariance[j * dim + j] += raised[j];
     for (size_t t = 0; t <= classes; t++) { /* the last one is everything: its mean, and what the means scatter too */
       double matrix[MOST * MOST], difference[MOST], solved[MOST], square = 0.0;
       for (size_t k = 0; k < dim * dim; k++) matrix[k] = covariance[k] + (t < classes ? 0.0 : between[k]);
@@ -851,9 +901,12 @@ static void plain_left_out(struct data data, size_t classes, double shrinkage, d
       } else {
         scores[i * classes + t] = -0.5 * square + noise / count[t];
         nearest = fmin(nearest, square);
-        if (t == c) own[i] = square;
       }
     }
+    double solved[MOST]; /* of both views' mean, from the own one */
+    for (size_t j = 0; j < dim; j++) solved[j] = middle[i * dim + j] - less[c * dim + j];
+    eliminate(covariance, solved, dim);
+    for (size_t j = 0; j < dim; j++) own[i] += solved[j] * (middle[i * dim + j] - less[c * dim + j]);
     spread += own[i] * (count[c] - 1.0) / count[c] / n;
   }
   for (size_t i = 0; i < data.n; i++) {
@@ -861,6 +914,8 @@ static void plain_left_out(struct data data, size_t classes, double shrinkage, d
     scores[i * classes + (size_t)data.y[i]] += 0.5 * spread * (1.0 / (k - 1.0) - 1.0 / k);
   }
   free(own);
+  free(half);
+  free(middle);
 }
 
 /* Where the posterior of scores [n, classes] finds the labels most likely, each class with the same weight. */
@@ -887,22 +942,36 @@ static int compare_doubles(const void *a, const void *b) {
   return (*x > *y) - (*x < *y);
 }
 
+/* A second view [n, dim] of data, not far from the first. */
+static float *second_view(struct data data, uint32_t seed) {
+  float *mirrored = malloc(data.n * data.dim * sizeof *mirrored);
+  assert_non_null(mirrored);
+  for (size_t i = 0; i < data.n * data.dim; i++) mirrored[i] = data.x[i] + 0.4f * test_normal(&seed);
+  return mirrored;
+}
+
 static void features_left_out_one_by_one_calibrate(void **state) {
   (void)state;
   enum { NUM = 5 };
   /* Fewer and more classes than columns; in one of them a class has two features. */
   static const size_t sizes[][2] = {{60, 6}, {23, 8}, {11, 6}, {60, 5}, {40, 3}};
-  for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-    const size_t n = sizes[k][0], dim = sizes[k][1];
+  for (size_t k = 0; k < 2 * sizeof sizes / sizeof *sizes; k++) {
+    const size_t n = sizes[k / 2][0], dim = sizes[k / 2][1];
     dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
     options.shrinkage = 0.2f;
     struct data data = make_data(n, dim, 0, NUM, 0.5f, 400 + (uint32_t)k);
     for (size_t i = NUM; i < 2 * NUM; i++) data.y[i] = (int64_t)(i - NUM);
+    float *mirrored = second_view(data, 450 + (uint32_t)k);
     double *scores = calloc(n * NUM, sizeof *scores), *unknown = calloc(n, sizeof *unknown);
     assert_true(scores && unknown);
-    plain_left_out(data, NUM, (double)options.shrinkage, scores, unknown);
+    plain_left_out(data, k % 2 ? mirrored : data.x, NUM, (double)options.shrinkage, scores, unknown);
     dlora_predictor *predictor = new_predictor(dim, &options);
-    learn(predictor, data);
+    if (k % 2) {
+      assert_status(DLORA_OK, dlora_predictor_observe_mirrored(predictor, data.x, mirrored, data.y, n, 0));
+      assert_status(DLORA_OK, dlora_predictor_commit_task(predictor));
+    } else {
+      learn(predictor, data);
+    }
     const double expected = plain_temperature(scores, data, NUM, (double)options.temperature);
     assert_true(fabs((double)dlora_predictor_temperature(predictor) / expected - 1.0) < 2e-3);
     qsort(unknown, n, sizeof *unknown, compare_doubles);
@@ -914,8 +983,190 @@ static void features_left_out_one_by_one_calibrate(void **state) {
     dlora_predictor_destroy(predictor);
     free(unknown);
     free(scores);
+    free(mirrored);
     free_data(data);
   }
+}
+
+/* Where the class posteriors that predictors give the feature which each has not seen find the labels most likely. */
+static double temperature_without_each(dlora_predictor **without, struct data data, double initial) {
+  double best = 0.0, lowest = HUGE_VAL;
+  for (double log_t = log(0.05); log_t < log(20.0); log_t += 0.02) {
+    const double off = (log_t - log(initial)) / 2.0;
+    double cost = 0.5 * off * off;
+    for (size_t i = 0; i < data.n; i++) {
+      float log_probabilities[CLASSES];
+      int64_t classes[CLASSES];
+      size_t column = 0;
+      assert_status(DLORA_OK, dlora_predictor_set_temperature(without[i], (float)exp(log_t)));
+      assert_status(DLORA_OK, dlora_predictor_get_classes(without[i], classes));
+      while (classes[column] != data.y[i]) column++;
+      assert_status(DLORA_OK, dlora_predictor_posterior(without[i], data.x + i * data.dim, 1, NULL, log_probabilities,
+                                                        NULL, NULL));
+      cost -= (double)log_probabilities[column];
+    }
+    if (cost < lowest) lowest = cost, best = exp(log_t);
+  }
+  return best;
+}
+
+/* The closed form for the random projection against predictors that never saw the image: but for the level of the
+ * ridge, which hardly depends on it. */
+static void images_left_out_calibrate_a_random_projection(void **state) {
+  (void)state;
+  enum { N = 4 * CLASSES };
+  struct data data = make_data(N, DIM, 0, CLASSES, 0.4f, 470);
+  for (size_t i = 0; i < N; i++) data.y[i] = (int64_t)(i % CLASSES); /* labels tell little: T is far from 2 */
+  float *mirrored = second_view(data, 471);
+  dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
+  options.readout = DLORA_READOUT_RANDOM_PROJECTION;
+  options.random_features = 40;
+  options.ridge = 0.05f;
+  for (int views = 1; views <= 2; views++) {
+    const float *second = views == 2 ? mirrored : data.x;
+    dlora_predictor *without[N], *whole = new_predictor(DIM, &options), *same[N];
+    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(whole, data.x, second, data.y, N, 0));
+    assert_status(DLORA_OK, dlora_predictor_commit_task(whole));
+    const double found = (double)dlora_predictor_temperature(whole);
+    for (size_t i = 0; i < N; i++) {
+      same[i] = whole;
+      without[i] = new_predictor(DIM, &options);
+      for (size_t j = 0; j < N; j++) {
+        if (j == i) continue;
+        assert_status(DLORA_OK, dlora_predictor_observe_mirrored(without[i], data.x + j * DIM, second + j * DIM,
+                                                                 data.y + j, 1, 0));
+      }
+      assert_status(DLORA_OK, dlora_predictor_commit_task(without[i]));
+    }
+    const double expected = temperature_without_each(without, data, (double)options.temperature);
+    assert_true(fabs(found / expected - 1.0) < 0.06);
+    assert_true(temperature_without_each(same, data, (double)options.temperature) < 0.8 * expected);
+    for (size_t i = 0; i < N; i++) dlora_predictor_destroy(without[i]);
+    dlora_predictor_destroy(whole);
+  }
+  free(mirrored);
+  free_data(data);
+}
+
+static void two_views_enter_by_half(void **state) {
+  (void)state;
+  enum { N = 90, HELD = 20 };
+  for (int readout = DLORA_READOUT_GAUSSIAN; readout <= DLORA_READOUT_RANDOM_PROJECTION; readout++) {
+    dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
+    options.readout = readout;
+    options.random_features = 50;
+    options.shrinkage = 0.1f;
+    struct data data = make_data(N, DIM, 0, CLASSES, 1.0f, 480), probe = make_data(50, DIM, 0, CLASSES, 1.0f, 482);
+    float *mirrored = second_view(data, 481);
+    dlora_predictor *predictor = new_predictor(DIM, &options), *half = new_predictor(DIM, &options),
+                    *doubled = new_predictor(DIM, &options), *loaded = NULL;
+    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(predictor, data.x, mirrored, data.y, N - HELD, 0));
+    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(predictor, data.x + (N - HELD) * DIM,
+                                                             mirrored + (N - HELD) * DIM, data.y + N - HELD, HELD, 1));
+    /* In two parts, merged; and of a copy. */
+    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(half, data.x, mirrored, data.y, 30, 0));
+    dlora_predictor *other = new_predictor(DIM, &options);
+    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(other, data.x + 30 * DIM, mirrored + 30 * DIM, data.y + 30,
+                                                             N - HELD - 30, 0));
+    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(other, data.x + (N - HELD) * DIM,
+                                                             mirrored + (N - HELD) * DIM, data.y + N - HELD, HELD, 1));
+    assert_status(DLORA_OK, dlora_predictor_merge(half, other));
+    assert_status(DLORA_OK, dlora_predictor_clone(&loaded, half));
+    dlora_predictor *const all[] = {predictor, half, loaded};
+    for (size_t i = 0; i < 3; i++) assert_status(DLORA_OK, dlora_predictor_commit_task(all[i]));
+    for (size_t i = 1; i < 3; i++) {
+      assert_same_statistics(predictor, all[i]);
+      assert_true(fabsf(dlora_predictor_temperature(all[i]) / dlora_predictor_temperature(predictor) - 1.0f) < 1e-4f);
+    }
+    /* Both views as images of their own: the same means, and twice the scatter and the counts. */
+    observe(doubled, data);
+    struct data second = {mirrored, data.y, N, DIM};
+    learn(doubled, second);
+    double means[CLASSES * DIM], expected[CLASSES * DIM], scatter[DIM * DIM], twice[DIM * DIM];
+    uint64_t counts[CLASSES], twice_counts[CLASSES];
+    assert_status(DLORA_OK, dlora_predictor_get_components(predictor, NULL, NULL, counts, means));
+    assert_status(DLORA_OK, dlora_predictor_get_components(doubled, NULL, NULL, twice_counts, expected));
+    assert_status(DLORA_OK, dlora_predictor_get_scatter(predictor, scatter));
+    assert_status(DLORA_OK, dlora_predictor_get_scatter(doubled, twice));
+    for (size_t c = 0; c < CLASSES; c++) assert_int_equal(2 * counts[c], twice_counts[c]);
+    for (size_t i = 0; i < CLASSES * DIM; i++) assert_true(fabs(means[i] - expected[i]) < 1e-9);
+    for (size_t i = 0; i < DIM * DIM; i++) assert_true(fabs(2.0 * scatter[i] - twice[i]) < 1e-9 * (double)N);
+    if (readout == DLORA_READOUT_RANDOM_PROJECTION) { /* both sums are halved, and the ridge follows them */
+      float a[50 * CLASSES], b[50 * CLASSES];
+      dlora_predictor *const both[] = {predictor, doubled};
+      for (size_t i = 0; i < 2; i++) {
+        assert_status(DLORA_OK, dlora_predictor_set_temperature(both[i], 1.0f));
+        assert_status(DLORA_OK, dlora_predictor_posterior(both[i], probe.x, 50, NULL, i ? b : a, NULL, NULL));
+      }
+      assert_close(a, b, 50 * CLASSES, 1e-4);
+    }
+    assert_status(DLORA_ERR_ARGUMENT, dlora_predictor_observe_mirrored(predictor, data.x, NULL, data.y, 1, 0));
+    mirrored[3] = NAN;
+    assert_status(DLORA_ERR_NOT_FINITE, dlora_predictor_observe_mirrored(predictor, data.x, mirrored, data.y, 1, 0));
+    assert_error_names("mirrored");
+    dlora_predictor *made[] = {predictor, half, other, loaded, doubled};
+    for (size_t i = 0; i < 5; i++) dlora_predictor_destroy(made[i]);
+    free(mirrored);
+    free_data(probe);
+    free_data(data);
+  }
+}
+
+/* Mean square of the distance of a component's mean to the centre, where all have as many features. */
+static double separation_of(const dlora_predictor *predictor) {
+  enum { MOST = 2 * CLASSES };
+  const size_t num = dlora_predictor_num_components(predictor);
+  double means[MOST * DIM], centre[DIM] = {0}, solved[DIM] = {0}, sum = 0.0;
+  float weight[MOST * DIM], bias[MOST];
+  assert_in_range(num, 1, MOST);
+  assert_status(DLORA_OK, dlora_predictor_get_components(predictor, NULL, NULL, NULL, means));
+  assert_status(DLORA_OK, dlora_predictor_linear_weights(predictor, 0, DIM, 0, weight, bias));
+  for (size_t i = 0; i < num * DIM; i++) {
+    centre[i % DIM] += means[i] / (double)num;
+    solved[i % DIM] += (double)weight[i] / (double)num;
+  }
+  for (size_t i = 0; i < num * DIM; i++) {
+    sum += (means[i] - centre[i % DIM]) * ((double)weight[i] - solved[i % DIM]);
+  }
+  return sum / (double)num;
+}
+
+/* T is kept in relation to how far apart the components are: what makes all scores larger is divided by more. */
+static void the_temperature_follows_the_separation(void **state) {
+  (void)state;
+  enum { N = 20 * CLASSES };
+  struct data first = make_data(N, DIM, 0, CLASSES, 0.6f, 490), second = make_data(N, DIM, 50, CLASSES, 0.6f, 491);
+  for (size_t i = 0; i < N; i++) { /* as many of each class, and the second task's further apart */
+    first.y[i] = (int64_t)(i % CLASSES);
+    second.y[i] = 50 + first.y[i];
+    first.x[i * DIM + i % CLASSES % DIM] += 2.0f;
+    second.x[i * DIM + i % CLASSES % DIM] += 9.0f;
+  }
+  dlora_predictor *predictor = new_predictor(DIM, NULL), *alone = new_predictor(DIM, NULL), *loaded = NULL;
+  learn(predictor, first);
+  learn(alone, second);
+  const double ratios[] = {log((double)dlora_predictor_temperature(predictor) / separation_of(predictor)),
+                           log((double)dlora_predictor_temperature(alone) / separation_of(alone))};
+  const double weights[] = {CLASSES - 1, 2 * CLASSES - 1}; /* components that each was told apart from */
+  assert_status(DLORA_OK, dlora_predictor_append(predictor, alone));
+  const double mean = (weights[0] * ratios[0] + weights[1] * ratios[1]) / (weights[0] + weights[1]);
+  const double expected = exp(mean) * separation_of(predictor);
+  assert_true(fabs((double)dlora_predictor_temperature(predictor) / expected - 1.0) < 1e-3);
+  /* A file of before separations were kept has the temperature that it had. */
+  const char *path = test_temporary("separations.safetensors"), *old = test_temporary("no_separations.safetensors");
+  assert_status(DLORA_OK, dlora_predictor_save(predictor, path));
+  size_t size;
+  unsigned char *bytes = test_read_file(path, &size), *name = bytes;
+  while (memcmp(name, "log_separations", 15)) name++;
+  memcpy(name, "not_separations", 15);
+  test_write_file(old, bytes, size);
+  assert_status(DLORA_OK, dlora_predictor_load(&loaded, old, NULL));
+  assert_same(predictor, loaded);
+  free(bytes);
+  dlora_predictor *made[] = {predictor, alone, loaded};
+  for (size_t i = 0; i < 3; i++) dlora_predictor_destroy(made[i]);
+  free_data(second);
+  free_data(first);
 }
 
 static void the_sample_does_not_depend_on_the_order(void **state) {
@@ -1433,7 +1684,8 @@ static void damaged_files_are_refused(void **state) {
                  {"predictor.initial_temperature", &tiny},
                  {"predictor.held_out", &far},
                  {"predictor.num_unknown_scores", &many},
-                 {"predictor.log_temperatures", &huge}};
+                 {"predictor.log_temperatures", &huge},
+                 {"predictor.log_separations", &huge}};
   for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
     memcpy(copy, bytes, size);
     memcpy(copy + find_tensor(copy, changes[i].tensor), changes[i].value, 8);
@@ -1533,6 +1785,7 @@ static void every_failed_allocation_leaves_the_predictor_as_it_was(void **state)
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(shrinkage_follows_the_number_of_features),
+      cmocka_unit_test(columns_may_have_any_scale),
       cmocka_unit_test(posterior_is_the_softmax_of_plain_lda_scores),
       cmocka_unit_test(linear_weights_of_an_open_task_follow_the_finished_ones),
       cmocka_unit_test(batches_orders_and_halves_give_the_same_statistics),
@@ -1547,6 +1800,9 @@ int main(void) {
       cmocka_unit_test(drift_compensation_leaves_the_open_task_alone),
       cmocka_unit_test(learning_leaves_earlier_means_bitwise_unchanged),
       cmocka_unit_test(features_left_out_one_by_one_calibrate),
+      cmocka_unit_test(images_left_out_calibrate_a_random_projection),
+      cmocka_unit_test(two_views_enter_by_half),
+      cmocka_unit_test(the_temperature_follows_the_separation),
       cmocka_unit_test(the_sample_does_not_depend_on_the_order),
       cmocka_unit_test(calibration_needs_no_held_out_features),
       cmocka_unit_test(held_out_features_correct_a_fit_to_trained_ones),

@@ -416,10 +416,10 @@ typedef struct dlora_predictor_options {
   size_t random_features; /**< width of the random projection */
   int32_t readout;        /**< DLORA_READOUT_... */
   int32_t use_prior;      /**< not 0: add the log of each component's share of the images to its score */
-  float shrinkage;   /**< C + shrinkage * trace(C) / dim * I; 0: 0.15 dim / (features - components), in [0.001, 1] */
-  float temperature; /**< T > 0, until one is fitted */
-  float ridge;       /**< of the random projection, relative to the mean diagonal of its Gram matrix */
-  float reserved;    /**< 0 */
+  float shrinkage;        /**< of C, METHOD.md 7; 0: 0.3 dim / (features - components), in [0.001, 1] */
+  float temperature;      /**< T > 0, until one is fitted */
+  float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix */
+  float reserved;         /**< 0 */
 } dlora_predictor_options;
 #define DLORA_PREDICTOR_OPTIONS_INIT \
   { sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, 0.0f, 2.0f, 0.01f, 0.0f }
@@ -462,6 +462,13 @@ DLORA_API dlora_status dlora_predictor_observe(dlora_predictor *predictor, const
  *  part in the statistics like others, and correct the temperature that those tell. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features,
                                                         const int64_t *labels, size_t n);
+/** Adds images seen twice, as they are and mirrored, or in two views of another kind: features and mirrored [n, dim],
+ *  labels [n]. An image counts as one and enters with half of either view, so that means and scatter hold what the
+ * views have in common; those of the first view calibrate, as predictions are made of one. held_out: as
+ *  dlora_predictor_observe_held_out does, not 0. METHOD.md 7. Errors: ARGUMENT, NOT_FINITE. */
+DLORA_API dlora_status dlora_predictor_observe_mirrored(dlora_predictor *predictor, const float *features,
+                                                        const float *mirrored, const int64_t *labels, size_t n,
+                                                        int32_t held_out);
 /** Forgets the open task. */
 DLORA_API dlora_status dlora_predictor_discard(dlora_predictor *predictor);
 /** Moves the statistics of finished tasks along with features that changed while a task was learnt (drift compensation,
@@ -562,6 +569,11 @@ enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1, DLORA_WITHIN_BOTH = 2
 enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1 };
 enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
+/** Which blocks are adapted, by the model's depth: from depth / 2 or depth / 4 on. */
+enum { DLORA_BLOCKS_UPPER_HALF = -1, DLORA_BLOCKS_UPPER_THREE_QUARTERS = -2 };
+/** Where images are mirrored left to right: nowhere; at random in training; and in the statistics too, which are then
+ * of each image and its mirror image (METHOD.md 7). */
+enum { DLORA_FLIP_NONE = 0, DLORA_FLIP_TRAINING = 1, DLORA_FLIP_EVERYWHERE = 2 };
 
 /** Everything that an ablation may want to change. [structure] members are fixed when the learner is created and kept
  * in its checkpoint; the others may differ from task to task (dlora_learner_configure). */
@@ -583,7 +595,7 @@ typedef struct dlora_learner_options {
   size_t max_observed_images; /**< images whose tokens enter the memory; 0: all of the task */
   size_t random_features;     /**< [structure] width of the random projection readout */
   int32_t sites;              /**< [structure] DLORA_SITE_... or-ed */
-  int32_t first_block;        /**< [structure] first adapted block; -1: depth / 2; 0: all blocks (the paper) */
+  int32_t first_block;        /**< [structure] first adapted block, or DLORA_BLOCKS_...; 0: all blocks (the paper) */
   int32_t num_blocks;         /**< [structure] adapted blocks from there; 0: up to the last */
   int32_t layers;             /**< [structure] DLORA_LAYERS_...: features the statistics are kept on */
   int32_t readout;            /**< [structure] DLORA_READOUT_... */
@@ -598,7 +610,7 @@ typedef struct dlora_learner_options {
   int32_t observed_tokens;    /**< DLORA_TOKENS_... */
   int32_t optimizer;          /**< DLORA_OPTIMIZER_... */
   int32_t schedule;           /**< DLORA_SCHEDULE_... */
-  int32_t flip;               /**< not 0: random horizontal flips */
+  int32_t flip;               /**< DLORA_FLIP_... */
   int32_t crop_padding;       /**< > 0: random shifts by up to this many pixels of the model's image size */
   int32_t use_prior;          /**< [structure] not 0: class frequencies count in the posterior */
   float energy_threshold;     /**< of equation (2), in (0, 1] */
@@ -631,11 +643,12 @@ typedef struct dlora_learner_options {
 /** The defaults, chosen by measurement (docs/METHOD.md). */
 #define DLORA_LEARNER_OPTIONS_INIT \
   { \
-    sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 32, 0, 2000, \
-        DLORA_SITE_KEY | DLORA_SITE_VALUE, -1, 0, DLORA_LAYERS_SEVERAL, DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OLD, \
-        DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_BOTH, 1, 1, 0, DLORA_TOKENS_ALL, \
-        DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, 1, 0, 0, 0.95f, 5e-4f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, \
-        2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.85f, 0.3f, 1.0f, 1.0f, 1.5f, 0.0f \
+    sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 16, 0, 2000, \
+        DLORA_SITE_KEY | DLORA_SITE_VALUE, DLORA_BLOCKS_UPPER_THREE_QUARTERS, 0, DLORA_LAYERS_SEVERAL, \
+        DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OLD, DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_BOTH, 1, \
+        1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, DLORA_FLIP_EVERYWHERE, 0, 0, 0.95f, \
+        5e-4f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, 2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.85f, 0.3f, 1.0f, 1.0f, 1.5f, \
+        0.0f \
   }
 
 /** What learning one task came to. */

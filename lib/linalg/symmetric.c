@@ -115,7 +115,8 @@ void dli_cholesky_solve(size_t n, const double *l, double *b, size_t rows) {
   solve_triangle(n, l, 1, b, rows);
 }
 
-dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l, double *trace) {
+dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l,
+                                        const double *weights, double *trace) {
   double *inverse = NULL;
   int order = (int)n, info = 0; /* of a factor, whose diagonal is positive: always 0 */
   *trace = 0.0;
@@ -124,7 +125,9 @@ dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t
   const int entered = dli_blas_enter();
   dtrtri_("U", "N", &order, inverse, &order, &info, 1, 1);
   dli_blas_leave(entered);
-  for (size_t i = 0; i < n * n; i++) *trace += inverse[i] * inverse[i]; /* |L^-1|^2; zeros above the diagonal */
+  for (size_t i = 0; i < n; i++) { /* zeros above the diagonal */
+    for (size_t j = 0; j <= i; j++) *trace += weights[j] * inverse[i * n + j] * inverse[i * n + j];
+  }
   dli_free(allocator, inverse);
   return DLORA_OK;
 }

@@ -18,8 +18,9 @@ dlora_status dli_cholesky(size_t n, double *s);
 void dli_cholesky_solve(size_t n, const double *l, double *b, size_t rows);
 /* Solves L y = b for rows, in place: |y|^2 is the Mahalanobis distance of b. */
 void dli_cholesky_forward(size_t n, const double *l, double *b, size_t rows);
-/* *trace: that of the inverse of L L^T. Error: NO_MEMORY. */
-dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l, double *trace);
+/* *trace: that of the inverse of L L^T times the diagonal matrix of weights [n]. Error: NO_MEMORY. */
+dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l,
+                                        const double *weights, double *trace);
 
 /* Makes the rows of v [k, n] orthonormal to the rows of basis [m, n] and to each other: two passes of modified
  * Gram-Schmidt

@@ -42,6 +42,7 @@ static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlo
   options->drift_compensation = paper->drift_compensation;
   options->residual_share = paper->residual_share;
   options->merge_exponent = paper->merge_exponent;
+  if (options->flip == DLORA_FLIP_EVERYWHERE) options->flip = paper->flip;
   if (paper_blocks) {
     options->first_block = paper->first_block;
     options->num_blocks = paper->num_blocks;
@@ -55,6 +56,8 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
     case METHOD_FROZEN_SEVERAL:
     case METHOD_FROZEN_PROJECTION:
       options->rank_orthogonal = options->rank_residual = 0;
+      /* The layers to read: here the middle one serves better than a lower one. */
+      if (options->first_block == DLORA_BLOCKS_UPPER_THREE_QUARTERS) options->first_block = DLORA_BLOCKS_UPPER_HALF;
       options->layers = kind == METHOD_FROZEN_SEVERAL ? DLORA_LAYERS_SEVERAL : DLORA_LAYERS_FINAL;
       if (kind == METHOD_FROZEN_PROJECTION) options->readout = DLORA_READOUT_RANDOM_PROJECTION;
       break;

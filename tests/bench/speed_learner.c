@@ -10,7 +10,8 @@ dlora_learner_options speed_learner_options(const struct speed_setup *setup) {
   dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
   options.seed = 1;
   options.threads = setup->threads;
-  options.flip = 0;
+  options.flip = DLORA_FLIP_NONE;
+  options.first_block = DLORA_BLOCKS_UPPER_HALF;
   options.crop_scale = 1.0f;
   options.jitter = 0.0f;
   options.held_out = 0.0f;
