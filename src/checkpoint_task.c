@@ -14,7 +14,7 @@
  *   training.old.weight       F32 [components, dim]  earlier rows of the objective
  *   training.old.bias         F32 [components]
  *   training.held_out.features F32 [rows, dim], .labels I64 [rows]   only if images are held out
- *   training.drift.before, .after  F32 [rows, dim]      only if drift is compensated for, after training
+ *   training.drift.before, .after  F32 [rows, moving columns]  only if drift is compensated for, after training
  *
  * Not written is what follows from the options and the finished tasks, the workspace, and how long things took: the
  * same task at the same place gives the same bytes. `routed` without finished tasks of its own is a copy of `plain`. */
@@ -104,7 +104,7 @@ static dlora_status write_samples(const dlora_learner *learner, struct dli_write
     DLI_TRY(dli_writer_add(writer, "training.held_out.labels", DLI_I64, 1, shape, task->held_labels));
   }
   if (!task->max_drift) return DLORA_OK;
-  const size_t shape[] = {task->num_drift, dim};
+  const size_t shape[] = {task->num_drift, dli_learner_moving(learner)};
   DLI_TRY(dli_writer_add(writer, "training.drift.before", DLI_F32, 2, shape, task->drift_before));
   return dli_writer_add(writer, "training.drift.after", DLI_F32, 2, shape, task->drift_after);
 }
@@ -305,8 +305,9 @@ static dlora_status read_samples(const dlora_learner *learner, struct dli_task *
     DLI_TRY(check_labels(task, tensors, "training.held_out.labels", task->held_labels, task->num_held));
   }
   if (!task->max_drift) return DLORA_OK;
-  DLI_TRY(read_floats(tensors, "training.drift.before", task->num_drift, dim, task->drift_before));
-  return read_floats(tensors, "training.drift.after", task->num_drift, dim, task->drift_after);
+  const size_t columns = dli_learner_moving(learner);
+  DLI_TRY(read_floats(tensors, "training.drift.before", task->num_drift, columns, task->drift_before));
+  return read_floats(tensors, "training.drift.after", task->num_drift, columns, task->drift_after);
 }
 
 static dlora_status read_memories(const dlora_learner *learner, struct dli_task *task,

@@ -60,6 +60,10 @@ void dli_learner_combine(const dlora_learner *learner, const float *early, const
   }
 }
 
+size_t dli_learner_moving(const dlora_learner *learner) {
+  return learner->middle_block > learner->first_block ? learner->width : learner->model->vit.dim;
+}
+
 /* One site per adapted projection, block by block; one memory per input that they read. */
 static dlora_status create_parts(dlora_learner *learner) {
   const struct dli_vit *vit = &learner->model->vit;
@@ -109,7 +113,11 @@ dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, cons
   if (options->num_blocks && learner->first_block + (size_t)options->num_blocks < vit->depth) {
     learner->end_block = learner->first_block + (size_t)options->num_blocks;
   }
-  learner->width = options->layers == DLORA_LAYERS_SEVERAL ? 3 * vit->dim : vit->dim;
+  learner->width = options->layers == DLORA_LAYERS_FINAL ? vit->dim : 3 * vit->dim;
+  learner->middle_block = learner->first_block;
+  if (options->layers == DLORA_LAYERS_MIDDLE && learner->first_block < vit->depth / 2) {
+    learner->middle_block = vit->depth / 2;
+  }
   const dlora_status status = dli_pass_pool_create(&learner->passes, allocator);
   if (status != DLORA_OK) {
     dli_free(allocator, learner);

@@ -61,6 +61,7 @@ struct dli_task {
 
   float *features;             /* [max_batch, dim] */
   struct dli_view views[2];    /* what predictors see: of the images, and of the mirrored ones */
+  float *middle;               /* [max_batch, 2 * dim] where it is not early, or NULL */
   float *early;                /* [max_batch, 2 * dim] */
   float *kept[2];              /* [max_batch, max(width, 2 * dim)] rows picked out of either view, or of early */
   int64_t *kept_labels;        /* [max_batch] */
@@ -71,7 +72,7 @@ struct dli_task {
   struct dli_augment *augment; /* [max_batch] */
 
   size_t num_drift, seen_drift, max_drift;
-  float *drift_before, *drift_after; /* [max_drift, dim] */
+  float *drift_before, *drift_after; /* [max_drift, moving columns] */
   size_t num_held, seen_held;
   float *held_features; /* [DLI_HEAD_SAMPLE, dim] final features of held-out images, to fit the head's temperature */
   int64_t *held_labels; /* [DLI_HEAD_SAMPLE] */
@@ -98,6 +99,7 @@ struct dlora_learner {
   dlora_learner_options options; /* allocator pointer NULL; threads resolved */
   const dlora_model *model;
   size_t first_block, end_block; /* adapted blocks */
+  size_t middle_block;           /* the features of several layers enter it */
   size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */
   dlora_bank *bank;
   struct dli_deployed *deployed;
@@ -139,6 +141,8 @@ void dli_learner_log(const dlora_learner *learner, int32_t level, const char *fo
 int dli_learner_has_residuals(const dlora_learner *learner);
 /* [early, z] or z of `count` images: out [count, width]. */
 void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out);
+/* How many of the last columns of those move while tasks are learnt: dim, or all where the middle block is adapted. */
+size_t dli_learner_moving(const dlora_learner *learner);
 /* Images of one micro-batch over all threads, at most count (0: no limit). */
 size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count);
 
@@ -164,13 +168,13 @@ dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *
  * same portion of dlora_learner_observe, have the same key. */
 struct dli_seen;
 uint64_t dli_seen_key(const dlora_images *images);
-/* Keeps what the pass has loaded and task->features, in the first round, where there is room. */
+/* Keeps what the pass has loaded and the moving columns of views[0].plain, in the first round, where there is room. */
 dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key);
 /* What was kept of such images, or NULL. */
 const struct dli_seen *dli_seen_find(struct dli_task *task, uint64_t key, size_t count);
 /* Instead of dli_pass_load; 0 where the trunk was not kept. */
 int dli_seen_restore(const struct dli_seen *seen, dlora_pass *pass);
-/* [count, dim], or NULL. */
+/* [count, moving columns], or NULL. */
 const float *dli_seen_features(const struct dli_seen *seen);
 void dli_seen_free(const dlora_learner *learner, struct dli_task *task);
 

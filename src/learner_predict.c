@@ -12,6 +12,7 @@
 struct dli_predict_buffers {
   dlora_allocator allocator;
   float *early;     /* [max_batch, 2 * dim] */
+  float *middle;    /* [max_batch, 2 * dim] where it is not early, or NULL */
   float *z;         /* [max_batch, dim] */
   float *combined;  /* [max_batch, width] */
   float *component; /* [max_batch, num_components] log probabilities, and then the joint output */
@@ -32,6 +33,7 @@ dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const 
   DLI_TRY(DLI_NEW(allocator, b, 1));
   b->allocator = *allocator;
   DLI_TRY_DONE(DLI_NEW(allocator, b->early, max_batch * 2 * dim));
+  if (dli_learner_moving(learner) > dim) DLI_TRY_DONE(DLI_NEW(allocator, b->middle, max_batch * 2 * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, b->z, max_batch * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, b->combined, max_batch * learner->width));
   DLI_TRY_DONE(DLI_NEW(allocator, b->component, max_batch * components));
@@ -49,8 +51,8 @@ done:
 void dli_predict_buffers_destroy(struct dli_predict_buffers *b) {
   if (!b) return;
   const dlora_allocator allocator = b->allocator;
-  float *const arrays[] = {b->early, b->z,       b->combined,  b->component, b->class_log,
-                           b->task,  b->unknown, b->relevance, b->logits};
+  float *const arrays[] = {b->early,     b->middle, b->z,       b->combined,  b->component,
+                           b->class_log, b->task,   b->unknown, b->relevance, b->logits};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(&allocator, arrays[i]);
   dli_free(&allocator, b);
 }
@@ -122,7 +124,7 @@ static void sum_classes(const struct dli_derived *d, const float *component, siz
 
 static dlora_status posterior(const dlora_learner *learner, const dlora_predictor *predictor,
                               struct dli_predict_buffers *b, size_t count, float *class_log) {
-  dli_learner_combine(learner, b->early, b->z, count, b->combined);
+  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, count, b->combined);
   return dlora_predictor_posterior(predictor, b->combined, count, b->component, class_log, b->task, b->unknown);
 }
 
@@ -156,7 +158,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   const struct dli_derived *d = &learner->derived;
   int32_t relevance = tasks ? DLORA_RELEVANCE_GIVEN : learner->options.relevance;
   if (relevance != DLORA_RELEVANCE_GIVEN && !dli_learner_has_residuals(learner)) relevance = DLORA_RELEVANCE_NONE;
-  struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED};
+  struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED, .middle = b->middle, .middle_block = learner->middle_block};
   dli_pass_early(pass, b->early);
 
   if (relevance == DLORA_RELEVANCE_NONE) {
@@ -202,10 +204,10 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
 
 dlora_status dli_learner_decide_frozen(const dlora_learner *learner, dlora_pass *pass, struct dli_predict_buffers *b,
                                        dlora_prediction *out) {
-  const struct dli_pass_mode frozen = {0};
+  const struct dli_pass_mode frozen = {.middle = b->middle, .middle_block = learner->middle_block};
   dli_pass_early(pass, b->early);
   dli_pass_upper(pass, &frozen, b->z);
-  dli_learner_combine(learner, b->early, b->z, pass->count, b->combined);
+  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, pass->count, b->combined);
   return dlora_predictor_predict(learner->frozen, b->combined, pass->count, out);
 }
 

@@ -22,7 +22,7 @@ struct dli_seen {
   uint64_t key;
   size_t count;
   float *trunk;    /* [count, tokens, dim] or NULL */
-  float *features; /* [count, dim] or NULL */
+  float *features; /* [count, moving columns] or NULL */
 };
 
 static uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t count) {
@@ -71,7 +71,8 @@ static void transfer_share(size_t begin, size_t end, size_t index, void *user) {
 
 dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t count = task->pass->count, dim = learner->model->vit.dim, values = count * trunk_size(task->pass);
+  const size_t count = task->pass->count, columns = dli_learner_moving(learner),
+               values = count * trunk_size(task->pass);
   const size_t room = dlora_pass_workspace_size(task->pass) / TRUNK_SHARE;
   const int wants_trunk = values * sizeof(float) <= room - task->seen_bytes && learner->first_block;
   const int wants_features = learner->options.drift_compensation && dlora_learner_num_tasks(learner) &&
@@ -90,8 +91,12 @@ dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, 
     task->seen_bytes += values * sizeof(float);
   }
   if (wants_features) {
-    DLI_TRY_DONE(DLI_NEW(allocator, seen->features, count * dim));
-    memcpy(seen->features, task->features, count * dim * sizeof *seen->features);
+    const size_t width = learner->width;
+    DLI_TRY_DONE(DLI_NEW(allocator, seen->features, count * columns));
+    for (size_t i = 0; i < count; i++) {
+      memcpy(seen->features + i * columns, task->views[0].plain + (i + 1) * width - columns,
+             columns * sizeof *seen->features);
+    }
     task->seen_features += count;
   }
   /* In a ring, in the order of coming: the next to be looked for is mostly the one after the last found. */

@@ -34,11 +34,11 @@ void dli_task_release(dlora_learner *learner) {
   struct dli_task *task = learner->task;
   const dlora_allocator *allocator = &learner->allocator;
   if (!task) return;
-  void *const arrays[] = {task->classes,       task->seen,        task->old_weight,   task->old_bias,
-                          task->fixed_head,    task->features,    task->early,        task->kept_labels,
-                          task->held_out,      task->logits,      task->d_features,   task->targets,
-                          task->augment,       task->gather,      task->drift_before, task->drift_after,
-                          task->held_features, task->held_labels, task->energy_rows};
+  void *const arrays[] = {task->classes,     task->seen,          task->old_weight,  task->old_bias,
+                          task->fixed_head,  task->features,      task->early,       task->middle,
+                          task->kept_labels, task->held_out,      task->logits,      task->d_features,
+                          task->targets,     task->augment,       task->gather,      task->drift_before,
+                          task->drift_after, task->held_features, task->held_labels, task->energy_rows};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   for (size_t i = 0; i < 2; i++) {
     dli_free(allocator, task->views[i].plain);
@@ -73,6 +73,7 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   const size_t batch = task->pass->max_batch, dim = learner->model->vit.dim;
   DLI_TRY(DLI_NEW(allocator, task->features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->early, batch * 2 * dim));
+  if (dli_learner_moving(learner) > dim) DLI_TRY(DLI_NEW(allocator, task->middle, batch * 2 * dim));
   for (size_t i = 0; i < 2; i++) {
     struct dli_view *view = &task->views[i];
     DLI_TRY(DLI_NEW(allocator, view->plain, batch * learner->width));
@@ -250,29 +251,22 @@ static void sample_held_out(struct dli_task *task, const float *features, const 
   }
 }
 
-static void sample_drift(struct dli_task *task, const float *before, const float *after, size_t count, size_t dim) {
-  for (size_t i = 0; i < count; i++) {
+/* Rows of moving columns before and after training, a stride of values apart. */
+static void sample_drift(struct dli_task *task, const float *before, size_t before_stride, const float *after,
+                         size_t after_stride, size_t columns) {
+  for (size_t i = 0; i < task->pass->count; i++) {
     const size_t place = reservoir(&task->sampling, &task->num_drift, &task->seen_drift, task->max_drift);
     if (place == task->max_drift) continue;
-    memcpy(task->drift_before + place * dim, before + i * dim, dim * sizeof *before);
-    memcpy(task->drift_after + place * dim, after + i * dim, dim * sizeof *after);
+    memcpy(task->drift_before + place * columns, before + i * before_stride, columns * sizeof *before);
+    memcpy(task->drift_after + place * columns, after + i * after_stride, columns * sizeof *after);
   }
-}
-
-/* Features of the network as it was before training, for the micro-batch that the pass has loaded. */
-static const float *features_before(struct dli_task *task, const struct dli_seen *seen) {
-  const struct dli_pass_mode old = {.terms = DLORA_TERM_MERGED};
-  const float *features = dli_seen_features(seen);
-  if (features) return features;
-  dli_pass_upper(task->pass, &old, task->d_features); /* free between steps */
-  return task->d_features;
 }
 
 /* What predictors see of the images that the pass has loaded, with these terms: out [images, width]. */
 static void run_view(const dlora_learner *learner, struct dli_task *task, int32_t terms, float *out) {
-  const struct dli_pass_mode mode = {.terms = terms};
+  const struct dli_pass_mode mode = {.terms = terms, .middle = task->middle, .middle_block = learner->middle_block};
   dli_pass_upper(task->pass, &mode, task->features);
-  dli_learner_combine(learner, task->early, task->features, task->pass->count, out);
+  dli_learner_combine(learner, task->middle ? task->middle : task->early, task->features, task->pass->count, out);
 }
 
 /* Whether `plain` and `routed` are shown mirrored images too: where it is the last time that they see the task's. */
@@ -299,13 +293,21 @@ static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, 
     task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->seen[index]++);
   }
   dli_pass_early(task->pass, task->early);
+  const size_t moving = dli_learner_moving(learner);
+  const float *before = dli_seen_features(seen);
+  size_t before_stride = moving;
+  if (after && task->max_drift && !before) {
+    run_view(learner, task, DLORA_TERM_MERGED, task->views[1].plain); /* free until images are mirrored */
+    before = task->views[1].plain + width - moving;
+    before_stride = width;
+  }
   run_view(learner, task, plain, view->plain);
   dli_profile_start(profile);
   if (!after) DLI_TRY(dli_seen_keep(learner, task, key));
   if (dli_learner_trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
   dli_profile_lap(profile, DLI_OBSERVATION);
   if (after && task->max_drift) {
-    sample_drift(task, features_before(task, seen), task->features, count, dim);
+    sample_drift(task, before, before_stride, view->plain + width - moving, width, moving);
   }
   if (routes) run_view(learner, task, routed, view->routed);
   sample_held_out(task, task->features, labels, count, dim);
@@ -343,11 +345,11 @@ static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, 
 }
 
 dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task) {
-  const size_t dim = learner->model->vit.dim;
+  const size_t columns = dli_learner_moving(learner);
   if (!learner->options.drift_compensation || !dlora_learner_num_tasks(learner)) return DLORA_OK;
   const size_t room = task->num_images[0] < DLI_DRIFT_SAMPLE ? task->num_images[0] : DLI_DRIFT_SAMPLE;
-  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_before, room * dim));
-  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_after, room * dim));
+  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_before, room * columns));
+  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_after, room * columns));
   task->max_drift = room;
   return DLORA_OK;
 }

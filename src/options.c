@@ -88,7 +88,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: crop_padding is %d, the image size is %zu",
                      (int)o->crop_padding, vit->image_size);
   }
-  DLI_TRY(choice("layers", o->layers, DLORA_LAYERS_FINAL));
+  DLI_TRY(choice("layers", o->layers, DLORA_LAYERS_MIDDLE));
   DLI_TRY(choice("readout", o->readout, DLORA_READOUT_RANDOM_PROJECTION));
   DLI_TRY(choice("residual_basis", o->residual_basis, DLORA_BASIS_FREE));
   DLI_TRY(choice("relevance", o->relevance, DLORA_RELEVANCE_NONE));

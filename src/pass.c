@@ -322,6 +322,8 @@ static void upper_share(size_t begin, size_t end, size_t index, void *user) {
   if (begin == end) return;
   share->mode = &pass->last;
   const struct dli_vit_hooks hooks = {share, hook_forward, hook_backward};
+  share->workspace.middle = pass->last.middle ? pass->last.middle + begin * 2 * vit->dim : NULL;
+  share->workspace.middle_block = pass->last.middle_block;
   dli_vit_forward_upper(vit, blocks_of(pass), pass->model->kernels, &share->workspace, pass->bank ? &hooks : NULL,
                         c->out + begin * vit->dim);
 }
@@ -332,7 +334,8 @@ dlora_status dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, 
   pass->gated = mode->relevance || mode->energy;
   struct upper_call call = {pass, features ? features : pass->features, NULL};
   share_out(pass, upper_share, &call);
-  pass->last.relevance = NULL; /* the caller's array may be gone by the backward pass, which never needs it */
+  pass->last.relevance = NULL; /* the caller's arrays may be gone by the backward pass, which never needs them */
+  pass->last.middle = NULL;
   for (size_t i = 0; mode->energy && i < pass->threads; i++) {
     const dlora_status status = pass->shares[i].status;
     /* The sentence was raised in the share's own thread. */
@@ -346,22 +349,11 @@ dlora_status dli_pass_upper(dlora_pass *pass, const struct dli_pass_mode *mode, 
 
 void dli_pass_early(dlora_pass *pass, float *features) {
   const struct dli_vit *vit = &pass->model->vit;
-  const size_t dim = vit->dim, patches = vit->tokens - 1;
   for (size_t s = 0; s < pass->threads; s++) {
     struct dli_pass_share *share = &pass->shares[s];
     dli_profile_start(&share->workspace.profile);
-    for (size_t i = 0; i < share->workspace.images; i++) {
-      const float *x = share->workspace.trunk + i * vit->tokens * dim;
-      float *out = features + (share->first + i) * 2 * dim, *mean = out + dim, *row = share->workspace.shared.h1;
-      pass->model->kernels->layer_norm(x, vit->tokens, dim, dim, NULL, NULL, vit->eps, row, dim, NULL, NULL);
-      memcpy(out, row, dim * sizeof *out);
-      for (size_t j = 0; j < dim; j++) {
-        double sum = 0.0;
-        for (size_t t = 1; t <= patches; t++) sum += (double)row[t * dim + j];
-        mean[j] = (float)(sum / (double)patches);
-      }
-    }
-    dli_profile_lap(&share->workspace.profile, DLI_NORMS);
+    dli_vit_pool(vit, pass->model->kernels, &share->workspace, share->workspace.trunk, share->workspace.images,
+                 features + share->first * 2 * vit->dim);
   }
 }
 

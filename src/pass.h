@@ -32,6 +32,8 @@ struct dli_pass_mode {
   int32_t terms;                        /* DLORA_TERM_ORTHOGONAL, _RESIDUAL; M is always in */
   const float *relevance;               /* [images, tasks] or NULL */
   const dlora_projector *const *energy; /* [depth, 4]: relevance by energy in these memories instead; or NULL */
+  float *middle; /* [images, 2 * dim] gets what enters block middle_block, like early features; or NULL */
+  size_t middle_block;
 };
 
 /* One thread's part of a pass. */

@@ -636,6 +636,92 @@ static void statistics_are_of_mirrored_images_too(void **state) {
   test_pictures_free(&q);
 }
 
+/* Means over a class's images of the attention input of block 1, of class tokens and of patch tokens [2, VIT_DIM]: what
+ * enters the block, normed, times a gain plus a bias that are always the same. */
+static void inputs_of_block_1(const dlora_learner *learner, const struct test_pictures *p, int64_t label,
+                              double *means) {
+  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_pass *pass = NULL;
+  size_t rows, dim, count = 0;
+  options.max_batch = p->images.count;
+  options.training = 1;
+  assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &options));
+  assert_status(DLORA_OK, dlora_pass_forward(pass, &p->images, DLORA_TERM_MERGED, NULL, NULL));
+  assert_status(DLORA_OK, dlora_pass_get_input(pass, 1, DLORA_INPUT_ATTENTION, NULL, &rows, &dim));
+  float *values = calloc(rows * dim, sizeof *values);
+  assert_non_null(values);
+  assert_status(DLORA_OK, dlora_pass_get_input(pass, 1, DLORA_INPUT_ATTENTION, values, &rows, &dim));
+  for (size_t i = 0; i < p->images.count; i++) count += p->labels[i] == label;
+  memset(means, 0, 2 * VIT_DIM * sizeof *means);
+  for (size_t i = 0; i < rows * dim; i++) {
+    const size_t token = i / dim % VIT_TOKENS, patches = VIT_TOKENS - 1;
+    if (p->labels[i / dim / VIT_TOKENS] != label) continue;
+    means[(token ? VIT_DIM : 0) + i % dim] += (double)values[i] / (double)(count * (token ? patches : 1));
+  }
+  free(values);
+  dlora_pass_destroy(pass);
+}
+
+/* Statistics on the middle of a network that is adapted below it: of the untouched network they are those of the same
+ * block as the first adapted one; of an adapted one they are of what enters the block now, and old ones follow it. */
+static void features_of_the_middle_follow_the_network(void **state) {
+  (void)state;
+  enum { EACH = 30, WIDTH = 3 * VIT_DIM, MIDDLE = 2 * VIT_DIM };
+  struct test_pictures p = test_pictures(six, 2, EACH, 31), q = test_pictures(six + 2, 2, EACH, 32);
+  double means[4 * WIDTH], expected[2 * WIDTH], before[2 * WIDTH], in[2][MIDDLE], gain[MIDDLE], bias[MIDDLE];
+  dlora_learner_options options = test_quick_options();
+  options.flip = DLORA_FLIP_NONE;
+  options.learning_rate = 1e-2f;
+  options.merge_exponent = 0.0f;
+  options.layers = DLORA_LAYERS_SEVERAL;
+  options.epochs = 0;
+  dlora_learner *upper = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_learn_task(upper, &p.images, p.labels, NULL));
+  assert_status(DLORA_OK,
+                dlora_predictor_get_components(dlora_learner_get_predictor(upper), NULL, NULL, NULL, expected));
+  options.first_block = 0;
+  options.layers = DLORA_LAYERS_MIDDLE;
+  dlora_learner *learner = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
+  assert_status(DLORA_OK,
+                dlora_predictor_get_components(dlora_learner_get_predictor(learner), NULL, NULL, NULL, means));
+  for (size_t i = 0; i < 2 * WIDTH; i++) assert_true(fabs(means[i] - expected[i]) < 1e-5);
+  for (size_t c = 0; c < 2; c++) inputs_of_block_1(learner, &p, six[c], in[c]);
+  for (size_t j = 0; j < MIDDLE; j++) {
+    gain[j] = (in[0][j] - in[1][j]) / (means[j] - means[WIDTH + j]);
+    bias[j] = in[0][j] - gain[j] * means[j];
+  }
+  dlora_learner_destroy(upper);
+  dlora_learner_destroy(learner);
+
+  options.epochs = 4;
+  learner = test_learner(model, &options);
+  double moved = 0.0, missed = 0.0, ignored = 0.0;
+  for (size_t t = 0; t < 2; t++) {
+    const struct test_pictures *pictures = t ? &q : &p;
+    assert_status(DLORA_OK, dlora_learner_learn_task(learner, &pictures->images, pictures->labels, NULL));
+    const dlora_predictor *predictor = dlora_learner_get_predictor(learner);
+    assert_status(DLORA_OK, dlora_predictor_get_components(predictor, NULL, NULL, NULL, means));
+    for (size_t c = 0; c < 2 * (t + 1); c++) {
+      inputs_of_block_1(learner, c < 2 ? &p : &q, six[c], in[0]);
+      for (size_t j = 0; j < MIDDLE; j++) {
+        if (fabs(expected[j] - expected[WIDTH + j]) < 0.05) continue; /* from which the gain is not known well */
+        const double now = (in[0][j] - bias[j]) / gain[j], found = means[c * WIDTH + j];
+        if (c >= 2 * t) assert_true(fabs(found - now) < 2e-3);
+        if (c < 2 && !t) moved = fmax(moved, fabs(now - expected[c * WIDTH + j]));
+        if (c < 2 && t) missed += (found - now) * (found - now);
+        if (c < 2 && t) ignored += (before[c * WIDTH + j] - now) * (before[c * WIDTH + j] - now);
+      }
+    }
+    memcpy(before, means, sizeof before);
+  }
+  assert_true(moved > 0.02); /* by the first task */
+  assert_true(ignored > 1e-4 && missed < 0.7 * ignored);
+  dlora_learner_destroy(learner);
+  test_pictures_free(&q);
+  test_pictures_free(&p);
+}
+
 static void later_tasks_learn_at_their_own_rate(void **state) {
   (void)state;
   enum { COUNT = 12, VALUES = COUNT * VIT_DIM };
@@ -818,6 +904,7 @@ int main(void) {
       cmocka_unit_test(class_names_are_kept_and_replaced),
       cmocka_unit_test(a_step_follows_the_gradient_of_the_loss),
       cmocka_unit_test(statistics_are_of_mirrored_images_too),
+      cmocka_unit_test(features_of_the_middle_follow_the_network),
       cmocka_unit_test(later_tasks_learn_at_their_own_rate),
       cmocka_unit_test(residual_updates_are_shared_less_and_less),
       cmocka_unit_test(parts_are_lent_for_inspection),

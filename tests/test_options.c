@@ -166,6 +166,7 @@ static void options_that_need_company_matter_in_it(void **state) {
       {SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION), SET(SIZE, random_features, 100)},
       {SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION), SET(REAL, ridge, 1.0)},
       {SET(REAL, held_out, 0.0), SET(REAL, temperature, 5.0)},
+      {SET(WORD, first_block, 0), SET(WORD, layers, DLORA_LAYERS_SEVERAL)},
   };
   double accuracy;
   for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
@@ -339,7 +340,7 @@ static void impossible_options_are_named(void **state) {
       SET(WORD, flip, -1),
       SET(WORD, num_blocks, -1),
       SET(WORD, num_blocks, VIT_DEPTH + 1),
-      SET(WORD, layers, 2),
+      SET(WORD, layers, 3),
       SET(WORD, readout, 2),
       SET(WORD, residual_basis, 3),
       SET(WORD, relevance, 5),

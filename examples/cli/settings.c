@@ -69,7 +69,7 @@ static const row rows[] = {
     {OPTION_SEED, "seed", "R", "of the class order and everything else random (default 0)", 0, 9007199254740992.0, NULL,
      AT(seed), false},
     {OPTION_SIZE, "epochs", "E", "passes over each task's images (default 4)", 0, 1e6, NULL, AT(epochs), false},
-    {OPTION_SIZE, "batch-size", "N", "images of one training step (default 32)", 1, 1e6, NULL, AT(batch_size), false},
+    {OPTION_SIZE, "batch-size", "N", "images of one training step (default 16)", 1, 1e6, NULL, AT(batch_size), false},
     {OPTION_REAL, "learning-rate", "X", "default 0.0005", 0, 1e3, NULL, AT(learning_rate), false},
     {OPTION_CHOICE, "schedule", "S", "of the learning rate: cosine (default) or constant", 0, 0, "cosine|constant",
      AT(schedule), false},

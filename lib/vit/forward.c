@@ -107,6 +107,23 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
   }
 }
 
+void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
+                  const float *x, size_t images, float *out) {
+  const size_t dim = vit->dim, patches = vit->tokens - 1;
+  float *row = workspace->shared.h1;
+  for (size_t i = 0; i < images; i++) {
+    float *class_token = out + i * 2 * dim, *mean = class_token + dim;
+    kernels->layer_norm(x + i * vit->tokens * dim, vit->tokens, dim, dim, NULL, NULL, vit->eps, row, dim, NULL, NULL);
+    memcpy(class_token, row, dim * sizeof *class_token);
+    for (size_t j = 0; j < dim; j++) {
+      double sum = 0.0;
+      for (size_t t = 1; t <= patches; t++) sum += (double)row[t * dim + j];
+      mean[j] = (float)(sum / (double)patches);
+    }
+  }
+  dli_profile_lap(&workspace->profile, DLI_NORMS);
+}
+
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features) {
@@ -126,6 +143,10 @@ void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block
     for (size_t l = workspace->first; l < vit->depth; l++) {
       const struct dli_block_call call = {
           vit, &blocks[l], kernels, workspace, hooks, l, dli_vit_buffers(vit, workspace, l)};
+      if (workspace->middle && l == workspace->middle_block) {
+        dli_vit_pool(vit, kernels, workspace, call.buffers.x_in, workspace->now,
+                     workspace->middle + workspace->at * 2 * dim);
+      }
       float *x_out = l + 1 == vit->depth ? last : dli_vit_buffers(vit, workspace, l + 1).x_in;
       (bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, workspace->training, call.buffers.x_mid, x_out);
     }

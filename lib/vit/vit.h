@@ -104,6 +104,8 @@ struct dli_vit_workspace {
   size_t images;   /* of the last forward call */
   size_t group;    /* that go through all blocks before the next ones do, so that they stay in the caches */
   size_t at, now;  /* images [at, at + now) are the group that is running */
+  size_t middle_block;
+  float *middle; /* [images, 2 * dim] the caller's, or NULL */
   void *memory;
   size_t num_bytes;
   float *input;                 /* [3, image_size, image_size] */
@@ -143,8 +145,12 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
 /* Trunk: the blocks below workspace->first, from the embedded images to workspace->trunk. */
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
                            struct dli_vit_workspace *workspace, size_t images);
+/* Class token and mean patch token, after a norm without gain, of x [images, tokens, dim]: out [images, 2 * dim]. */
+void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
+                  const float *x, size_t images, float *out);
 /* The blocks from workspace->first on and the final norm, from workspace->trunk, which stays: features [images, dim].
- * `blocks` [depth] are the model's or a copy with other weights; hooks may be NULL. */
+ * `blocks` [depth] are the model's or a copy with other weights; hooks may be NULL. Where workspace->middle is not
+ * NULL, what enters block middle_block is pooled into it. */
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features);

@@ -56,9 +56,7 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
     case METHOD_FROZEN_SEVERAL:
     case METHOD_FROZEN_PROJECTION:
       options->rank_orthogonal = options->rank_residual = 0;
-      /* The layers to read: here the middle one serves better than a lower one. */
-      if (options->first_block == DLORA_BLOCKS_UPPER_THREE_QUARTERS) options->first_block = DLORA_BLOCKS_UPPER_HALF;
-      options->layers = kind == METHOD_FROZEN_SEVERAL ? DLORA_LAYERS_SEVERAL : DLORA_LAYERS_FINAL;
+      if (kind != METHOD_FROZEN_SEVERAL) options->layers = DLORA_LAYERS_FINAL;
       if (kind == METHOD_FROZEN_PROJECTION) options->readout = DLORA_READOUT_RANDOM_PROJECTION;
       break;
     case METHOD_SEQUENTIAL:
@@ -83,7 +81,6 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
     case METHOD_ORTHOGONAL_NODRIFT:
     case METHOD_ORTHOGONAL:
       options->rank_residual = 0;
-      options->layers = DLORA_LAYERS_SEVERAL;
       options->drift_compensation = kind == METHOD_ORTHOGONAL;
       break;
     case METHOD_RESIDUAL:
