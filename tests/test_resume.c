@@ -42,6 +42,7 @@ static const char *scratch(const char *name) {
 
 static void plain_defaults(dlora_learner_options *o) {
   o->crop_padding = 2;
+  o->first_block = 0; /* what statistics read is adapted too */
 }
 
 static void random_projection(dlora_learner_options *o) {
@@ -87,6 +88,7 @@ static void sampled(dlora_learner_options *o) {
   o->residual_basis = DLORA_BASIS_OLD;
   o->threads = 2;
   o->micro_batch = 5;
+  o->first_block = 0;
 }
 
 static void no_training(dlora_learner_options *o) {
@@ -769,6 +771,12 @@ static void open_tasks_with_missing_or_misshaped_tensors_are_refused_by_name(voi
           }
           test_write_file(path, bytes, size);
           const dlora_status status = dlora_learner_load(&learner, model, path, &options);
+          if (k == 0 && strstr(name, "_mirrored")) { /* without it an image has one view */
+            assert_status(DLORA_OK, status);
+            dlora_learner_destroy(learner);
+            missing++;
+            continue;
+          }
           /* A pair without its A has rank 0, and is then missed in the optimizer's state. */
           if (status != DLORA_ERR_FORMAT) fail_msg("%s, change %zu: %s", name, k, dlora_status_name(status));
           assert_null(learner);

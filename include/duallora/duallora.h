@@ -566,6 +566,8 @@ enum {
 };
 enum { DLORA_OBJECTIVE_ALL = 0, DLORA_OBJECTIVE_TASK = 1 };
 enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1, DLORA_WITHIN_BOTH = 2 };
+/** Statistics of what enters the first adapted block and the final class token; of that alone; of what enters the
+ * middle block, or the first adapted one if that lies higher, and the final class token (METHOD.md 7). */
 enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1, DLORA_LAYERS_MIDDLE = 2 };
 enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
