@@ -189,7 +189,7 @@ def refused(status, words, function, *arguments):
 def small_options(lib):
     options = LearnerOptions()
     lib.learner_options_init(ctypes.byref(options), ctypes.sizeof(options))
-    assert options.struct_size == ctypes.sizeof(options) and options.batch_size == 32
+    assert options.struct_size == ctypes.sizeof(options) and options.batch_size == 16
     options.threads, options.epochs, options.batch_size = 1, 1, 16
     options.rank_orthogonal = options.rank_residual = 2
     return options
