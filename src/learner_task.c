@@ -275,6 +275,16 @@ static int mirrors(const dlora_learner *learner, const struct dli_task *task) {
   return task->phase == DLI_OBSERVE_AFTER || !dli_learner_trains(learner) || !task->planned_steps;
 }
 
+static dlora_status load_mirrored(struct dli_task *task, const dlora_images *part) {
+  for (size_t i = 0; i < part->count; i++) {
+    task->augment[i] = DLI_AUGMENT_NONE;
+    task->augment[i].flip = 1;
+  }
+  DLI_TRY(dli_pass_load(task->pass, part, task->augment, "dlora_learner_observe"));
+  dli_pass_early(task->pass, task->early);
+  return DLORA_OK;
+}
+
 /* One micro-batch that the pass has loaded, and what the first round has kept of it, or NULL. Before training the
  * network is as it was; afterwards the new pairs are active, and the same images are run again without them (drift),
  * unless that is known, and with the residual one (routed statistics). At last the same of the images mirrored. */
@@ -318,12 +328,7 @@ static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, 
 
   if (mirrored || mirrored_frozen) {
     view = task->views + 1;
-    for (size_t i = 0; i < count; i++) {
-      task->augment[i] = DLI_AUGMENT_NONE;
-      task->augment[i].flip = 1;
-    }
-    DLI_TRY(dli_pass_load(task->pass, part, task->augment, "dlora_learner_observe"));
-    dli_pass_early(task->pass, task->early);
+    DLI_TRY(load_mirrored(task, part));
     if (mirrored) run_view(learner, task, plain, view->plain);
     if (mirrored && routes) run_view(learner, task, routed, view->routed);
     if (mirrored_frozen) run_view(learner, task, 0, view->frozen);
