@@ -60,6 +60,10 @@ void dli_learner_combine(const dlora_learner *learner, const float *early, const
   }
 }
 
+int dli_learner_reads_early(const dlora_learner *learner) {
+  return learner->width > learner->model->vit.dim && learner->middle_block == learner->first_block;
+}
+
 size_t dli_learner_moving(const dlora_learner *learner) {
   return learner->middle_block > learner->first_block ? learner->width : learner->model->vit.dim;
 }

@@ -141,6 +141,8 @@ void dli_learner_log(const dlora_learner *learner, int32_t level, const char *fo
 int dli_learner_has_residuals(const dlora_learner *learner);
 /* [early, z] or z of `count` images: out [count, width]. */
 void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out);
+/* Whether those are read at all: not with the final feature alone, nor where the middle block is another one. */
+int dli_learner_reads_early(const dlora_learner *learner);
 /* How many of the last columns of those move while tasks are learnt: dim, or all where the middle block is adapted. */
 size_t dli_learner_moving(const dlora_learner *learner);
 /* Images of one micro-batch over all threads, at most count (0: no limit). */

@@ -11,6 +11,7 @@
 #include "linalg/matrix.h"
 #include "src/bank.h"
 #include "src/learner.h"
+#include "src/predictor.h"
 
 struct outcome {
   dlora_predictor *plain, *routed, *gate, *frozen;
@@ -74,28 +75,6 @@ static dlora_status in_parallel(const dlora_learner *learner, struct outcome *ou
   return status;
 }
 
-/* Old statistics follow the moving columns, class token by class token and mean by mean. */
-static dlora_status follow_drift(const dlora_learner *learner, dlora_predictor *predictor) {
-  const struct dli_task *task = learner->task;
-  const dlora_allocator *allocator = &learner->allocator;
-  const size_t dim = learner->model->vit.dim, columns = dli_learner_moving(learner), n = task->num_drift;
-  dlora_status status = DLORA_OK;
-  float *before = NULL, *after = NULL;
-  DLI_TRY_DONE(DLI_NEW(allocator, before, n * dim));
-  DLI_TRY_DONE(DLI_NEW(allocator, after, n * dim));
-  for (size_t first = 0; first < columns; first += dim) {
-    for (size_t i = 0; i < n; i++) {
-      memcpy(before + i * dim, task->drift_before + i * columns + first, dim * sizeof *before);
-      memcpy(after + i * dim, task->drift_after + i * columns + first, dim * sizeof *after);
-    }
-    DLI_TRY_DONE(dlora_predictor_compensate_drift(predictor, before, after, n, learner->width - columns + first, dim));
-  }
-done:
-  dli_free(allocator, after);
-  dli_free(allocator, before);
-  return status;
-}
-
 /* A copy of each predictor with the open task closed; old statistics follow the features first, where these moved. */
 static dlora_status commit_predictor(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
@@ -104,7 +83,11 @@ static dlora_status commit_predictor(const dlora_learner *learner, struct outcom
   const int follows_drift = job < 2;
   if (!from[job]) return DLORA_OK;
   DLI_TRY(dlora_predictor_clone(to[job], from[job]));
-  if (follows_drift && task->num_drift) DLI_TRY(follow_drift(learner, *to[job]));
+  if (follows_drift && task->num_drift) {
+    const size_t columns = dli_learner_moving(learner);
+    DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_end_task", task->drift_before, task->drift_after,
+                                     task->num_drift, learner->width - columns, columns, learner->model->vit.dim));
+  }
   return dlora_predictor_commit_task(*to[job]);
 }
 

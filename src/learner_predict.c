@@ -159,7 +159,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   int32_t relevance = tasks ? DLORA_RELEVANCE_GIVEN : learner->options.relevance;
   if (relevance != DLORA_RELEVANCE_GIVEN && !dli_learner_has_residuals(learner)) relevance = DLORA_RELEVANCE_NONE;
   struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED, .middle = b->middle, .middle_block = learner->middle_block};
-  dli_pass_early(pass, b->early);
+  if (relevance == DLORA_RELEVANCE_GATE || dli_learner_reads_early(learner)) dli_pass_early(pass, b->early);
 
   if (relevance == DLORA_RELEVANCE_NONE) {
     dli_pass_upper(pass, &mode, b->z);
@@ -205,7 +205,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
 dlora_status dli_learner_decide_frozen(const dlora_learner *learner, dlora_pass *pass, struct dli_predict_buffers *b,
                                        dlora_prediction *out) {
   const struct dli_pass_mode frozen = {.middle = b->middle, .middle_block = learner->middle_block};
-  dli_pass_early(pass, b->early);
+  if (dli_learner_reads_early(learner)) dli_pass_early(pass, b->early);
   dli_pass_upper(pass, &frozen, b->z);
   dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, pass->count, b->combined);
   return dlora_predictor_predict(learner->frozen, b->combined, pass->count, out);

@@ -275,13 +275,13 @@ static int mirrors(const dlora_learner *learner, const struct dli_task *task) {
   return task->phase == DLI_OBSERVE_AFTER || !dli_learner_trains(learner) || !task->planned_steps;
 }
 
-static dlora_status load_mirrored(struct dli_task *task, const dlora_images *part) {
+static dlora_status load_mirrored(const dlora_learner *learner, struct dli_task *task, const dlora_images *part) {
   for (size_t i = 0; i < part->count; i++) {
     task->augment[i] = DLI_AUGMENT_NONE;
     task->augment[i].flip = 1;
   }
   DLI_TRY(dli_pass_load(task->pass, part, task->augment, "dlora_learner_observe"));
-  dli_pass_early(task->pass, task->early);
+  if (dli_learner_reads_early(learner)) dli_pass_early(task->pass, task->early);
   return DLORA_OK;
 }
 
@@ -302,7 +302,7 @@ static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, 
     const size_t index = dli_task_find_class(task, labels[i]);
     task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->seen[index]++);
   }
-  dli_pass_early(task->pass, task->early);
+  if (!after || dli_learner_reads_early(learner)) dli_pass_early(task->pass, task->early); /* the gate's too */
   const size_t moving = dli_learner_moving(learner);
   const float *before = dli_seen_features(seen);
   size_t before_stride = moving;
@@ -328,7 +328,7 @@ static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, 
 
   if (mirrored || mirrored_frozen) {
     view = task->views + 1;
-    DLI_TRY(load_mirrored(task, part));
+    DLI_TRY(load_mirrored(learner, task, part));
     if (mirrored) run_view(learner, task, plain, view->plain);
     if (mirrored && routes) run_view(learner, task, routed, view->routed);
     if (mirrored_frozen) run_view(learner, task, 0, view->frozen);

@@ -24,4 +24,9 @@ uint64_t dli_predictor_open_total(const dlora_predictor *predictor);
 const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes);
 const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels);
 
+/* dlora_predictor_compensate_drift of several parts of the columns, each with a map of its own. function: for errors.
+ */
+dlora_status dli_predictor_compensate(dlora_predictor *predictor, const char *function, const float *before,
+                                      const float *after, size_t n, size_t first_column, size_t columns, size_t part);
+
 #endif

@@ -4,6 +4,7 @@
 #include "base/status.h"
 #include "linalg/matrix.h"
 #include "linalg/symmetric.h"
+#include "src/predictor.h"
 #include "src/predictor_state.h"
 
 #define BLOCK_ROWS 256
@@ -21,10 +22,10 @@ static void drift_free(const dlora_predictor *predictor, struct drift *drift) {
   dli_free(&predictor->allocator, drift->mean);
 }
 
-/* The caller frees *drift, also after a failure. R = (C + trace(C) / columns I)^-1 X with C = cov(before), X =
- * cov(before, after - before). */
+/* Of rows a stride of values apart. The caller frees *drift, also after a failure. R = (C + trace(C) / columns I)^-1 X
+ * with C = cov(before), X = cov(before, after - before). */
 static dlora_status fit_drift(const dlora_predictor *predictor, struct drift *drift, const float *before,
-                              const float *after, size_t n, size_t columns) {
+                              const float *after, size_t n, size_t stride, size_t columns) {
   const dlora_allocator *allocator = &predictor->allocator;
   double *covariance = NULL, *cross = NULL, *rows = NULL, level = 0.0;
   dlora_status status = DLORA_OK;
@@ -36,14 +37,16 @@ static dlora_status fit_drift(const dlora_predictor *predictor, struct drift *dr
   DLI_TRY_DONE(DLI_NEW(allocator, cross, columns * columns));
   DLI_TRY_DONE(DLI_NEW(allocator, rows, 2 * BLOCK_ROWS * columns));
   for (size_t i = 0; i < n * columns; i++) {
-    drift->mean[i % columns] += (double)before[i] / (double)n;
-    drift->shift[i % columns] += ((double)after[i] - (double)before[i]) / (double)n;
+    const size_t at = i / columns * stride + i % columns;
+    drift->mean[i % columns] += (double)before[at] / (double)n;
+    drift->shift[i % columns] += ((double)after[at] - (double)before[at]) / (double)n;
   }
   for (size_t begin = 0; begin < n; begin += BLOCK_ROWS) {
     size_t count = n - begin < BLOCK_ROWS ? n - begin : BLOCK_ROWS;
     double *centred = rows, *moved = rows + BLOCK_ROWS * columns; /* [count, columns] each */
     for (size_t i = 0; i < count * columns; i++) {
-      double x = (double)before[begin * columns + i], y = (double)after[begin * columns + i];
+      const size_t at = (begin + i / columns) * stride + i % columns;
+      double x = (double)before[at], y = (double)after[at];
       centred[i] = x - drift->mean[i % columns];
       moved[i] = y - x - drift->shift[i % columns];
     }
@@ -90,17 +93,12 @@ static void apply_drift(const struct drift *drift, size_t dim, size_t first, siz
   dli_mirror_lower(dim, scatter);
 }
 
-dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const float *before, const float *after,
-                                              size_t n, size_t first_column, size_t columns) {
-  DLI_REQUIRE(predictor);
+dlora_status dli_predictor_compensate(dlora_predictor *predictor, const char *function, const float *before,
+                                      const float *after, size_t n, size_t first_column, size_t columns, size_t part) {
   const dlora_allocator *allocator = &predictor->allocator;
   size_t dim = predictor->dim, num = predictor->finished.num;
-  if (columns == 0 || first_column >= dim || columns > dim - first_column) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "%s: columns %zu ... + %zu are not among the predictor's %zu", __func__,
-                     first_column, columns, dim);
-  }
-  DLI_TRY(dli_check_features(__func__, "before", before, n, columns));
-  DLI_TRY(dli_check_features(__func__, "after", after, n, columns));
+  DLI_TRY(dli_check_features(function, "before", before, n, columns));
+  DLI_TRY(dli_check_features(function, "after", after, n, columns));
   if (num == 0) return DLORA_OK; /* nothing old to move */
 
   struct drift drift = {0};
@@ -110,13 +108,16 @@ dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const 
   moved.means = NULL;
   moved.scatter = NULL;
   dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(fit_drift(predictor, &drift, before, after, n, columns));
   DLI_TRY_DONE(DLI_NEW(allocator, moved.means, moved.capacity * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, moved.scatter, dim * dim));
-  DLI_TRY_DONE(DLI_NEW(allocator, scratch, (num > dim ? num : dim) * columns));
+  DLI_TRY_DONE(DLI_NEW(allocator, scratch, (num > dim ? num : dim) * part));
   memcpy(moved.means, predictor->finished.means, num * dim * sizeof *moved.means);
   memcpy(moved.scatter, predictor->finished.scatter, dim * dim * sizeof *moved.scatter);
-  apply_drift(&drift, dim, first_column, columns, moved.means, num, moved.scatter, scratch);
+  for (size_t first = 0; first < columns; first += part) {
+    drift_free(predictor, &drift);
+    DLI_TRY_DONE(fit_drift(predictor, &drift, before + first, after + first, n, columns, part));
+    apply_drift(&drift, dim, first_column + first, part, moved.means, num, moved.scatter, scratch);
+  }
   /* The sums of randomly projected features cannot be moved by a map of features: their weights stay. */
   DLI_TRY_DONE(dli_readout_build(predictor, &readout, &moved, false));
 
@@ -135,4 +136,15 @@ done:
   dli_free(allocator, moved.means);
   drift_free(predictor, &drift);
   return status;
+}
+
+dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const float *before, const float *after,
+                                              size_t n, size_t first_column, size_t columns) {
+  DLI_REQUIRE(predictor);
+  const size_t dim = predictor->dim;
+  if (columns == 0 || first_column >= dim || columns > dim - first_column) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: columns %zu ... + %zu are not among the predictor's %zu", __func__,
+                     first_column, columns, dim);
+  }
+  return dli_predictor_compensate(predictor, __func__, before, after, n, first_column, columns, columns);
 }
