@@ -110,19 +110,23 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
+/* Of the prior on log T of a head around that of the Gaussians, as rows begin as those of equation (3) do. */
+#define HEAD_DEVIATION 0.5
+
 /* Held-out features under the task's head. */
 struct head_fit {
+  double centre; /* of the prior on log T */
   size_t rows, classes;
   const float *logits;   /* [rows, classes] */
   const size_t *targets; /* [rows] */
 };
 
-/* Negative log-likelihood at log T, with a weak normal prior on log T around 0 (deviation 2) so that a handful of easy
- * images does not drive it to an extreme. */
+/* Negative log-likelihood at log T, with the prior: a handful of easy images does not drive T to an extreme. */
 static double head_cost(const void *context, double log_temperature) {
   const struct head_fit *fit = context;
   const double sharpness = exp(-log_temperature);
-  double loss = 0.125 * log_temperature * log_temperature;
+  const double off = (log_temperature - fit->centre) / HEAD_DEVIATION;
+  double loss = 0.5 * off * off;
   for (size_t i = 0; i < fit->rows; i++) {
     const float *row = fit->logits + i * fit->classes;
     double top = (double)row[0], sum = 0.0;
@@ -141,7 +145,8 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   dlora_status status = DLORA_OK;
   float *logits = NULL;
   size_t *targets = NULL;
-  o->head.temperature = 1.0f;
+  const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
+  o->head.temperature = gaussian ? dlora_predictor_temperature(o->plain) : learner->options.temperature;
   if (!n) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
   DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
@@ -150,7 +155,7 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
     while (o->derived.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
   }
   dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
-  const struct head_fit fit = {n, own, logits, targets};
+  const struct head_fit fit = {log((double)o->head.temperature), n, own, logits, targets};
   o->head.temperature = (float)exp(dli_minimise(head_cost, &fit, log(0.05), log(100.0)));
 done:
   dli_free(allocator, targets);

@@ -65,6 +65,7 @@ dlora_status dli_predictor_new(dlora_predictor **out, const char *function, size
   predictor->seed = options->seed;
   predictor->shrinkage = (double)options->shrinkage;
   predictor->initial_temperature = predictor->temperature = (double)options->temperature;
+  predictor->broad_share = DLI_BROAD_SHARE;
   predictor->ridge = (double)options->ridge;
   predictor->threshold = HUGE_VAL;
   if (options->readout == DLORA_READOUT_RANDOM_PROJECTION) {
@@ -114,6 +115,7 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   copy->initial_temperature = predictor->initial_temperature;
   copy->ridge = predictor->ridge;
   copy->temperature = predictor->temperature;
+  copy->broad_share = predictor->broad_share;
   copy->temperature_set = predictor->temperature_set;
   copy->threshold = predictor->threshold;
   if (predictor->projection) {

@@ -90,6 +90,7 @@ double dli_calibration_temperature(const struct dli_calibration *calibration, co
 
 /* Scores of features left out. */
 struct fit {
+  const dlora_predictor *predictor;
   size_t num;            /* components */
   const size_t *columns; /* [num] */
   const struct dli_left_out *left_out;
@@ -97,9 +98,9 @@ struct fit {
   double centre, deviation; /* of the prior on log T */
 };
 
-double dli_log_posterior(double scaled, double log_sum, double log_broad_sum) {
-  const double sharp = log(1.0 - DLI_BROAD_SHARE) + scaled - log_sum;
-  const double broad = log(DLI_BROAD_SHARE) + scaled / DLI_BROAD - log_broad_sum;
+double dli_log_posterior(const dlora_predictor *predictor, double scaled, double log_sum, double log_broad_sum) {
+  const double sharp = log(1.0 - predictor->broad_share) + scaled - log_sum;
+  const double broad = log(predictor->broad_share) + scaled / DLI_BROAD - log_broad_sum;
   return sharp > broad ? sharp + log1p(exp(broad - sharp)) : broad + log1p(exp(sharp - broad));
 }
 
@@ -117,10 +118,10 @@ static double cost(const void *context, double log_temperature) {
     }
     /* A class that recurs has several components; relative to the best of them nothing overflows. */
     const double log_all = log(all), log_broad = log(broad);
-    const double log_best = dli_log_posterior(best * sharpness, log_all, log_broad);
+    const double log_best = dli_log_posterior(fit->predictor, best * sharpness, log_all, log_broad);
     for (size_t j = 0; j < fit->num; j++) {
       if (fit->columns[j] != fit->left_out->expected[i]) continue;
-      right += exp(dli_log_posterior(score[j] * sharpness, log_all, log_broad) - log_best);
+      right += exp(dli_log_posterior(fit->predictor, score[j] * sharpness, log_all, log_broad) - log_best);
     }
     sum -= fit->weights[i] * (log_best + log(right));
   }
@@ -156,7 +157,7 @@ static dlora_status fit_temperature(const dlora_predictor *predictor, const stru
   }
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, weights, left_out->count));
   DLI_TRY_DONE(weigh(predictor, readout, left_out, weights));
-  const struct fit fit = {num, readout->columns, left_out, weights, *log_temperature, deviation};
+  const struct fit fit = {predictor, num, readout->columns, left_out, weights, *log_temperature, deviation};
   *log_temperature = dli_minimise(cost, &fit, log(LOWEST), log(HIGHEST));
 done:
   dli_free(&predictor->allocator, weights);

@@ -69,16 +69,21 @@ static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num
   return count;
 }
 
+static struct field broad_share_of(const dlora_predictor *predictor) {
+  return (struct field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_share};
+}
+
 static struct field separations_of(const dlora_predictor *predictor) {
   return (struct field){"log_separations", DLI_F64, 1, {predictor->num_tasks}, predictor->calibration.log_separations};
 }
 
 dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
-  struct field fields[MAX_FIELDS + MAX_SETTINGS + 1];
+  struct field fields[MAX_FIELDS + MAX_SETTINGS + 2];
   char name[NAME_SIZE];
   size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
   count += list_settings(predictor, fields + count);
   fields[count++] = separations_of(predictor);
+  fields[count++] = broad_share_of(predictor);
   for (size_t i = 0; i < count; i++) {
     DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
     DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
@@ -216,6 +221,21 @@ static dlora_status read_separations(dlora_predictor *predictor, const struct dl
   return DLORA_OK;
 }
 
+/* A file of before it was kept has temperatures that were fitted with that of then. */
+static dlora_status read_broad_share(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                     const char *prefix) {
+  const struct field field = broad_share_of(predictor);
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, field.suffix));
+  if (!dli_tensors_find(tensors, name)) {
+    predictor->broad_share = DLI_BROAD_SHARE_BEFORE;
+    return DLORA_OK;
+  }
+  DLI_TRY(copy_fields(tensors, prefix, &field, 1));
+  if (predictor->broad_share > 0.0 && predictor->broad_share < 1.0) return DLORA_OK;
+  return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
+}
+
 dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
                                 const dlora_predictor_options *options) {
   *out = NULL;
@@ -276,6 +296,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   if (status != DLORA_OK) goto done;
   DLI_TRY_DONE(check_unique(predictor, label, prefix));
   DLI_TRY_DONE(read_separations(predictor, tensors, prefix));
+  DLI_TRY_DONE(read_broad_share(predictor, tensors, prefix));
   DLI_TRY_DONE(dli_calibration_threshold(predictor, &predictor->calibration, num_tasks, DLI_UNKNOWN_QUANTILE,
                                          &predictor->threshold));
   *out = predictor;

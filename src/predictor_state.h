@@ -24,7 +24,8 @@
 /* The posterior is mostly softmax(scores / T), and for a share softmax(scores / (BROAD T)): what a single temperature
  * makes too sure when it is right about the doubtful ones. docs/METHOD.md 7. */
 #define DLI_BROAD 4.0
-#define DLI_BROAD_SHARE 0.15
+#define DLI_BROAD_SHARE 0.2
+#define DLI_BROAD_SHARE_BEFORE 0.15 /* where a file does not say */
 
 /* Sums over features, one entry per (task, class) component, by ascending task. In the open task's, tasks are 0 and
  * only the lower triangles of scatter and gram are kept up. */
@@ -87,6 +88,7 @@ struct dlora_predictor {
   uint64_t readout, use_prior, saved_random_features, seed;
   double shrinkage, initial_temperature, ridge;
   double temperature;       /* in force */
+  double broad_share;       /* of the posterior: DLI_BROAD_SHARE, or what a file was saved with */
   uint64_t temperature_set; /* one of DLI_TEMPERATURE_... */
   double threshold;         /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without scores */
   struct dli_statistics finished, open;
@@ -191,7 +193,7 @@ dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_c
 void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from);
 /* Log of a component's posterior, from its score less the row's largest, divided by T, and the logs of the sums of
  * exp(that) and exp(that / DLI_BROAD) over the row. */
-double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
+double dli_log_posterior(const dlora_predictor *predictor, double scaled, double log_sum, double log_broad_sum);
 /* Fits the temperature to the held-out and the sampled features of the open task and takes their unknown scores, as
  * entry `task`. They take part in the statistics, of which readout was made. */
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,

@@ -218,6 +218,36 @@ static void head_and_statistics_have_the_same_say(void **state) {
   dlora_learner_destroy(learner);
 }
 
+/* Without held-out images a head has the T of the statistics, and two easy ones take it no further than they should. */
+static void a_head_is_as_sure_as_the_statistics_until_images_tell(void **state) {
+  (void)state;
+  for (size_t k = 0; k < 2; k++) {
+    dlora_learner_options options = test_quick_options();
+    options.held_out = k ? 0.05f : 0.0f;
+    dlora_learner *learner = test_learner(model, &options);
+    dlora_task_report report = DLORA_TASK_REPORT_INIT;
+    test_learn(learner, six, 6, 10, 1, &report);
+    assert_true(report.num_steps > 0);
+    size_t size, length;
+    unsigned char *bytes = test_saved(learner, &size);
+    float head;
+    double statistics;
+    memcpy(&head, test_tensor(bytes, "head.0.temperature", &length), sizeof head);
+    assert_int_equal(length, sizeof head);
+    memcpy(&statistics, test_tensor(bytes, "plain.temperature", &length), sizeof statistics);
+    assert_int_equal(length, sizeof statistics);
+    const double off = log((double)head / statistics);
+    assert_true(fabs(log(statistics)) > 0.7); /* else a fixed T of 1 would do */
+    if (k) {
+      assert_true(fabs(off) > 1e-3 && fabs(off) < 0.5);
+    } else {
+      assert_true(fabs(off) < 1e-6);
+    }
+    free(bytes);
+    dlora_learner_destroy(learner);
+  }
+}
+
 static void images_unlike_anything_learnt_are_told(void **state) {
   (void)state;
   dlora_learner_options options = test_quick_options();
@@ -896,6 +926,7 @@ int main(void) {
       cmocka_unit_test(a_class_that_recurs_adds_up_over_its_tasks),
       cmocka_unit_test(a_given_task_limits_the_classes_to_its_own),
       cmocka_unit_test(head_and_statistics_have_the_same_say),
+      cmocka_unit_test(a_head_is_as_sure_as_the_statistics_until_images_tell),
       cmocka_unit_test(images_unlike_anything_learnt_are_told),
       cmocka_unit_test(evaluation_is_what_predictions_come_to),
       cmocka_unit_test(evaluation_refuses_what_it_cannot_measure),

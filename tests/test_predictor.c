@@ -337,6 +337,35 @@ static void columns_may_have_any_scale(void **state) {
   free_data(data);
 }
 
+/* log posterior [CLASSES] at T = 1.5 of one feature; weight [CLASSES, DIM], bias [CLASSES] */
+static void mixed_posterior(const double *weight, const double *bias, double share, const float *x, double *expected) {
+  double score[CLASSES], best = -HUGE_VAL, sum = 0.0, broad = 0.0;
+  for (size_t c = 0; c < CLASSES; c++) {
+    score[c] = bias[c];
+    for (size_t j = 0; j < DIM; j++) score[c] += weight[c * DIM + j] * (double)x[j];
+    score[c] /= 1.5;
+    best = fmax(best, score[c]);
+  }
+  for (size_t c = 0; c < CLASSES; c++) sum += exp(score[c] - best);
+  for (size_t c = 0; c < CLASSES; c++) broad += exp((score[c] - best) / 4.0);
+  for (size_t c = 0; c < CLASSES; c++) {
+    expected[c] = log((1.0 - share) * exp(score[c] - best) / sum + share * exp((score[c] - best) / 4.0) / broad);
+  }
+}
+
+static void assert_mixed_posterior(const dlora_predictor *predictor, const double *weight, const double *bias,
+                                   double share, struct data probe) {
+  struct answer answer = ask(predictor, probe.x, probe.n);
+  double expected[CLASSES];
+  for (size_t i = 0; i < probe.n; i++) {
+    mixed_posterior(weight, bias, share, probe.x + i * DIM, expected);
+    for (size_t c = 0; c < CLASSES; c++) { /* classes appear in order in the data: component c is class c */
+      assert_true(fabs((double)answer.components[i * CLASSES + c] - expected[c]) < 1e-4 * (1.0 + fabs(expected[c])));
+    }
+  }
+  free_answer(answer);
+}
+
 static void posterior_is_the_softmax_of_plain_lda_scores(void **state) {
   (void)state;
   dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
@@ -347,24 +376,27 @@ static void posterior_is_the_softmax_of_plain_lda_scores(void **state) {
   dlora_predictor *predictor = new_predictor(DIM, &options);
   learn(predictor, data);
   assert_status(DLORA_OK, dlora_predictor_set_temperature(predictor, 1.5f));
-  struct answer answer = ask(predictor, probe.x, probe.n);
-  for (size_t i = 0; i < probe.n; i++) {
-    double score[CLASSES], best = -HUGE_VAL, sum = 0.0, broad = 0.0;
-    for (size_t c = 0; c < CLASSES; c++) {
-      score[c] = bias[c];
-      for (size_t j = 0; j < DIM; j++) score[c] += weight[c * DIM + j] * (double)probe.x[i * DIM + j];
-      score[c] /= 1.5;
-      best = fmax(best, score[c]);
-    }
-    for (size_t c = 0; c < CLASSES; c++) sum += exp(score[c] - best);
-    for (size_t c = 0; c < CLASSES; c++) broad += exp((score[c] - best) / 4.0);
-    for (size_t c = 0; c < CLASSES; c++) {
-      /* Classes appear in order in the data: component c is class c. */
-      double expected = log(0.85 * exp(score[c] - best) / sum + 0.15 * exp((score[c] - best) / 4.0) / broad);
-      assert_true(fabs((double)answer.components[i * CLASSES + c] - expected) < 1e-4 * (1.0 + fabs(expected)));
-    }
+  assert_mixed_posterior(predictor, weight, bias, 0.2, probe);
+  dlora_predictor *copy = NULL, *old = NULL;
+  assert_status(DLORA_OK, dlora_predictor_clone(&copy, predictor));
+  assert_mixed_posterior(copy, weight, bias, 0.2, probe);
+  dlora_predictor_destroy(copy);
+
+  /* A file that does not tell the share is of the time when it was 0.15, and stays so when it is written again. */
+  const char *path = test_temporary("share.safetensors");
+  assert_status(DLORA_OK, dlora_predictor_save(predictor, path));
+  size_t size;
+  unsigned char *bytes = test_read_file(path, &size), *name = bytes;
+  while (memcmp(name, "broad_share", 11)) name++;
+  memcpy(name, "other_share", 11);
+  test_write_file(path, bytes, size);
+  free(bytes);
+  for (size_t i = 0; i < 2; i++) {
+    assert_status(DLORA_OK, dlora_predictor_load(&old, path, NULL));
+    assert_mixed_posterior(old, weight, bias, 0.15, probe);
+    assert_status(DLORA_OK, dlora_predictor_save(old, path));
+    dlora_predictor_destroy(old);
   }
-  free_answer(answer);
 
   /* Equation (3) on a range of columns, and with an open task. */
   float found[CLASSES * DIM], found_bias[CLASSES], again[CLASSES * DIM], again_bias[CLASSES];
@@ -621,8 +653,8 @@ static double margin_of(double log_first, double log_second) {
   double low = -60.0, high = 60.0;
   for (int i = 0; i < 60; i++) {
     const double middle = 0.5 * (low + high);
-    const double first = 0.85 / (1.0 + exp(-middle)) + 0.15 / (1.0 + exp(-middle / 4.0));
-    const double second = 0.85 / (1.0 + exp(middle)) + 0.15 / (1.0 + exp(middle / 4.0));
+    const double first = 0.8 / (1.0 + exp(-middle)) + 0.2 / (1.0 + exp(-middle / 4.0));
+    const double second = 0.8 / (1.0 + exp(middle)) + 0.2 / (1.0 + exp(middle / 4.0));
     if (log(first / second) < log_first - log_second) {
       low = middle;
     } else {
@@ -930,7 +962,7 @@ static double plain_temperature(const double *scores, struct data data, size_t c
       double sharp = 0.0, broad = 0.0;
       for (size_t c = 0; c < classes; c++)
         sharp += exp((row[c] - right) / t), broad += exp((row[c] - right) / (4.0 * t));
-      cost -= (double)data.n / (double)classes / count[data.y[i]] * log(0.85 / sharp + 0.15 / broad);
+      cost -= (double)data.n / (double)classes / count[data.y[i]] * log(0.8 / sharp + 0.2 / broad);
     }
     if (cost < lowest) lowest = cost, best = t;
   }
@@ -1685,7 +1717,9 @@ static void damaged_files_are_refused(void **state) {
                  {"predictor.held_out", &far},
                  {"predictor.num_unknown_scores", &many},
                  {"predictor.log_temperatures", &huge},
-                 {"predictor.log_separations", &huge}};
+                 {"predictor.log_separations", &huge},
+                 {"predictor.broad_share", &negative},
+                 {"predictor.broad_share", &huge}};
   for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
     memcpy(copy, bytes, size);
     memcpy(copy + find_tensor(copy, changes[i].tensor), changes[i].value, 8);
