@@ -110,7 +110,9 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
-/* Of the prior on log T of a head around that of the Gaussians, as rows begin as those of equation (3) do. */
+/* Of the prior on log T of a head, whose rows begin as equation (3) on a part of the columns: its centre is T of the
+ * Gaussians times this, and its deviation. docs/METHOD.md 7. */
+#define HEAD_PART 0.7f
 #define HEAD_DEVIATION 0.5
 
 /* Held-out features under the task's head. */
@@ -146,7 +148,7 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   float *logits = NULL;
   size_t *targets = NULL;
   const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
-  o->head.temperature = gaussian ? dlora_predictor_temperature(o->plain) : learner->options.temperature;
+  o->head.temperature = gaussian ? HEAD_PART * dlora_predictor_temperature(o->plain) : learner->options.temperature;
   if (!n) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
   DLI_TRY_DONE(DLI_NEW(allocator, targets, n));

@@ -9,6 +9,9 @@
 #include "src/learner.h"
 #include "src/source.h"
 
+/* DLORA_EPOCHS_AUTO: so many epochs, and more where they have fewer steps than this. */
+enum { DLI_EPOCHS = 4, DLI_LEAST_STEPS = 36 };
+
 struct loop {
   dlora_learner *learner;
   const dlora_image_source *source;
@@ -84,10 +87,19 @@ static size_t steps_per_epoch(const struct loop *loop) {
   return (loop->num_trained + batch - 1) / batch;
 }
 
+static size_t training_steps(const struct loop *loop) {
+  const dlora_learner_options *o = &loop->learner->options;
+  const size_t per_epoch = steps_per_epoch(loop);
+  if (!dli_learner_trains(loop->learner) || !per_epoch) return 0;
+  if (o->epochs != DLORA_EPOCHS_AUTO) return per_epoch * o->epochs;
+  const size_t enough = (DLI_LEAST_STEPS + per_epoch - 1) / per_epoch;
+  return per_epoch * (enough > DLI_EPOCHS ? enough : DLI_EPOCHS);
+}
+
 static dlora_status train(struct loop *loop) {
   dlora_learner *learner = loop->learner;
   const dlora_learner_options *o = &learner->options;
-  const size_t per_epoch = steps_per_epoch(loop), total = per_epoch * o->epochs, begin = learner->task->num_steps;
+  const size_t per_epoch = steps_per_epoch(loop), total = training_steps(loop), begin = learner->task->num_steps;
   const double started = dli_seconds();
   struct dli_random shuffle;
   size_t images_done = 0;
@@ -205,7 +217,7 @@ dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_imag
   DLI_TRY_DONE(dli_reader_create(&loop.reader, learner->model, &known, largest < known.count ? largest : known.count,
                                  &learner->allocator));
   DLI_TRY_DONE(choose_images(&loop));
-  const size_t steps = trains ? steps_per_epoch(&loop) * o->epochs : 0;
+  const size_t steps = training_steps(&loop);
   if (learner->task) {
     DLI_TRY_DONE(check_place(&loop, steps));
   } else {

@@ -14,6 +14,7 @@ dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t s
 dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size) {
   dlora_learner_options paper = DLORA_LEARNER_OPTIONS_INIT;
   paper.first_block = 0;
+  paper.epochs = 4;
   paper.batch_size = 32;
   paper.flip = DLORA_FLIP_TRAINING;
   paper.layers = DLORA_LAYERS_FINAL;
@@ -75,7 +76,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: batch_size is %zu, expected 1 to 1048576",
                      o->batch_size);
   }
-  if (o->epochs > 1 << 20 || o->micro_batch > 1 << 16 || o->threads > 1 << 12) {
+  if ((o->epochs > 1 << 20 && o->epochs != DLORA_EPOCHS_AUTO) || o->micro_batch > 1 << 16 || o->threads > 1 << 12) {
     return dli_raise(DLORA_ERR_ARGUMENT,
                      "dlora_learner_options: epochs %zu, micro_batch %zu or threads %zu is too large", o->epochs,
                      o->micro_batch, o->threads);

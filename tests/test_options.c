@@ -220,6 +220,7 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   memset(&paper, 0xA5, sizeof paper);
   assert_status(DLORA_OK, dlora_learner_options_paper(&paper, sizeof paper));
   expected.first_block = 0;
+  expected.epochs = 4;
   expected.batch_size = 32;
   expected.flip = DLORA_FLIP_TRAINING;
   expected.residual_basis = DLORA_BASIS_OWN;
@@ -366,6 +367,7 @@ static void impossible_options_are_named(void **state) {
       SET(SIZE, batch_size, 0),
       SET(SIZE, batch_size, 1e18),
       SET(SIZE, epochs, 1e18),
+      SET(SIZE, epochs, 1 << 21),
       SET(SIZE, micro_batch, 1e18),
       SET(SIZE, threads, 1e18),
       SET(SIZE, random_features, 0),

@@ -571,6 +571,8 @@ enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1, DLORA_WITHIN_BOTH = 2
 enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1, DLORA_LAYERS_MIDDLE = 2 };
 enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
+/** For dlora_learner_options.epochs: 4, or as many more as give a task of few images 36 optimizer steps. */
+#define DLORA_EPOCHS_AUTO SIZE_MAX
 /** Which blocks are adapted, by the model's depth: from depth / 2 or depth / 4 on. */
 enum { DLORA_BLOCKS_UPPER_HALF = -1, DLORA_BLOCKS_UPPER_THREE_QUARTERS = -2 };
 /** Where images are mirrored left to right: nowhere; at random in training; and in the statistics too, which are then
@@ -592,7 +594,7 @@ typedef struct dlora_learner_options {
   size_t rank_orthogonal; /**< 0: no orthogonal branch. Both ranks 0: instant mode, nothing is trained, and the memory
                              learns nothing either: such a task is not protected against later training */
   size_t rank_residual;   /**< 0: no residual branch */
-  size_t epochs;          /**< 0: adapters stay 0, statistics are learnt */
+  size_t epochs;          /**< DLORA_EPOCHS_AUTO, or a number; 0: adapters stay 0, statistics are learnt */
   size_t batch_size;
   size_t max_observed_images; /**< images whose tokens enter the memory; 0: all of the task */
   size_t random_features;     /**< [structure] width of the random projection readout */
@@ -645,7 +647,7 @@ typedef struct dlora_learner_options {
 /** The defaults, chosen by measurement (docs/METHOD.md). */
 #define DLORA_LEARNER_OPTIONS_INIT \
   { \
-    sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, 4, 16, 0, 2000, \
+    sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, DLORA_EPOCHS_AUTO, 16, 0, 2000, \
         DLORA_SITE_KEY | DLORA_SITE_VALUE, DLORA_BLOCKS_UPPER_THREE_QUARTERS, 0, DLORA_LAYERS_MIDDLE, \
         DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OLD, DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_BOTH, 1, \
         1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, DLORA_FLIP_EVERYWHERE, 0, 0, 0.95f, \

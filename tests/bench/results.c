@@ -84,7 +84,8 @@ static bool add_options(cJSON *settings, const dlora_learner_options *options) {
     double value = 0.0;
     char text[32];
     if (members[i].kind == MEMBER_SIZE) {
-      value = (double)*(const size_t *)(const void *)at;
+      const size_t size = *(const size_t *)(const void *)at;
+      value = size == DLORA_EPOCHS_AUTO ? -1.0 : (double)size;
     } else if (members[i].kind == MEMBER_INT) {
       value = (double)*(const int32_t *)(const void *)at;
     } else {

@@ -175,10 +175,13 @@ static void print_cell(FILE *out, statistic value, int digits, size_t num_seeds)
 
 static void print_table(FILE *out, const sequence_results *of, const arguments *from) {
   fprintf(out, "\n## %s\n\n", sequence_name(of->kind));
-  fprintf(out,
-          "%zu tasks learnt of %zu; %zu images learnt, %zu test images of all %zu; image size %zu; %zu epochs.\n\n",
+  fprintf(out, "%zu tasks learnt of %zu; %zu images learnt, %zu test images of all %zu; image size %zu; ",
           setting(of, "tasks"), setting(of, "planned_tasks"), setting(of, "train_images"), setting(of, "test_images"),
-          setting(of, "planned_tasks"), setting(of, "image_size"), from->options.epochs);
+          setting(of, "planned_tasks"), setting(of, "image_size"));
+  if (from->options.epochs == DLORA_EPOCHS_AUTO)
+    fprintf(out, "epochs by the number of images.\n\n");
+  else
+    fprintf(out, "%zu epochs.\n\n", from->options.epochs);
   if (setting(of, "skipped_files") > 0)
     fprintf(out, "%zu unreadable image files were left out.\n\n", setting(of, "skipped_files"));
   fprintf(out, "| method |");
