@@ -36,7 +36,7 @@ static void options_to_arrays(const dlora_learner_options *o, int64_t *integers,
       (int64_t)o->micro_batch,
       (int64_t)o->rank_orthogonal,
       (int64_t)o->rank_residual,
-      (int64_t)o->epochs,
+      o->epochs == DLORA_EPOCHS_AUTO ? -1 : (int64_t)o->epochs,
       (int64_t)o->batch_size,
       (int64_t)o->max_observed_images,
       (int64_t)o->random_features,
@@ -73,7 +73,8 @@ static void options_from_arrays(const int64_t *i, const float *f, dlora_learner_
   o->seed = (uint64_t)i[0];
   size_t *const sizes[] = {&o->micro_batch, &o->rank_orthogonal,     &o->rank_residual,  &o->epochs,
                            &o->batch_size,  &o->max_observed_images, &o->random_features};
-  for (size_t k = 0; k < 7; k++) *sizes[k] = i[1 + k] < 0 ? SIZE_MAX : (size_t)i[1 + k];
+  for (size_t k = 0; k < 7; k++) *sizes[k] = i[1 + k] < 0 ? SIZE_MAX - 1 : (size_t)i[1 + k]; /* too many of anything */
+  if (i[4] == -1) o->epochs = DLORA_EPOCHS_AUTO;
   int32_t *const words[] = {&o->sites,
                             &o->first_block,
                             &o->num_blocks,

@@ -110,14 +110,17 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
-/* Of the prior on log T of a head, whose rows begin as equation (3) on a part of the columns: its centre is T of the
- * Gaussians times this, and its deviation. docs/METHOD.md 7. */
-#define HEAD_PART 0.7f
+/* The prior on log T of a head. With Gaussians it is around their own T, as rows begin as those of equation (3) do,
+ * times a part where they are on a part of the columns. A ridge regression has other scores. docs/METHOD.md 7. */
+#define HEAD_PART 0.7
 #define HEAD_DEVIATION 0.5
+#define HEAD_WIDE_DEVIATION 2.0
+#define HEAD_LOWEST 0.05
+#define HEAD_HIGHEST 100.0
 
 /* Held-out features under the task's head. */
 struct head_fit {
-  double centre; /* of the prior on log T */
+  double centre, deviation; /* of the prior on log T */
   size_t rows, classes;
   const float *logits;   /* [rows, classes] */
   const size_t *targets; /* [rows] */
@@ -127,7 +130,7 @@ struct head_fit {
 static double head_cost(const void *context, double log_temperature) {
   const struct head_fit *fit = context;
   const double sharpness = exp(-log_temperature);
-  const double off = (log_temperature - fit->centre) / HEAD_DEVIATION;
+  const double off = (log_temperature - fit->centre) / fit->deviation;
   double loss = 0.5 * off * off;
   for (size_t i = 0; i < fit->rows; i++) {
     const float *row = fit->logits + i * fit->classes;
@@ -148,7 +151,10 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   float *logits = NULL;
   size_t *targets = NULL;
   const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
-  o->head.temperature = gaussian ? HEAD_PART * dlora_predictor_temperature(o->plain) : learner->options.temperature;
+  const double part = learner->width > dim ? HEAD_PART : 1.0;
+  const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->plain) : 1.0;
+  const double centre = fmin(HEAD_HIGHEST, fmax(HEAD_LOWEST, guess));
+  o->head.temperature = (float)centre;
   if (!n) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
   DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
@@ -157,8 +163,8 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
     while (o->derived.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
   }
   dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
-  const struct head_fit fit = {log((double)o->head.temperature), n, own, logits, targets};
-  o->head.temperature = (float)exp(dli_minimise(head_cost, &fit, log(0.05), log(100.0)));
+  const struct head_fit fit = {log(centre), gaussian ? HEAD_DEVIATION : HEAD_WIDE_DEVIATION, n, own, logits, targets};
+  o->head.temperature = (float)exp(dli_minimise(head_cost, &fit, log(HEAD_LOWEST), log(HEAD_HIGHEST)));
 done:
   dli_free(allocator, targets);
   dli_free(allocator, logits);

@@ -92,6 +92,7 @@ static size_t training_steps(const struct loop *loop) {
   const size_t per_epoch = steps_per_epoch(loop);
   if (!dli_learner_trains(loop->learner) || !per_epoch) return 0;
   if (o->epochs != DLORA_EPOCHS_AUTO) return per_epoch * o->epochs;
+  if (loop->learner->task) return loop->learner->task->planned_steps; /* as it was begun */
   const size_t enough = (DLI_LEAST_STEPS + per_epoch - 1) / per_epoch;
   return per_epoch * (enough > DLI_EPOCHS ? enough : DLI_EPOCHS);
 }

@@ -267,7 +267,7 @@ dlora_status dlora_predictor_discard(dlora_predictor *predictor) {
 struct change {
   size_t num_tasks;
   bool fitted; /* the temperature, to features that came with the change */
-  double temperature, threshold;
+  double temperature, threshold, broad_share;
   struct dli_statistics finished;
   struct dli_readout readout;
   struct dli_calibration calibration;
@@ -300,6 +300,7 @@ static void change_take(dlora_predictor *predictor, struct change *change) {
   predictor->calibration = change->calibration, change->calibration = calibration;
   predictor->num_tasks = change->num_tasks;
   predictor->temperature = change->temperature;
+  predictor->broad_share = change->broad_share;
   if (change->fitted) predictor->temperature_set = DLI_TEMPERATURE_FITTED;
   predictor->threshold = change->threshold;
 }
@@ -313,7 +314,7 @@ dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
                      "%s: nothing was observed since the last commit or discard; call dlora_predictor_observe first",
                      __func__);
   }
-  struct change change = {.num_tasks = task + 1};
+  struct change change = {.num_tasks = task + 1, .broad_share = predictor->broad_share};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_calibration_copy(predictor, &change.calibration, &predictor->calibration, task, task + 1));
   DLI_TRY_DONE(
@@ -366,6 +367,7 @@ static dlora_status add_finished(const dlora_predictor *predictor, const dlora_p
                                  struct change *change) {
   size_t own = predictor->num_tasks, end = offset + other->num_tasks;
   change->num_tasks = own > end ? own : end;
+  change->broad_share = own > 0 || other->num_tasks == 0 ? predictor->broad_share : other->broad_share;
   DLI_TRY(dli_calibration_copy(predictor, &change->calibration, &predictor->calibration, own, change->num_tasks));
   for (size_t i = 0; i < other->num_tasks; i++)
     dli_calibration_add(&change->calibration, offset + i, &other->calibration, i);

@@ -16,7 +16,7 @@
 /* Standard deviation of a weak prior on log T around the initial temperature, worth a fraction of one image: a handful
  * of features that are all right says "as sharp as you like", which is not to be believed. */
 #define PRIOR_DEVIATION 2.0
-/* What training may do to log T of the features it was done on: how far held-out ones may move it. */
+/* What training may do to log T of the features it was done on: how far held-out ones may raise it. */
 #define TRAINING_DEVIATION 0.25
 
 void dli_calibration_free(const dlora_predictor *predictor, struct dli_calibration *calibration) {
@@ -167,13 +167,17 @@ done:
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
                                  const struct dli_statistics *statistics, const struct dli_readout *readout) {
   struct dli_left_out sample = {0}, held_out = {0};
-  double log_temperature = log(predictor->initial_temperature);
+  double log_temperature = log(predictor->initial_temperature), corrected;
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_leave_one_out(predictor, statistics, readout, task, &predictor->sample, &sample));
   DLI_TRY_DONE(dli_leave_one_out(predictor, statistics, readout, task, &predictor->held_out, &held_out));
   DLI_TRY_DONE(fit_temperature(predictor, readout, statistics->num, &sample, PRIOR_DEVIATION, &log_temperature));
+  corrected = log_temperature;
   DLI_TRY_DONE(fit_temperature(predictor, readout, statistics->num, &held_out,
-                               sample.count > 0 ? TRAINING_DEVIATION : PRIOR_DEVIATION, &log_temperature));
+                               sample.count > 0 ? TRAINING_DEVIATION : PRIOR_DEVIATION, &corrected));
+  /* Training makes its features look surer than others, never less sure, and few held-out ones that happen to be easy
+   * say less than many of the former. */
+  if (sample.count == 0 || corrected > log_temperature) log_temperature = corrected;
   const size_t count = sample.count + held_out.count;
   const size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
   calibration->held_out[task] = count;

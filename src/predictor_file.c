@@ -228,7 +228,7 @@ static dlora_status read_broad_share(dlora_predictor *predictor, const struct dl
   char name[NAME_SIZE];
   DLI_TRY(name_tensor(name, prefix, field.suffix));
   if (!dli_tensors_find(tensors, name)) {
-    predictor->broad_share = DLI_BROAD_SHARE_BEFORE;
+    if (predictor->num_tasks > 0) predictor->broad_share = DLI_BROAD_SHARE_BEFORE;
     return DLORA_OK;
   }
   DLI_TRY(copy_fields(tensors, prefix, &field, 1));

@@ -386,17 +386,29 @@ static void posterior_is_the_softmax_of_plain_lda_scores(void **state) {
   const char *path = test_temporary("share.safetensors");
   assert_status(DLORA_OK, dlora_predictor_save(predictor, path));
   size_t size;
-  unsigned char *bytes = test_read_file(path, &size), *name = bytes;
-  while (memcmp(name, "broad_share", 11)) name++;
-  memcpy(name, "other_share", 11);
+  unsigned char *bytes = test_read_file(path, &size);
+  size_t name = 0;
+  while (name < size - 11 && memcmp(bytes + name, "broad_share", 11)) name++;
+  assert_true(name < size - 11);
+  memcpy(bytes + name, "other_share", 11);
   test_write_file(path, bytes, size);
   free(bytes);
   for (size_t i = 0; i < 2; i++) {
     assert_status(DLORA_OK, dlora_predictor_load(&old, path, NULL));
     assert_mixed_posterior(old, weight, bias, 0.15, probe);
     assert_status(DLORA_OK, dlora_predictor_save(old, path));
-    dlora_predictor_destroy(old);
+    if (i == 0) dlora_predictor_destroy(old);
   }
+  /* A predictor that knows nothing takes it over with the tasks; others keep their own. */
+  dlora_predictor *empty[2] = {new_predictor(DIM, &options), new_predictor(DIM, &options)};
+  assert_status(DLORA_OK, dlora_predictor_append(empty[0], old));
+  assert_status(DLORA_OK, dlora_predictor_merge(empty[1], old));
+  for (size_t i = 0; i < 2; i++) {
+    assert_status(DLORA_OK, dlora_predictor_set_temperature(empty[i], 1.5f));
+    assert_mixed_posterior(empty[i], weight, bias, 0.15, probe);
+    dlora_predictor_destroy(empty[i]);
+  }
+  dlora_predictor_destroy(old);
 
   /* Equation (3) on a range of columns, and with an open task. */
   float found[CLASSES * DIM], found_bias[CLASSES], again[CLASSES * DIM], again_bias[CLASSES];
@@ -1318,6 +1330,19 @@ static void held_out_features_correct_a_fit_to_trained_ones(void **state) {
   }
   assert_true(temperatures[0] < temperatures[1] && temperatures[1] < temperatures[2]);
   assert_true(temperatures[2] > 1.3f * temperatures[0]);
+  /* Easy ones do not lower it: training makes nothing less sure. */
+  for (size_t i = 0; i < held.n * DIM; i++) held.x[i] = mean[(size_t)held.y[i / DIM] * DIM + i % DIM];
+  struct data untrained = make_data(1000, DIM, 0, CLASSES, 0.6f, 420);
+  for (size_t i = 0; i < 2; i++) {
+    dlora_predictor *easy = new_predictor(DIM, NULL);
+    observe(easy, untrained);
+    if (i > 0) assert_status(DLORA_OK, dlora_predictor_observe_held_out(easy, held.x, held.y, held.n));
+    assert_status(DLORA_OK, dlora_predictor_commit_task(easy));
+    temperatures[i] = dlora_predictor_temperature(easy);
+    dlora_predictor_destroy(easy);
+  }
+  assert_true(temperatures[1] > 0.97f * temperatures[0]);
+  free_data(untrained);
   free_data(held);
   free_data(train);
 }
@@ -1697,7 +1722,7 @@ static void damaged_files_are_refused(void **state) {
     assert_status(DLORA_ERR_FORMAT, dlora_predictor_load(&loaded, damaged, NULL));
     assert_null(loaded);
   }
-  const double bad = (double)NAN, negative = -1.0, huge = 1e300, tiny = 1e-300;
+  const double bad = (double)NAN, negative = -1.0, huge = 1e300, tiny = 1e-300, one = 1.0;
   const int64_t zero = 0, far = 9, many = 1000, minus = -1;
   const struct {
     const char *tensor;
@@ -1719,7 +1744,9 @@ static void damaged_files_are_refused(void **state) {
                  {"predictor.log_temperatures", &huge},
                  {"predictor.log_separations", &huge},
                  {"predictor.broad_share", &negative},
-                 {"predictor.broad_share", &huge}};
+                 {"predictor.broad_share", &zero},
+                 {"predictor.broad_share", &one},
+                 {"predictor.broad_share", &bad}};
   for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
     memcpy(copy, bytes, size);
     memcpy(copy + find_tensor(copy, changes[i].tensor), changes[i].value, 8);

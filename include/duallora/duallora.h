@@ -482,7 +482,8 @@ DLORA_API dlora_status dlora_predictor_compensate_drift(dlora_predictor *predict
  * observed.
  */
 DLORA_API dlora_status dlora_predictor_commit_task(dlora_predictor *predictor);
-/** Adds the finished tasks of another predictor of the same dim and options, as further tasks. Error: MISMATCH. */
+/** Adds the finished tasks of another predictor of the same dim and options, as further tasks. Error: MISMATCH.
+ * How broad the posterior is stays that of predictor, or becomes other's where predictor has no finished task. */
 DLORA_API dlora_status dlora_predictor_append(dlora_predictor *predictor, const dlora_predictor *other);
 /** Adds what another predictor of the same dim has seen of the SAME tasks: counts, means and scatter are combined as if
  * one predictor had observed both parts (data-parallel use). Open tasks are combined too. Error: MISMATCH. */
@@ -571,7 +572,7 @@ enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1, DLORA_WITHIN_BOTH = 2
 enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1, DLORA_LAYERS_MIDDLE = 2 };
 enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
-/** For dlora_learner_options.epochs: 4, or as many more as give a task of few images 36 optimizer steps. */
+/** For dlora_learner_options.epochs: 4, or as many as make 36 optimizer steps where 4 make fewer. */
 #define DLORA_EPOCHS_AUTO SIZE_MAX
 /** Which blocks are adapted, by the model's depth: from depth / 2 or depth / 4 on. */
 enum { DLORA_BLOCKS_UPPER_HALF = -1, DLORA_BLOCKS_UPPER_THREE_QUARTERS = -2 };

@@ -43,6 +43,7 @@ static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlo
   options->residual_share = paper->residual_share;
   options->merge_exponent = paper->merge_exponent;
   if (options->flip == DLORA_FLIP_EVERYWHERE) options->flip = paper->flip;
+  if (options->epochs == DLORA_EPOCHS_AUTO) options->epochs = paper->epochs;
   if (paper_blocks) {
     options->first_block = paper->first_block;
     options->num_blocks = paper->num_blocks;

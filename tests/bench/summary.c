@@ -179,7 +179,7 @@ static void print_table(FILE *out, const sequence_results *of, const arguments *
           setting(of, "tasks"), setting(of, "planned_tasks"), setting(of, "train_images"), setting(of, "test_images"),
           setting(of, "planned_tasks"), setting(of, "image_size"));
   if (from->options.epochs == DLORA_EPOCHS_AUTO)
-    fprintf(out, "epochs by the number of images.\n\n");
+    fprintf(out, "4 epochs, or as many as make 36 steps.\n\n");
   else
     fprintf(out, "%zu epochs.\n\n", from->options.epochs);
   if (setting(of, "skipped_files") > 0)
