@@ -15,7 +15,7 @@ struct dli_head {
   size_t num_classes;
   float *weight;     /* [num_classes, dim] */
   float *bias;       /* [num_classes] */
-  float temperature; /* of its softmax, fitted on held-out features */
+  float temperature; /* of its softmax: METHOD.md 7 */
 };
 
 struct dli_class_name {

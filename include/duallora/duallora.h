@@ -490,8 +490,8 @@ DLORA_API dlora_status dlora_predictor_append(dlora_predictor *predictor, const 
 DLORA_API dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predictor *other);
 /** Posteriors of features [n, dim]: component_log_probs [n, num_components], class_log_probs [n, num_classes] (summed
  * over tasks), task_probs [n, num_tasks] (summed over classes), unknown_scores [n]. Any may be NULL. Of the
- * scores s of equation (3): 0.8 softmax(s / T) + 0.2 softmax(s / (4 T)), METHOD.md 7. Error: STATE before the first
- * task. */
+ * scores s of equation (3): 0.8 softmax(s / T) + 0.2 softmax(s / (4 T)) (0.85 and 0.15 from old files), METHOD.md 7.
+ * Error: STATE before the first task. */
 DLORA_API dlora_status dlora_predictor_posterior(const dlora_predictor *predictor, const float *features, size_t n,
                                                  float *component_log_probs, float *class_log_probs, float *task_probs,
                                                  float *unknown_scores);
