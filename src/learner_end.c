@@ -115,8 +115,6 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
 #define HEAD_PART 0.7
 #define HEAD_DEVIATION 0.5
 #define HEAD_WIDE_DEVIATION 2.0
-#define HEAD_LOWEST 0.05
-#define HEAD_HIGHEST 100.0
 
 /* Held-out features under the task's head. */
 struct head_fit {
@@ -153,7 +151,7 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
   const double part = learner->width > dim ? HEAD_PART : 1.0;
   const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->plain) : 1.0;
-  const double centre = fmin(HEAD_HIGHEST, fmax(HEAD_LOWEST, guess));
+  const double centre = fmin(DLI_HIGHEST_TEMPERATURE, fmax(DLI_LOWEST_TEMPERATURE, guess));
   o->head.temperature = (float)centre;
   if (!n) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
@@ -164,7 +162,8 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   }
   dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
   const struct head_fit fit = {log(centre), gaussian ? HEAD_DEVIATION : HEAD_WIDE_DEVIATION, n, own, logits, targets};
-  o->head.temperature = (float)exp(dli_minimise(head_cost, &fit, log(HEAD_LOWEST), log(HEAD_HIGHEST)));
+  o->head.temperature =
+      (float)exp(dli_minimise(head_cost, &fit, log(DLI_LOWEST_TEMPERATURE), log(DLI_HIGHEST_TEMPERATURE)));
 done:
   dli_free(allocator, targets);
   dli_free(allocator, logits);

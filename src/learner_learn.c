@@ -100,7 +100,8 @@ static size_t training_steps(const struct loop *loop) {
 static dlora_status train(struct loop *loop) {
   dlora_learner *learner = loop->learner;
   const dlora_learner_options *o = &learner->options;
-  const size_t per_epoch = steps_per_epoch(loop), total = training_steps(loop), begin = learner->task->num_steps;
+  const size_t per_epoch = steps_per_epoch(loop), total = learner->task->planned_steps,
+               begin = learner->task->num_steps;
   const double started = dli_seconds();
   struct dli_random shuffle;
   size_t images_done = 0;

@@ -24,6 +24,10 @@ uint64_t dli_predictor_open_total(const dlora_predictor *predictor);
 const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes);
 const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels);
 
+/* Temperatures tried, of statistics and of heads. */
+#define DLI_LOWEST_TEMPERATURE 0.05
+#define DLI_HIGHEST_TEMPERATURE 100.0
+
 /* dlora_predictor_compensate_drift of several parts of the columns, each with a map of its own. function: for errors.
  */
 dlora_status dli_predictor_compensate(dlora_predictor *predictor, const char *function, const float *before,

@@ -5,11 +5,9 @@
 #include "base/memory.h"
 #include "base/minimise.h"
 #include "base/status.h"
+#include "src/predictor.h"
 #include "src/predictor_state.h"
 
-/* Temperatures tried. */
-#define LOWEST 0.05
-#define HIGHEST 100.0
 /* Below it components lie in one place, which says nothing about others. */
 #define LEAST_SEPARATION 1e-3
 
@@ -85,12 +83,13 @@ double dli_calibration_temperature(const struct dli_calibration *calibration, co
     total += weight;
   }
   if (total == 0.0) return 0.0;
-  return fmin(HIGHEST, fmax(LOWEST, exp(sum / total + dli_calibration_log_separation(readout))));
+  return fmin(DLI_HIGHEST_TEMPERATURE,
+              fmax(DLI_LOWEST_TEMPERATURE, exp(sum / total + dli_calibration_log_separation(readout))));
 }
 
 /* Scores of features left out. */
 struct fit {
-  const dlora_predictor *predictor;
+  double broad_share;
   size_t num;            /* components */
   const size_t *columns; /* [num] */
   const struct dli_left_out *left_out;
@@ -98,9 +97,8 @@ struct fit {
   double centre, deviation; /* of the prior on log T */
 };
 
-double dli_log_posterior(const dlora_predictor *predictor, double scaled, double log_sum, double log_broad_sum) {
-  const double sharp = log(1.0 - predictor->broad_share) + scaled - log_sum;
-  const double broad = log(predictor->broad_share) + scaled / DLI_BROAD - log_broad_sum;
+double dli_log_posterior(double scaled, double log_sum, double log_broad_sum) {
+  const double sharp = scaled - log_sum, broad = scaled / DLI_BROAD - log_broad_sum;
   return sharp > broad ? sharp + log1p(exp(broad - sharp)) : broad + log1p(exp(sharp - broad));
 }
 
@@ -117,11 +115,11 @@ static double cost(const void *context, double log_temperature) {
       if (fit->columns[j] == fit->left_out->expected[i] && score[j] > best) best = score[j];
     }
     /* A class that recurs has several components; relative to the best of them nothing overflows. */
-    const double log_all = log(all), log_broad = log(broad);
-    const double log_best = dli_log_posterior(fit->predictor, best * sharpness, log_all, log_broad);
+    const double log_all = log(all / (1.0 - fit->broad_share)), log_broad = log(broad / fit->broad_share);
+    const double log_best = dli_log_posterior(best * sharpness, log_all, log_broad);
     for (size_t j = 0; j < fit->num; j++) {
       if (fit->columns[j] != fit->left_out->expected[i]) continue;
-      right += exp(dli_log_posterior(fit->predictor, score[j] * sharpness, log_all, log_broad) - log_best);
+      right += exp(dli_log_posterior(score[j] * sharpness, log_all, log_broad) - log_best);
     }
     sum -= fit->weights[i] * (log_best + log(right));
   }
@@ -157,8 +155,9 @@ static dlora_status fit_temperature(const dlora_predictor *predictor, const stru
   }
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, weights, left_out->count));
   DLI_TRY_DONE(weigh(predictor, readout, left_out, weights));
-  const struct fit fit = {predictor, num, readout->columns, left_out, weights, *log_temperature, deviation};
-  *log_temperature = dli_minimise(cost, &fit, log(LOWEST), log(HIGHEST));
+  const struct fit fit = {predictor->broad_share, num,      readout->columns, left_out, weights,
+                          *log_temperature,       deviation};
+  *log_temperature = dli_minimise(cost, &fit, log(DLI_LOWEST_TEMPERATURE), log(DLI_HIGHEST_TEMPERATURE));
 done:
   dli_free(&predictor->allocator, weights);
   return status;

@@ -54,10 +54,11 @@ static void normalise_row(const dlora_predictor *predictor, double *components, 
     sum += exp(components[i]);
     broad += exp(components[i] / DLI_BROAD);
   }
+  const double log_sum = log(sum / (1.0 - predictor->broad_share)), log_broad = log(broad / predictor->broad_share);
   for (size_t i = 0; i < predictor->num_tasks; i++) tasks[i] = 0.0;
   for (size_t i = 0; i < readout->num_classes; i++) classes[i] = 0.0, largest[i] = -HUGE_VAL;
   for (size_t i = 0; i < finished->num; i++) {
-    components[i] = dli_log_posterior(predictor, components[i], log(sum), log(broad));
+    components[i] = dli_log_posterior(components[i], log_sum, log_broad);
     tasks[finished->tasks[i]] += exp(components[i]);
     size_t column = readout->columns[i];
     if (components[i] > largest[column]) largest[column] = components[i];

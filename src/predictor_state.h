@@ -192,8 +192,8 @@ dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_c
 /* Adds entry `from` of b to entry `to` of a. */
 void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from);
 /* Log of a component's posterior, from its score less the row's largest, divided by T, and the logs of the sums of
- * exp(that) and exp(that / DLI_BROAD) over the row. */
-double dli_log_posterior(const dlora_predictor *predictor, double scaled, double log_sum, double log_broad_sum);
+ * exp(that) and exp(that / DLI_BROAD) over the row, each divided by its share of the posterior. */
+double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
 /* Fits the temperature to the held-out and the sampled features of the open task and takes their unknown scores, as
  * entry `task`. They take part in the statistics, of which readout was made. */
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
