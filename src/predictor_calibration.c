@@ -10,6 +10,9 @@
 
 /* Below it components lie in one place, which says nothing about others. */
 #define LEAST_SEPARATION 1e-3
+/* Above it they lie hundreds of deviations apart, as where the images of each class are all alike. Every temperature
+ * suits their scores, so that the one found says nothing about other tasks'. */
+#define MOST_SEPARATION 1e5
 
 /* Standard deviation of a weak prior on log T around the initial temperature, worth a fraction of one image: a handful
  * of features that are all right says "as sharp as you like", which is not to be believed. */
@@ -78,6 +81,7 @@ double dli_calibration_temperature(const struct dli_calibration *calibration, co
   for (size_t i = 0; i < num_tasks; i++) {
     while (known < statistics->num && statistics->tasks[known] <= (int64_t)i) known++;
     if (known < 2) continue; /* there was nothing to be told apart from */
+    if (calibration->log_separations[i] > log(MOST_SEPARATION)) continue;
     const double weight = (double)calibration->held_out[i] * (double)(known - 1);
     sum += weight * (calibration->log_temperatures[i] - calibration->log_separations[i]);
     total += weight;

@@ -12,6 +12,9 @@
  * score: all would be right for two classes; of many that are noisy the largest wins too often then. docs/METHOD.md 7.
  */
 #define MEAN_NOISE 0.7
+/* A smaller ridge counts as this: what keeps a Gram matrix of thousands of columns and few rows invertible in double.
+ */
+#define LEAST_RIDGE 1e-9
 
 void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *readout) {
   const dlora_allocator *allocator = &predictor->allocator;
@@ -74,7 +77,7 @@ dlora_status dli_ridge_factor(const dlora_predictor *predictor, const struct dli
   memcpy(gram, statistics->gram, random * random * sizeof *gram);
   for (size_t i = 0; i < random; i++) level += gram[i * random + i] / (double)random;
   /* Without any active feature all scores are 0 whatever is added. */
-  level = level > 0.0 ? level * predictor->ridge : 1.0;
+  level = level > 0.0 ? level * fmax(predictor->ridge, LEAST_RIDGE) : 1.0;
   for (size_t i = 0; i < random; i++) gram[i * random + i] += level;
   DLI_TRY_DONE(dli_cholesky(random, gram));
   *out = gram;
@@ -297,9 +300,9 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
     double square = 0.0;
     for (size_t j = 0; j < columns; j++) {
       square += solved[i * columns + j] * statistics.means[i * dim + first_column + j];
-      weight[i * columns + j] = (float)solved[i * columns + j];
+      weight[i * columns + j] = dli_to_float(solved[i * columns + j]);
     }
-    bias[i] = (float)(offsets[i] - 0.5 * square);
+    bias[i] = dli_to_float(offsets[i] - 0.5 * square);
   }
 done:
   dli_free(&predictor->allocator, offsets);

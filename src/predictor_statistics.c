@@ -13,6 +13,13 @@
 #define NO_VARIANCE 1e-20
 /* Of the columns' mean variance: what a column's own counts as at least, so that one without any is raised as well. */
 #define LEAST_VARIANCE 1e-4
+/* Of the larger one of the columns' mean variance and the means' mean square spread: what is added to a variance at
+ * least. Images of a class that are all alike have features that differ by rounding, 1e-12 of the spread and less: in
+ * units of that the means are so far apart that the matrices of the readout are singular to double's 16 digits, while
+ * 1e-8 leaves them 4 digits with thousands of columns. What the default shrinkage adds is 1e-5 of the mean variance or
+ * more, so that this is met by features whose classes lie 30 times as far apart as their images and more, and there by
+ * the columns of the least variance first. */
+#define LEAST_RAISE 1e-8
 
 void dli_statistics_free(const dlora_predictor *predictor, struct dli_statistics *statistics) {
   const dlora_allocator *allocator = &predictor->allocator;
@@ -329,23 +336,24 @@ void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_st
 }
 
 /* The shrinkage that suits n columns estimated from so many degrees of freedom: measured as in docs/METHOD.md 7. The
- * bounds keep C invertible whatever the features, and its own directions in it however few they are. */
+ * upper bound keeps C's own directions in it however few images there are. */
 static double shrinkage_for(const dlora_predictor *predictor, size_t n, double degrees) {
   if (predictor->shrinkage > 0.0) return predictor->shrinkage;
   return fmin(1.0, fmax(1e-3, 0.3 * (double)n / degrees));
 }
 
 /* Adds to the diagonal of C, and says in raised [n] how much: of each column shrinkage times the geometric mean of its
- * own variance and all columns' mean variance. Where there is no variance (one image a class so far: nothing is known
- * of the spread within a class) C is the identity times the mean square spread of the means, which makes the score a
- * distance to the nearest mean in units of what tells classes apart; and the identity where the means do not differ
- * either. */
+ * own variance and all columns' mean variance, and not less than keeps C invertible. Where there is no variance (one
+ * image a class so far: nothing is known of the spread within a class) C is the identity times the mean square spread
+ * of the means, which makes the score a distance to the nearest mean in units of what tells classes apart; and the
+ * identity where the means do not differ either. */
 static void shrink(double *covariance, size_t n, double shrinkage, double spread, double power, double *raised) {
   double mean = 0.0;
   for (size_t i = 0; i < n; i++) mean += covariance[i * n + i] / (double)n;
   for (size_t i = 0; i < n; i++) {
     if (mean > NO_VARIANCE * power) {
-      raised[i] = shrinkage * sqrt(mean * fmax(covariance[i * n + i], LEAST_VARIANCE * mean));
+      raised[i] = fmax(shrinkage * sqrt(mean * fmax(covariance[i * n + i], LEAST_VARIANCE * mean)),
+                       LEAST_RAISE * fmax(mean, spread));
     } else {
       raised[i] = spread > NO_VARIANCE * power ? spread : 1.0;
     }

@@ -418,7 +418,8 @@ typedef struct dlora_predictor_options {
   int32_t use_prior;      /**< not 0: add the log of each component's share of the images to its score */
   float shrinkage;        /**< of C, METHOD.md 7; 0: 0.3 dim / (features - components), in [0.001, 1] */
   float temperature;      /**< T > 0, until one is fitted */
-  float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix */
+  float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix; below 1e-9
+                               counts as that */
   float reserved;         /**< 0 */
 } dlora_predictor_options;
 #define DLORA_PREDICTOR_OPTIONS_INIT \
