@@ -489,19 +489,89 @@ static void pixels_that_are_no_numbers_are_refused(void **state) {
   }
 }
 
-/* Finite pixels that overflow inside the network: the result is refused, not learnt from. */
+static int32_t read_one(size_t index, dlora_images *image, void *user) {
+  *image = test_part(user, index, 1);
+  return 0;
+}
+
+/* Pixels in 0 ... 255 as floats are taken for a mistake by every call; what augmentations and other normalisations can
+ * make of pixels is not. */
+static void floats_that_no_normalisation_gives_are_refused(void **state) {
+  (void)state;
+  const float values[] = {255.0f, -255.0f, 20.1f, 3e38f};
+  float pixels[2 * 3 * VIT_SIZE * VIT_SIZE];
+  const size_t one = 3 * VIT_SIZE * VIT_SIZE;
+  const dlora_images images = {NULL, pixels, 2, VIT_SIZE, VIT_SIZE, 3};
+  dlora_image_source source = DLORA_IMAGE_SOURCE_INIT;
+  dlora_images readable = images;
+  float features[2 * VIT_DIM];
+  source.read = read_one, source.user = &readable, source.count = 2, source.labels = all.pictures.labels;
+  for (size_t i = 0; i < 4; i++) {
+    for (size_t k = 0; k < 2 * one; k++) pixels[k] = 0.5f;
+    pixels[one + 7] = values[i];
+    for (size_t u = 0; u < sizeof uses / sizeof *uses; u++) {
+      const dlora_status status = uses[u](&images);
+      if (status != DLORA_ERR_ARGUMENT) {
+        fail_msg("use %zu, value %g: %s: %s", u, (double)values[i], dlora_status_name(status), dlora_last_error());
+      }
+    }
+    assert_status(DLORA_ERR_ARGUMENT, use_embed(&images));
+    assert_error_names("value 7 of image 1");
+    assert_error_names("images->u8");
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_learn_source(all.learner, &source, NULL));
+    assert_error_names("image 1 of the source");
+  }
+  for (size_t k = 0; k < 2 * one; k++) pixels[k] = k % 2 ? 20.0f : -20.0f;
+  assert_status(DLORA_OK, use_embed(&images));
+  assert_status(DLORA_OK, use_predict(&images));
+
+  /* The bound is that of the model's own mean and std. */
+  const float mean[] = {0.485f, 0.456f, 0.406f}, std[] = {0.229f, 0.224f, 0.225f};
+  const float bounds[] = {20.0f * (1.0f - 0.406f) / 0.225f, 20.0f, 20.0f * 255.0f};
+  for (size_t m = 0; m < 3; m++) {
+    dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
+    dlora_model *model = NULL;
+    options.num_heads = VIT_HEADS;
+    for (size_t c = 0; c < 3; c++) {
+      options.mean[c] = m == 0 ? mean[c] : 0.0f;
+      options.std[c] = m == 0 ? std[c] : m == 1 ? 4.0f : 1.0f / 255.0f;
+    }
+    assert_status(DLORA_OK, dlora_model_load(&model, test_write_vit("normalised.safetensors", 1), &options));
+    for (size_t k = 0; k < 2 * one; k++) pixels[k] = (k % 2 ? 0.999f : -0.999f) * bounds[m];
+    assert_status(DLORA_OK, dlora_model_embed(model, &images, features));
+    pixels[2 * one - 1] = 1.001f * bounds[m];
+    assert_status(DLORA_ERR_ARGUMENT, dlora_model_embed(model, &images, features));
+    dlora_model_destroy(model);
+  }
+}
+
+/* Finite pixels that overflow inside the network, which a model of a very small std lets in: the result is refused, not
+ * learnt from. */
 static void pixels_that_overflow_are_not_learnt_from(void **state) {
   (void)state;
   float *pixels = malloc(COUNT * 3 * VIT_SIZE * VIT_SIZE * sizeof *pixels);
+  dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
+  dlora_model *model = NULL;
+  dlora_prediction predictions[COUNT];
+  const int64_t tasks[COUNT] = {0};
   assert_non_null(pixels);
-  for (size_t k = 0; k < (size_t)COUNT * 3 * VIT_SIZE * VIT_SIZE; k++) pixels[k] = k % 3 ? 3e38f : -3e38f;
+  model_options.num_heads = VIT_HEADS;
+  for (size_t c = 0; c < 3; c++) model_options.std[c] = 1e-38f;
+  assert_status(DLORA_OK, dlora_model_load(&model, test_write_vit("tiny_std.safetensors", 1), &model_options));
+  const dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(model, &options);
+  for (size_t k = 0; k < (size_t)COUNT * 3 * VIT_SIZE * VIT_SIZE; k++) pixels[k] = k % 3 ? 1.0f : -1.0f;
   const dlora_images images = {NULL, pixels, COUNT, VIT_SIZE, VIT_SIZE, 3};
-  assert_status(DLORA_ERR_NOT_FINITE, use_learn(&images));
-  assert_status(DLORA_ERR_NOT_FINITE, use_predict(&images));
-  assert_status(DLORA_ERR_NOT_FINITE, use_predict_given(&images));
-  assert_status(DLORA_OK, dlora_learner_begin_task(all.learner, 1));
-  assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_observe(all.learner, &images, all.pictures.labels));
-  assert_status(DLORA_ERR_STATE, dlora_learner_cancel_task(all.learner)); /* found too late to refuse the batch alone */
+  assert_status(DLORA_OK, dlora_learner_learn_task(learner, &images, all.pictures.labels, NULL));
+  for (size_t k = 0; k < (size_t)COUNT * 3 * VIT_SIZE * VIT_SIZE; k++) pixels[k] *= 3e38f;
+  assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_learn_task(learner, &images, all.pictures.labels, NULL));
+  assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_predict(learner, &images, predictions, NULL));
+  assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_predict_given(learner, &images, tasks, predictions, NULL));
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 1));
+  assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_observe(learner, &images, all.pictures.labels));
+  assert_status(DLORA_ERR_STATE, dlora_learner_cancel_task(learner)); /* found too late to refuse the batch alone */
+  dlora_learner_destroy(learner);
+  dlora_model_destroy(model);
   free(pixels);
 }
 
@@ -750,6 +820,7 @@ int main(void) {
       CHECKED(null_is_refused_by_learners),
       CHECKED(bad_images_are_refused_wherever_they_go),
       CHECKED(pixels_that_are_no_numbers_are_refused),
+      CHECKED(floats_that_no_normalisation_gives_are_refused),
       CHECKED(pixels_that_overflow_are_not_learnt_from),
       CHECKED(features_that_are_no_numbers_are_refused),
       CHECKED(a_loss_that_runs_away_rolls_the_task_back),

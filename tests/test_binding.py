@@ -302,6 +302,8 @@ def errors_come_as_status_and_sentence(lib, backbone, folder):
 
     pixels, labels = pictures([1, 2], 4, 1)
     one = pixels[:1].astype(np.float32).transpose(0, 3, 1, 2).copy()
+    refused(ERR_ARGUMENT, "images->u8", lib.learner_learn_task, learner, ctypes.byref(images_of(one)), data(labels), None)
+    one = one / np.float32(127.5) - np.float32(1)
     one[0, 1, 2, 3] = np.nan
     refused(ERR_NOT_FINITE, "", lib.learner_learn_task, learner, ctypes.byref(images_of(one)), data(labels), None)
 

@@ -116,7 +116,11 @@ typedef struct dlora_allocator {
 /** A batch of images of one size. Exactly one of u8 and f32 is set.
  *  u8:  [count, height, width, channels], channels 3 (RGB), 1 (gray, expanded to RGB) or 0 (same as 3); resized to the
  *       model's image size (bicubic with antialias) and normalised with its mean and standard deviation.
- *  f32: [count, 3, height, width], already normalised; height and width must be the model's image size.
+ *  f32: [count, 3, height, width], already normalised, (pixel / 255 - mean) / std with the model's mean and std; height
+ *       and width must be the model's image size. A value beyond 20 times the largest magnitude that this gives for any
+ *       pixel, or beyond 20 where that is below 1, is refused (ARGUMENT): 20 for mean and std 0.5, 53 for those of
+ *       ImageNet. No augmentation and no other normalisation in use gets there; pixels in 0 ... 255, which are likely
+ *       to be meant as u8, do.
  *  This struct never grows. */
 typedef struct dlora_images {
   const uint8_t *u8;

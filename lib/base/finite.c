@@ -1,29 +1,33 @@
 #include "base/finite.h"
 
+#include <float.h>
 #include <stdint.h>
 #include <string.h>
 
-/* NaN and infinities have all exponent bits set; on bits, because compilers may assume finite values under -ffast-math.
- */
-static const uint32_t exponent_mask = 0x7F800000u;
-
-static int is_finite(const float *value) {
+/* The magnitude of a float as an integer: in the same order, with infinity and then NaN above all others. On bits,
+ * because compilers may assume finite values under -ffast-math. */
+static uint32_t magnitude(const float *value) {
   uint32_t bits;
   memcpy(&bits, value, sizeof bits);
-  return (bits & exponent_mask) != exponent_mask;
+  return bits & 0x7FFFFFFFu;
 }
 
-size_t dli_first_not_finite(const float *values, size_t count) {
+size_t dli_first_beyond(const float *values, size_t count, float limit) {
   /* A block without early exit becomes vector instructions; the place is looked for only in a block that has one. */
   enum { BLOCK = 512 };
+  const uint32_t most = magnitude(&limit);
   for (size_t begin = 0; begin < count; begin += BLOCK) {
     const size_t end = count - begin < BLOCK ? count : begin + BLOCK;
-    int all_finite = 1;
-    for (size_t i = begin; i < end; i++) all_finite &= is_finite(values + i);
-    if (all_finite) continue;
+    int all_within = 1;
+    for (size_t i = begin; i < end; i++) all_within &= magnitude(values + i) <= most;
+    if (all_within) continue;
     for (size_t i = begin; i < end; i++) {
-      if (!is_finite(values + i)) return i;
+      if (magnitude(values + i) > most) return i;
     }
   }
   return count;
+}
+
+size_t dli_first_not_finite(const float *values, size_t count) {
+  return dli_first_beyond(values, count, FLT_MAX);
 }

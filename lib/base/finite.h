@@ -1,4 +1,4 @@
-/* Checks for NaN and infinities in inputs. */
+/* Checks for NaN, infinities and values out of range in inputs. */
 #ifndef DLI_BASE_FINITE_H
 #define DLI_BASE_FINITE_H
 
@@ -6,5 +6,7 @@
 
 /* Index of the first value that is not finite, or count. */
 size_t dli_first_not_finite(const float *values, size_t count);
+/* Index of the first value that is NaN or beyond [-limit, limit], or count. limit: finite, not negative. */
+size_t dli_first_beyond(const float *values, size_t count, float limit);
 
 #endif

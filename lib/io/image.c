@@ -1,5 +1,6 @@
 #include "io/image.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -7,6 +8,11 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/resample.h"
+
+/* How many times as large as the largest value that the model's own normalisation gives, or as 1, a pixel of a float
+ * image may be. Normalisations by other statistics (deviations of 0.05 and more) and augmentations stay within it;
+ * pixels in 0 ... 255 do not. */
+#define MOST_NORMALISED 20.0
 
 /* What one image size needs; without axes when it is the model's size already. */
 struct scratch {
@@ -26,6 +32,7 @@ struct dli_image_plan {
   size_t image_size;
   float mean[3];
   float std[3];
+  float limit; /* of the magnitude of float pixels */
   struct scratch scratch;
 };
 
@@ -57,6 +64,11 @@ dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allo
     }
   }
   DLI_TRY(DLI_NEW(&used, plan, 1));
+  double largest = 1.0;
+  for (int c = 0; c < 3; c++) {
+    largest = fmax(largest, fmax(fabs((double)mean[c]), fabs(1.0 - (double)mean[c])) / (double)std[c]);
+  }
+  plan->limit = (float)fmin(MOST_NORMALISED * largest, (double)FLT_MAX);
   plan->allocator = used;
   plan->image_size = image_size;
   memcpy(plan->mean, mean, sizeof plan->mean);
@@ -135,12 +147,17 @@ static dlora_status check_f32(const struct dli_image_plan *plan, const dlora_ima
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: images->count is %zu: that many do not fit the address space", caller,
                      images->count);
   }
-  const size_t bad = dli_first_not_finite(images->f32, total);
-  if (bad < total) {
+  const size_t bad = dli_first_beyond(images->f32, total, plan->limit);
+  if (bad == total) return DLORA_OK;
+  if (dli_first_not_finite(images->f32 + bad, 1) == 0) {
     return dli_raise(DLORA_ERR_NOT_FINITE, "%s: images->f32: value %zu of image %zu is NaN or infinite", caller,
                      bad % per_image, bad / per_image);
   }
-  return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT,
+                   "%s: images->f32: value %zu of image %zu is %g, expected normalised pixels within %g; pixels in 0 "
+                   "... 255 go into images->u8, or are to be made (pixel / 255 - mean) / std first, with the model's "
+                   "mean and std",
+                   caller, bad % per_image, bad / per_image, (double)images->f32[bad], (double)plan->limit);
 }
 
 dlora_status dli_image_plan_prepare(struct dli_image_plan *plan, const dlora_images *images, const char *caller) {

@@ -15,8 +15,9 @@ struct dli_image_plan;
 dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allocator *allocator, size_t image_size,
                                    const float mean[3], const float std[3]);
 void dli_image_plan_destroy(struct dli_image_plan *plan);
-/* Checks the batch (exactly one of u8 and f32, sizes, channels, finite values) and readies the plan for its image size;
- * memory is taken only when a size is new. `caller` names the function in errors. */
+/* Checks the batch (exactly one of u8 and f32, sizes, channels, finite values, floats within what normalised pixels can
+ * be) and readies the plan for its image size; memory is taken only when a size is new. `caller` names the function in
+ * errors. */
 dlora_status dli_image_plan_prepare(struct dli_image_plan *plan, const dlora_images *images, const char *caller);
 /* Random changes of one training image, in this order: its brightness and contrast, the part of it that becomes the
  * whole (bilinear, at the model's image size), mirrored left to right, moved with black coming in. */
