@@ -136,7 +136,10 @@ static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, siz
   assign_offsets(bank, &next);
   DLI_TRY_DONE(DLI_NEW(allocator, next.parameters, next.count + extra));
   DLI_TRY_DONE(DLI_NEW(allocator, next.gradients, next.count + extra));
-  DLI_TRY_DONE(dli_optimizer_create(&next.optimizer, allocator, &bank->options, next.count + extra));
+  const dlora_bank_options *o = &bank->options;
+  const struct dli_optimizer_settings settings = {o->optimizer, o->beta1,    o->beta2,
+                                                  o->epsilon,   o->momentum, o->weight_decay};
+  DLI_TRY_DONE(dli_optimizer_create(&next.optimizer, allocator, &settings, next.count + extra));
   for (size_t i = 0; i < num_pairs; i++) {
     const struct dli_pair *old = &bank->pairs[i], *pair = &next.pairs[i];
     const dlora_site *site = &bank->sites[i / 2];

@@ -25,6 +25,9 @@ struct dli_class_name {
 
 enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
 
+/* Sections of the learner's profile beside those of lib/base/profile.h. */
+enum { DLI_OBSERVATION = DLI_OWN_SECTIONS, DLI_DIRECTIONS, DLI_TASK_END };
+
 /* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
 enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
 
@@ -78,7 +81,8 @@ struct dli_task {
   int64_t *held_labels; /* [DLI_HEAD_SAMPLE] */
   float *gather;        /* [max_batch, widest input] class tokens of one input */
   size_t num_energy, seen_energy;
-  float *energy_rows; /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; relevance by energy only */
+  size_t *energy_slots; /* [max_batch] where each image's class token goes */
+  float *energy_rows;   /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; relevance by energy only */
 
   struct dli_seen *seen_parts;      /* ring of what the first round left, at the last one used; NULL: none */
   size_t seen_bytes, seen_features; /* of the trunks, and images whose features are kept */
@@ -145,6 +149,8 @@ void dli_learner_combine(const dlora_learner *learner, const float *early, const
 int dli_learner_reads_early(const dlora_learner *learner);
 /* How many of the last columns of those move while tasks are learnt: dim, or all where the middle block is adapted. */
 size_t dli_learner_moving(const dlora_learner *learner);
+/* Gives back what calls on a const learner have left for the next one. */
+void dli_learner_release_workspaces(dlora_learner *learner);
 /* Images of one micro-batch over all threads, at most count (0: no limit). */
 size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count);
 

@@ -130,6 +130,7 @@ dlora_status dlora_pass_create(dlora_pass **out, const dlora_model *model, const
 void dlora_pass_destroy(dlora_pass *pass) {
   if (!pass) return;
   const dlora_allocator allocator = pass->allocator;
+  if (pass->attached) pass->detach(pass->attached);
   for (size_t i = 0; i < pass->threads; i++) {
     struct dli_pass_share *share = &pass->shares[i];
     dli_vit_workspace_release(&share->workspace, &allocator);
@@ -377,7 +378,7 @@ void dli_pass_backward(dlora_pass *pass, const float *d_features, float *gradien
   for (size_t i = 0; i < pass->threads; i++) {
     pass->model->kernels->add(pass->shares[i].gradients, pass->bank->count, gradients);
   }
-  dli_profile_lap(&pass->shares[0].workspace.profile, DLI_ADAPTERS);
+  dli_profile_lap(&pass->shares[0].workspace.profile, DLI_HOOKS);
 }
 
 const float *dli_pass_input(const dlora_pass *pass, size_t index, size_t block, int32_t input, size_t *rows,

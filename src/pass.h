@@ -28,8 +28,7 @@ void dli_deployed_update(struct dli_deployed *deployed);
 
 /* How the upper blocks run. */
 struct dli_pass_mode {
-  int frozen;                           /* the model's own weights, no adapter at all */
-  int32_t terms;                        /* DLORA_TERM_ORTHOGONAL, _RESIDUAL; M is always in */
+  int32_t terms;                        /* DLORA_TERM_...; 0: the model's own weights, no adapter at all */
   const float *relevance;               /* [images, tasks] or NULL */
   const dlora_projector *const *energy; /* [depth, 4]: relevance by energy in these memories instead; or NULL */
   float *middle; /* [images, 2 * dim] gets what enters block middle_block, like early features; or NULL */
@@ -70,6 +69,9 @@ struct dlora_pass {
   int ran;
   int gated;       /* the last upper pass had relevance */
   float *features; /* [max_batch, dim] where the caller wants none */
+  /* What the owner of a pool keeps with the pass, and how to release it; or NULL. */
+  void *attached;
+  void (*detach)(void *attached);
 };
 
 /* Images that keep all threads in efficient products, at most count (0: unknown). */

@@ -15,7 +15,7 @@ static dlora_status write_profile(const struct dli_profile *profile, dlora_profi
       .struct_size = sizeof full,
       .preprocessing = s[DLI_PREPROCESSING],
       .products = s[DLI_PRODUCTS],
-      .adapters = s[DLI_ADAPTERS],
+      .adapters = s[DLI_HOOKS],
       .attention = s[DLI_ATTENTION],
       .norms = s[DLI_NORMS],
       .activation = s[DLI_ACTIVATION],

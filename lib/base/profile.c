@@ -12,7 +12,7 @@ void dli_profile_start(struct dli_profile *profile) {
   profile->last = dli_seconds();
 }
 
-void dli_profile_lap(struct dli_profile *profile, enum dli_section section) {
+void dli_profile_lap(struct dli_profile *profile, int section) {
   const double now = dli_seconds();
   profile->seconds[section] += now - profile->last;
   profile->last = now;

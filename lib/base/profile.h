@@ -5,17 +5,15 @@
 enum dli_section {
   DLI_PREPROCESSING,
   DLI_PRODUCTS,
-  DLI_ADAPTERS,
+  DLI_HOOKS, /* what a caller of lib/vit does in its hooks */
   DLI_ATTENTION,
   DLI_NORMS,
   DLI_ACTIVATION,
   DLI_COPIES,
   DLI_LOSS,
   DLI_OPTIMIZER,
-  DLI_OBSERVATION,
-  DLI_DIRECTIONS,
-  DLI_TASK_END,
-  DLI_NUM_SECTIONS
+  DLI_OWN_SECTIONS, /* the first of those that the owner of a profile has names for */
+  DLI_NUM_SECTIONS = DLI_OWN_SECTIONS + 4
 };
 
 struct dli_profile {
@@ -29,7 +27,7 @@ double dli_seconds(void);
 void dli_profile_start(struct dli_profile *profile);
 /* Ends a section and begins the next one. A reading of the clock costs some 30 ns: sections are loops over a whole
  * micro-batch, never parts of one. */
-void dli_profile_lap(struct dli_profile *profile, enum dli_section section);
+void dli_profile_lap(struct dli_profile *profile, int section);
 void dli_profile_add(struct dli_profile *sum, const struct dli_profile *part);
 
 #endif

@@ -47,18 +47,4 @@ static inline float dli_exp_approximate(float x) {
   return low < -87.0f ? 0.0f : p * power;
 }
 
-/* In 16 lanes by hand: not every compiler vectorises a maximum that must respect NaN. */
-static inline float dli_row_maximum(const float *a, size_t count) {
-  float lanes[16];
-  for (size_t l = 0; l < 16; l++) lanes[l] = a[0];
-  size_t j = 0;
-  for (; j + 16 <= count; j += 16) {
-    for (size_t l = 0; l < 16; l++) lanes[l] = a[j + l] > lanes[l] ? a[j + l] : lanes[l];
-  }
-  float top = lanes[0];
-  for (size_t l = 1; l < 16; l++) top = lanes[l] > top ? lanes[l] : top;
-  for (; j < count; j++) top = a[j] > top ? a[j] : top;
-  return top;
-}
-
 #endif

@@ -7,7 +7,7 @@ void dli_block_hook_backward(const struct dli_block_call *call, int32_t projecti
   const struct dli_vit_hooks *hooks = call->hooks;
   if (!hooks) return;
   hooks->backward(hooks->user, call->index, projection, in, rows, ldin, d_out, ld_d_out, d_in, ld_d_in);
-  dli_profile_lap(&call->workspace->profile, DLI_ADAPTERS);
+  dli_profile_lap(&call->workspace->profile, DLI_HOOKS);
 }
 
 /* From d_y [Q, dim], the gradient of a block's output, which becomes that of x_mid, and on to d_x [R, dim], that of its

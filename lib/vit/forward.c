@@ -22,7 +22,7 @@ void dli_block_hook(const struct dli_block_call *call, int32_t projection, size_
   if (!hooks) return;
   hooks->forward(hooks->user, call->index, projection, call->workspace->at + image, in, rows, ldin, rows_per_image, out,
                  ldout);
-  dli_profile_lap(&call->workspace->profile, DLI_ADAPTERS);
+  dli_profile_lap(&call->workspace->profile, DLI_HOOKS);
 }
 
 static void block_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
