@@ -11,6 +11,8 @@
 #include "base/threads.h"
 #include "io/json_text.h"
 #include "src/bank.h"
+#include "src/predictor.h"
+#include "src/projector.h"
 
 void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...) {
   if (!learner->options.log) return;
@@ -153,6 +155,17 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
   return DLORA_OK;
 }
 
+void dli_learner_release_workspaces(dlora_learner *learner) {
+  const dlora_predictor *const predictors[] = {learner->plain, learner->routed, learner->gate, learner->frozen};
+  dli_pass_pool_clear(learner->passes);
+  for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
+    if (predictors[i]) dli_predictor_release(predictors[i]);
+  }
+  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+    if (learner->projectors[i]) dli_projector_release(learner->projectors[i]);
+  }
+}
+
 void dlora_learner_destroy(dlora_learner *learner) {
   if (!learner) return;
   const dlora_allocator allocator = learner->allocator;
@@ -256,7 +269,7 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
   learner->derived = derived;
   learner->bank->options = dli_bank_options_of(&known, NULL);
   learner->options = known;
-  dli_pass_pool_clear(learner->passes); /* they are of the old threads and micro_batch */
+  dli_learner_release_workspaces(learner); /* they are of the old threads and micro_batch */
   return DLORA_OK;
 }
 

@@ -11,10 +11,11 @@
 
 struct dli_predict_buffers {
   dlora_allocator allocator;
-  float *early;     /* [max_batch, 2 * dim] */
-  float *middle;    /* [max_batch, 2 * dim] where it is not early, or NULL */
-  float *z;         /* [max_batch, dim] */
-  float *combined;  /* [max_batch, width] */
+  size_t max_batch, num_components, num_classes, num_tasks; /* that there is room for */
+  float *early;                                             /* [max_batch, 2 * dim] */
+  float *middle;                                            /* [max_batch, 2 * dim] where it is not early, or NULL */
+  float *z;                                                 /* [max_batch, dim] */
+  float *combined;                                          /* [max_batch, width] */
   float *component; /* [max_batch, num_components] log probabilities, and then the joint output */
   float *class_log; /* [max_batch, num_classes] */
   float *task;      /* [max_batch, num_tasks] */
@@ -32,6 +33,10 @@ dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const 
   struct dli_predict_buffers *b;
   DLI_TRY(DLI_NEW(allocator, b, 1));
   b->allocator = *allocator;
+  b->max_batch = max_batch;
+  b->num_components = components;
+  b->num_classes = learner->derived.num_classes;
+  b->num_tasks = tasks;
   DLI_TRY_DONE(DLI_NEW(allocator, b->early, max_batch * 2 * dim));
   if (dli_learner_moving(learner) > dim) DLI_TRY_DONE(DLI_NEW(allocator, b->middle, max_batch * 2 * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, b->z, max_batch * dim));
@@ -55,6 +60,29 @@ void dli_predict_buffers_destroy(struct dli_predict_buffers *b) {
                            b->class_log, b->task,   b->unknown, b->relevance, b->logits};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(&allocator, arrays[i]);
   dli_free(&allocator, b);
+}
+
+static void detach(void *attached) {
+  dli_predict_buffers_destroy(attached);
+}
+
+/* A pass of the pool, and the buffers that stay with it between calls; tasks may have ended since they were made. */
+static dlora_status take(const dlora_learner *learner, size_t batch, dlora_pass **out,
+                         struct dli_predict_buffers **buffers) {
+  DLI_TRY(dli_pass_take(out, learner->passes, learner->model, learner->deployed, learner->first_block, batch,
+                        learner->options.threads));
+  dlora_pass *pass = *out;
+  struct dli_predict_buffers *b = pass->attached;
+  if (!b || b->max_batch < pass->max_batch || b->num_components != learner->derived.num_components ||
+      b->num_classes != learner->derived.num_classes || b->num_tasks != dlora_learner_num_tasks(learner)) {
+    dli_predict_buffers_destroy(b);
+    pass->attached = b = NULL;
+    DLI_TRY(dli_predict_buffers_create(&b, learner, pass->max_batch));
+    pass->attached = b;
+    pass->detach = detach;
+  }
+  *buffers = b;
+  return DLORA_OK;
 }
 
 static size_t largest(const float *values, size_t count) {
@@ -239,9 +267,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   struct dli_predict_buffers *buffers = NULL;
   const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->derived.num_classes;
   const int before = dli_threads_enter(learner->options.threads);
-  DLI_TRY_DONE(dli_pass_take(&pass, learner->passes, learner->model, learner->deployed, learner->first_block, batch,
-                             learner->options.threads));
-  DLI_TRY_DONE(dli_predict_buffers_create(&buffers, learner, batch));
+  DLI_TRY_DONE(take(learner, batch, &pass, &buffers));
   for (size_t first = 0; first < images->count; first += part.count) {
     const struct dli_decision out = {.predictions = predictions + first,
                                      .class_log_probs = class_log_probs ? class_log_probs + first * classes : NULL};
@@ -251,7 +277,6 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   }
 done:
   dli_threads_leave(before);
-  dli_predict_buffers_destroy(buffers);
   dli_pass_give(learner->passes, pass);
   return status;
 }
@@ -284,11 +309,10 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
   }
   dlora_status status = DLORA_OK;
   dlora_pass *pass = NULL;
-  float *relevance = NULL;
+  struct dli_predict_buffers *buffers = NULL;
   const size_t batch = dli_learner_max_batch(learner, 0, images->count);
-  DLI_TRY_DONE(dli_pass_take(&pass, learner->passes, learner->model, learner->deployed, learner->first_block, batch,
-                             learner->options.threads));
-  DLI_TRY_DONE(DLI_NEW(&learner->allocator, relevance, batch * num_tasks));
+  DLI_TRY_DONE(take(learner, batch, &pass, &buffers));
+  float *relevance = buffers->relevance;
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, batch, &part, __func__));
     DLI_TRY_DONE(dli_pass_load(pass, &part, NULL, __func__));
@@ -301,7 +325,6 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
     DLI_TRY_DONE(dli_features_finite(features + first * dim, part.count, dim, __func__));
   }
 done:
-  dli_free(&learner->allocator, relevance);
   dli_pass_give(learner->passes, pass);
   return status;
 }

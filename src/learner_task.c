@@ -106,7 +106,7 @@ dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_ste
   const size_t index = dlora_learner_num_tasks(learner);
   dlora_status status = DLORA_OK;
   struct dli_task *task;
-  dli_pass_pool_clear(learner->passes); /* training has its own pass, and wants the memory */
+  dli_learner_release_workspaces(learner); /* training has its own pass, and wants the memory */
   DLI_TRY(DLI_NEW(allocator, task, 1));
   learner->task = task;
   task->planned_steps = planned_steps;

@@ -24,6 +24,9 @@ uint64_t dli_predictor_open_total(const dlora_predictor *predictor);
 const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes);
 const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels);
 
+/* Gives back the scratch memory that predictions have left. */
+void dli_predictor_release(const dlora_predictor *predictor);
+
 /* Temperatures tried, of statistics and of heads. */
 #define DLI_LOWEST_TEMPERATURE 0.05
 #define DLI_HIGHEST_TEMPERATURE 100.0

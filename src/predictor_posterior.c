@@ -4,8 +4,9 @@
 #include "base/status.h"
 #include "src/predictor_state.h"
 
-/* Scratch for DLI_SCORE_ROWS rows. */
+/* Scratch for DLI_SCORE_ROWS rows, in one block that the predictor keeps for the next call. */
 struct posterior {
+  double *memory;
   double *scratch;
   double *components; /* [rows, num] log-probabilities */
   double *classes;    /* [rows, num_classes] log-probabilities */
@@ -15,29 +16,24 @@ struct posterior {
 };
 
 static void posterior_free(const dlora_predictor *predictor, struct posterior *posterior) {
-  const dlora_allocator *allocator = &predictor->allocator;
-  dli_free(allocator, posterior->largest);
-  dli_free(allocator, posterior->unknown);
-  dli_free(allocator, posterior->tasks);
-  dli_free(allocator, posterior->classes);
-  dli_free(allocator, posterior->components);
-  dli_free(allocator, posterior->scratch);
+  dli_spares_give(predictor->spares, posterior->memory);
 }
 
 static dlora_status posterior_new(const dlora_predictor *predictor, struct posterior *posterior, size_t n) {
-  const dlora_allocator *allocator = &predictor->allocator;
-  size_t rows = n < DLI_SCORE_ROWS ? n : DLI_SCORE_ROWS, num_classes = predictor->readout_state.num_classes;
-  dlora_status status = DLORA_OK;
-  *posterior = (struct posterior){0};
-  DLI_TRY_DONE(DLI_NEW(allocator, posterior->scratch, dli_readout_scratch(predictor, &predictor->finished, rows)));
-  DLI_TRY_DONE(DLI_NEW(allocator, posterior->components, rows * predictor->finished.num));
-  DLI_TRY_DONE(DLI_NEW(allocator, posterior->classes, rows * num_classes));
-  DLI_TRY_DONE(DLI_NEW(allocator, posterior->tasks, rows * predictor->num_tasks));
-  DLI_TRY_DONE(DLI_NEW(allocator, posterior->unknown, rows));
-  DLI_TRY_DONE(DLI_NEW(allocator, posterior->largest, num_classes));
-done:
-  if (status != DLORA_OK) posterior_free(predictor, posterior);
-  return status;
+  const size_t rows = n < DLI_SCORE_ROWS ? n : DLI_SCORE_ROWS, num_classes = predictor->readout_state.num_classes;
+  const size_t scratch = dli_readout_scratch(predictor, &predictor->finished, rows);
+  void *memory = NULL;
+  DLI_TRY(
+      dli_spares_take(predictor->spares,
+                      scratch + rows * (predictor->finished.num + num_classes + predictor->num_tasks + 1) + num_classes,
+                      sizeof(double), &memory));
+  posterior->memory = posterior->scratch = memory;
+  posterior->components = posterior->scratch + scratch;
+  posterior->classes = posterior->components + rows * predictor->finished.num;
+  posterior->tasks = posterior->classes + rows * num_classes;
+  posterior->unknown = posterior->tasks + rows * predictor->num_tasks;
+  posterior->largest = posterior->unknown + rows;
+  return DLORA_OK;
 }
 
 /* Scores [num] of one row become log-probabilities, and are summed by class and by task. The class sums are taken

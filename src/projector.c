@@ -41,6 +41,7 @@ dlora_status dlora_projector_create(dlora_projector **out, size_t dim, const dlo
   dlora_projector *projector = NULL;
   DLI_TRY(DLI_NEW(&allocator, projector, 1));
   projector->allocator = allocator;
+  DLI_TRY_DONE(dli_spares_create(&projector->spares, &allocator));
   projector->dim = dim;
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->bases, 0));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->use, 0));
@@ -64,6 +65,7 @@ dlora_status dlora_projector_clone(dlora_projector **out, const dlora_projector 
   dlora_projector *copy = NULL;
   DLI_TRY(DLI_NEW(allocator, copy, 1));
   copy->allocator = *allocator;
+  DLI_TRY_DONE(dli_spares_create(&copy->spares, allocator));
   copy->dim = projector->dim;
   copy->size = projector->size;
   copy->num_tasks = tasks;
@@ -93,6 +95,7 @@ done:
 void dlora_projector_destroy(dlora_projector *projector) {
   if (!projector) return;
   dlora_allocator allocator = projector->allocator;
+  dli_spares_destroy(projector->spares);
   dli_free(&allocator, projector->moment);
   dli_free(&allocator, projector->energy_counts);
   dli_free(&allocator, projector->energy_sums);
@@ -100,6 +103,10 @@ void dlora_projector_destroy(dlora_projector *projector) {
   dli_free(&allocator, projector->use);
   dli_free(&allocator, projector->bases);
   dli_free(&allocator, projector);
+}
+
+void dli_projector_release(const dlora_projector *projector) {
+  dli_spares_clear(projector->spares);
 }
 
 size_t dlora_projector_dim(const dlora_projector *projector) {
@@ -156,6 +163,7 @@ dlora_status dlora_projector_observe(dlora_projector *projector, const float *x,
   DLI_REQUIRE(projector);
   DLI_TRY(check_rows(__func__, projector, x, rows));
   double *scratch = NULL;
+  dli_spares_clear(projector->spares); /* learning wants the memory */
   DLI_TRY(need_moment(projector));
   DLI_TRY(DLI_NEW(&projector->allocator, scratch, MOMENT_ROWS * projector->dim));
   dli_add_second_moment(x, rows, projector->dim, projector->moment, scratch);
@@ -447,14 +455,12 @@ dlora_status dlora_projector_relevance(const dlora_projector *projector, const f
   DLI_REQUIRE(projector);
   DLI_REQUIRE(relevance);
   DLI_TRY(check_rows(__func__, projector, x, rows));
-  const dlora_allocator *allocator = &projector->allocator;
   size_t tasks = projector->num_tasks, part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
   if (tasks == 0) return DLORA_OK; /* relevance [rows, 0] */
-  float *coefficients = NULL;
-  double *energies = NULL;
-  dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(DLI_NEW(allocator, coefficients, part * projector->size));
-  DLI_TRY_DONE(DLI_NEW(allocator, energies, part * tasks));
+  void *memory = NULL;             /* energies [part, tasks], and coefficients [part, size] in floats */
+  DLI_TRY(dli_spares_take(projector->spares, part * (tasks + projector->size), sizeof(double), &memory));
+  double *energies = memory;
+  float *coefficients = (void *)(energies + part * tasks);
   for (size_t begin = 0; begin < rows; begin += part) {
     size_t count = rows - begin < part ? rows - begin : part;
     relative_energies(projector, 0, tasks, x + begin * projector->dim, count, coefficients, energies);
@@ -469,8 +475,6 @@ dlora_status dlora_projector_relevance(const dlora_projector *projector, const f
       relevance[begin * tasks + i] = share < 1.0 ? (float)share : 1.0f;
     }
   }
-done:
-  dli_free(allocator, energies);
-  dli_free(allocator, coefficients);
-  return status;
+  dli_spares_give(projector->spares, memory);
+  return DLORA_OK;
 }

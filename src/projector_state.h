@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include "base/spare.h"
 #include "duallora/duallora.h"
 
 /* Widest input: LAPACK's workspace of 64 rows must be counted by an int. */
@@ -26,6 +27,7 @@ struct dlora_projector {
   uint64_t *energy_counts; /* [num_tasks] rows calibrated */
   double *moment;          /* S * observed [dim, dim]; NULL until something is observed */
   uint64_t observed;
+  struct dli_spares *spares; /* scratch of relevance, for calls on a const handle */
 };
 
 #endif

@@ -945,6 +945,61 @@ static void profile_counts_learning_but_not_predictions(void **state) {
   dlora_learner_destroy(learner);
 }
 
+/* What a call has taken the next one finds, whichever way features are routed, and images of another size too once they
+ * have been seen. */
+static void a_second_prediction_takes_no_memory(void **state) {
+  (void)state;
+  const int32_t relevances[] = {DLORA_RELEVANCE_NONE, DLORA_RELEVANCE_GATE, DLORA_RELEVANCE_FINAL,
+                                DLORA_RELEVANCE_ENERGY, DLORA_RELEVANCE_GIVEN};
+  const int64_t given[4] = {0, 1, 1, 0};
+  struct test_pictures p = test_pictures(six, 2, 2, 5), large = test_pictures_sized(six, 2, 2, 5, 40, 30, 3);
+  for (size_t i = 0; i < sizeof relevances / sizeof *relevances; i++) {
+    for (int within = DLORA_WITHIN_HEAD; within <= DLORA_WITHIN_BOTH; within++) {
+      struct test_memory memory;
+      test_memory_start(&memory);
+      dlora_learner_options options = test_quick_options();
+      options.allocator = &memory.allocator;
+      options.relevance = relevances[i];
+      options.within = within;
+      options.residual_share = 0.5f;
+      options.epochs = 1;
+      /* Threads that ask a memory for relevance may meet there in one call and not in another. */
+      options.threads = relevances[i] == DLORA_RELEVANCE_ENERGY ? 1 : 2;
+      dlora_learner *learner = test_learner(model, &options);
+      test_learn(learner, six, 2, 12, 1, NULL);
+      test_learn(learner, six + 2, 2, 12, 2, NULL);
+      dlora_prediction predictions[4];
+      float logs[4 * 4], features[4 * VIT_DIM];
+      size_t taken[2];
+      for (int round = 0; round < 3; round++) {
+        const dlora_images *images = round ? &large.images : &p.images;
+        if (relevances[i] != DLORA_RELEVANCE_GIVEN) {
+          assert_status(DLORA_OK, dlora_learner_predict(learner, images, predictions, logs));
+        }
+        assert_status(DLORA_OK, dlora_learner_predict_given(learner, images, given, predictions, logs));
+        assert_status(DLORA_OK, dlora_learner_embed(learner, images, given, features));
+        if (round) taken[round - 1] = memory.total;
+      }
+      assert_int_equal(taken[1], taken[0]);
+      /* A part of it, used alone, keeps its scratch as well. */
+      const dlora_predictor *predictor = dlora_learner_get_predictor(learner);
+      float *x = calloc(dlora_predictor_dim(predictor), sizeof *x);
+      assert_non_null(x);
+      for (int round = 0; round < 3; round++) {
+        assert_status(DLORA_OK, dlora_predictor_predict(predictor, x, 1, predictions));
+        assert_status(DLORA_OK, dlora_predictor_posterior(predictor, x, 1, NULL, logs, NULL, NULL));
+        if (round == 0) taken[1] = memory.total;
+        assert_int_equal(memory.total, taken[1]);
+      }
+      free(x);
+      dlora_learner_destroy(learner);
+      assert_int_equal(memory.live, 0);
+    }
+  }
+  test_pictures_free(&large);
+  test_pictures_free(&p);
+}
+
 static void workspaces_are_kept_between_predictions_but_not_while_learning(void **state) {
   (void)state;
   struct test_memory memory;
@@ -1005,6 +1060,7 @@ int main(void) {
       cmocka_unit_test(residual_updates_are_shared_less_and_less),
       cmocka_unit_test(parts_are_lent_for_inspection),
       cmocka_unit_test(profile_counts_learning_but_not_predictions),
+      cmocka_unit_test(a_second_prediction_takes_no_memory),
       cmocka_unit_test(workspaces_are_kept_between_predictions_but_not_while_learning),
   };
   return cmocka_run_group_tests(tests, load_model, free_model);

@@ -795,8 +795,9 @@ DLORA_API dlora_status dlora_learner_set_class_name(dlora_learner *learner, int6
 DLORA_API const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id);
 
 /** Class, task and confidence of each image (METHOD.md 8). predictions: [count]; class_log_probs: [count, num_classes]
- * or NULL. This call and the next two keep their workspace, as dlora_model_embed does; dlora_learner_begin_task and
- * dlora_learner_configure release it. Errors: STATE before the first task or where relevance is `given`. */
+ * or NULL. This call and the next two keep their workspace, as dlora_model_embed does, so that a second call like the
+ * first takes no memory; dlora_learner_begin_task and dlora_learner_configure release it. Errors: STATE before the
+ * first task or where relevance is `given`. */
 DLORA_API dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
                                              dlora_prediction *predictions, float *class_log_probs);
 /** The same with the task of each image given: tasks [count] (task-incremental use). */
