@@ -38,7 +38,8 @@ void dli_task_release(dlora_learner *learner) {
                           task->fixed_head,  task->features,      task->early,       task->middle,
                           task->kept_labels, task->held_out,      task->logits,      task->d_features,
                           task->targets,     task->augment,       task->gather,      task->drift_before,
-                          task->drift_after, task->held_features, task->held_labels, task->energy_rows};
+                          task->drift_after, task->held_features, task->held_labels, task->energy_rows,
+                          task->energy_slots};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   for (size_t i = 0; i < 2; i++) {
     dli_free(allocator, task->views[i].plain);
@@ -94,6 +95,7 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   DLI_TRY(DLI_NEW(allocator, task->gather, batch * dli_widest_input(learner)));
   if (learner->options.relevance != DLORA_RELEVANCE_ENERGY) return DLORA_OK;
   const size_t inputs = 4 * learner->model->vit.depth;
+  DLI_TRY(DLI_NEW(allocator, task->energy_slots, batch));
   return DLI_NEW(allocator, task->energy_rows, inputs * DLI_ENERGY_SAMPLE * dli_widest_input(learner));
 }
 
@@ -190,10 +192,8 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
     if (wanted > left) wanted = left;
   }
   task->observed_images[round] += wanted;
-  size_t slots[DLI_ENERGY_SAMPLE * 16]; /* where each image's class token goes, for relevance by energy */
-  const size_t batch = count < sizeof slots / sizeof *slots ? count : sizeof slots / sizeof *slots;
-  for (size_t i = 0; task->energy_rows && i < batch; i++) {
-    slots[i] = reservoir(&task->sampling, &task->num_energy, &task->seen_energy, DLI_ENERGY_SAMPLE);
+  for (size_t i = 0; task->energy_rows && i < count; i++) {
+    task->energy_slots[i] = reservoir(&task->sampling, &task->num_energy, &task->seen_energy, DLI_ENERGY_SAMPLE);
   }
   for (size_t p = 0; p < 4 * learner->model->vit.depth; p++) {
     dlora_projector *projector = learner->projectors[p];
@@ -203,8 +203,9 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
       gather_class_tokens(task, p / 4, (int32_t)(p % 4), &dim);
     if (task->energy_rows) {
       float *sample = task->energy_rows + p * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
-      for (size_t i = 0; i < batch; i++) {
-        if (slots[i] < DLI_ENERGY_SAMPLE) memcpy(sample + slots[i] * dim, task->gather + i * dim, dim * sizeof *sample);
+      for (size_t i = 0; i < count; i++) {
+        const size_t slot = task->energy_slots[i];
+        if (slot < DLI_ENERGY_SAMPLE) memcpy(sample + slot * dim, task->gather + i * dim, dim * sizeof *sample);
       }
     }
     if (o->observed_tokens == DLORA_TOKENS_CLASS) {

@@ -26,9 +26,16 @@ void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *ou
   *out = (struct dli_left_out){0};
 }
 
+/* The scalars of one image: see above; uz, vz: u.z and v.z, vr: v.r. */
+struct terms {
+  double n, k, h, a, uz;
+  double l, b, vz, vr;
+};
+
 /* Scratch for DLI_SCORE_ROWS images; the fields are [rows, ...]. */
 struct block {
   double *memory;
+  struct terms *terms;
   double *z;             /* [dim] the first view less the centre */
   double *r, *d;         /* [dim] mean of the views less the component's mean, half their difference */
   double *u, *v;         /* [dim] */
@@ -39,12 +46,14 @@ struct block {
   double *solved;
 };
 
+/* The caller frees the memory and the terms, also after a failure. */
 static dlora_status block_new(const dlora_predictor *predictor, size_t rows, size_t num, struct block *block) {
   const size_t dim = predictor->dim, random = predictor->random_features;
   size_t values = 0;
   if (!dli_multiply(&values, rows, 5 * dim + 4 * num + 4 * random)) {
     return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu features", rows);
   }
+  DLI_TRY(DLI_NEW(&predictor->allocator, block->terms, rows));
   DLI_TRY(DLI_NEW(&predictor->allocator, block->memory, values));
   block->z = block->memory;
   block->r = block->z + rows * dim;
@@ -72,12 +81,6 @@ static size_t find_component(const struct dli_statistics *statistics, size_t tas
   while (i < statistics->num && (statistics->tasks[i] != (int64_t)task || statistics->classes[i] != label)) i++;
   return i;
 }
-
-/* The scalars of one image: see above; uz, vz: u.z and v.z, vr: v.r. */
-struct terms {
-  double n, k, h, a, uz;
-  double l, b, vz, vr;
-};
 
 /* One image of component c, Gaussian readout. scores: weight.z + bias -> as without it. */
 static void leave_out_gaussian(const struct dli_readout *readout, size_t num, size_t c, const struct terms *t,
@@ -178,7 +181,7 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
                       struct block *b, double *scores, double *unknown, double *own) {
   const size_t dim = predictor->dim, num = statistics->num, rows = batch->count;
   const double degrees = dli_statistics_degrees(statistics);
-  struct terms terms[DLI_SCORE_ROWS];
+  struct terms *terms = b->terms;
   for (size_t i = 0; i < rows; i++) {
     const double *mean = statistics->means + batch->components[i] * dim;
     for (size_t j = 0; j < dim; j++) {
@@ -284,6 +287,7 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
 done:
   dli_free(allocator, ridge_factor);
   dli_free(allocator, block.memory);
+  dli_free(allocator, block.terms);
   dli_free(allocator, own);
   dli_free(allocator, components);
   dli_left_out_free(predictor, &left_out);

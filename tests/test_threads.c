@@ -452,11 +452,72 @@ static void nothing_process_wide_changes(void **state) {
   assert_int_equal(after.files, before.files);
 }
 
+/* ---- small stacks ---- */
+
+/* OpenBLAS puts 60 KiB of thread-local memory into it and wants some for its products. Sanitizers pad every frame. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define STACK_PADDING 16
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+#define STACK_PADDING 16
+#endif
+#endif
+#ifndef STACK_PADDING
+#define STACK_PADDING 1
+#endif
+enum { SMALL_STACK = STACK_PADDING * 192 * 1024 };
+
+/* Everything that may be called in a task's life, by a thread with little stack. */
+static void *use_small_stack(void *user) {
+  int *failed = user;
+  dlora_learner_options options = options_of(5);
+  dlora_learner *own = NULL, *loaded = NULL;
+  dlora_evaluation evaluation = DLORA_EVALUATION_INIT;
+  dlora_prediction *found = calloc(COUNT, sizeof *found);
+  const dlora_image_source source = test_source_of(&pictures);
+  const char *path = test_temporary("small_stack.safetensors");
+  options.relevance = DLORA_RELEVANCE_ENERGY; /* the way that keeps most while it learns */
+  options.readout = DLORA_READOUT_RANDOM_PROJECTION;
+  options.random_features = 100;
+  options.frozen_baseline = 1;
+  dlora_status status = found ? dlora_learner_create(&own, model, &options) : DLORA_ERR_NO_MEMORY;
+  for (int task = 0; status == DLORA_OK && task < 2; task++) {
+    status = dlora_learner_learn_source(own, &source, NULL);
+  }
+  if (status == DLORA_OK) status = dlora_learner_evaluate(own, &source, &evaluation);
+  if (status == DLORA_OK) status = dlora_learner_predict(own, &pictures.images, found, NULL);
+  if (status == DLORA_OK) status = dlora_learner_begin_task(own, 1);
+  if (status == DLORA_OK) status = dlora_learner_observe(own, &pictures.images, pictures.labels);
+  if (status == DLORA_OK) status = dlora_learner_step(own, &pictures.images, pictures.labels, NULL);
+  if (status == DLORA_OK) status = dlora_learner_save(own, path);
+  if (status == DLORA_OK) status = dlora_learner_load(&loaded, model, path, NULL);
+  if (status == DLORA_OK) status = dlora_learner_predict(loaded, &pictures.images, found, NULL);
+  *failed = status != DLORA_OK;
+  dlora_learner_destroy(loaded);
+  dlora_learner_destroy(own);
+  free(found);
+  return NULL;
+}
+
+static void threads_with_small_stacks_learn_and_predict(void **state) {
+  (void)state;
+  pthread_t thread;
+  pthread_attr_t attributes;
+  int failed = 1;
+  assert_int_equal(pthread_attr_init(&attributes), 0);
+  assert_int_equal(pthread_attr_setstacksize(&attributes, SMALL_STACK), 0);
+  assert_int_equal(pthread_create(&thread, &attributes, use_small_stack, &failed), 0);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  assert_int_equal(pthread_attr_destroy(&attributes), 0);
+  assert_int_equal(failed, 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(const_handles_are_shared_and_own_ones_are_independent),
       cmocka_unit_test(learners_that_share_a_model_learn_as_if_alone),
       cmocka_unit_test(every_thread_reads_its_own_errors),
+      cmocka_unit_test(threads_with_small_stacks_learn_and_predict),
       cmocka_unit_test(nothing_process_wide_changes),
       cmocka_unit_test(children_of_fork_predict_and_learn),
   };
