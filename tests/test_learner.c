@@ -945,6 +945,35 @@ static void profile_counts_learning_but_not_predictions(void **state) {
   dlora_learner_destroy(learner);
 }
 
+/* However large a micro-batch is, every image is offered to the sample that relevance by energy is calibrated on. */
+static void energy_is_sampled_from_the_whole_batch(void **state) {
+  (void)state;
+  enum { MANY = 4500 };
+  const struct test_shape shape = {8, 1, 1, 8, VIT_SIZE, 1};
+  dlora_model *small = NULL;
+  assert_status(DLORA_OK, dlora_model_load(&small, test_write_vit_of("small.safetensors", 1, &shape), NULL));
+  dlora_learner_options options = test_quick_options();
+  options.relevance = DLORA_RELEVANCE_ENERGY;
+  options.first_block = 0;
+  options.micro_batch = MANY;
+  dlora_learner *learner = test_learner(small, &options);
+  struct test_pictures p = test_pictures(six, 2, MANY / 2, 1);
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 1));
+  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  size_t size = 0, length = 0;
+  unsigned char *bytes = test_saved(learner, &size);
+  uint64_t counts[12];
+  const unsigned char *saved = test_tensor(bytes, "training.counts", &length);
+  assert_int_equal(length, sizeof counts);
+  memcpy(counts, saved, sizeof counts);
+  assert_int_equal(counts[3], MANY); /* images observed */
+  assert_int_equal(counts[9], MANY); /* offered: docs/FILES.md */
+  free(bytes);
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+  dlora_model_destroy(small);
+}
+
 /* What a call has taken the next one finds, whichever way features are routed, and images of another size too once they
  * have been seen. */
 static void a_second_prediction_takes_no_memory(void **state) {
@@ -1060,6 +1089,7 @@ int main(void) {
       cmocka_unit_test(residual_updates_are_shared_less_and_less),
       cmocka_unit_test(parts_are_lent_for_inspection),
       cmocka_unit_test(profile_counts_learning_but_not_predictions),
+      cmocka_unit_test(energy_is_sampled_from_the_whole_batch),
       cmocka_unit_test(a_second_prediction_takes_no_memory),
       cmocka_unit_test(workspaces_are_kept_between_predictions_but_not_while_learning),
   };
