@@ -205,6 +205,18 @@ dlora_status dlora_predictor_get_scatter(const dlora_predictor *predictor, doubl
   return DLORA_OK;
 }
 
+dlora_status dlora_predictor_get_projection(const dlora_predictor *predictor, size_t *random_features, double *matrix) {
+  DLI_REQUIRE(predictor);
+  if (!predictor->projection) {
+    return dli_raise(DLORA_ERR_STATE, "%s: the predictor's readout is Gaussian; there is no random projection",
+                     __func__);
+  }
+  const size_t count = predictor->dim * predictor->random_features;
+  if (random_features) *random_features = predictor->random_features;
+  if (matrix) memcpy(matrix, predictor->projection, count * sizeof *matrix);
+  return DLORA_OK;
+}
+
 dlora_status dli_check_features(const char *function, const char *name, const float *features, size_t n, size_t dim) {
   size_t count = 0;
   if (!features) return dli_raise(DLORA_ERR_ARGUMENT, "%s: %s is NULL", function, name);

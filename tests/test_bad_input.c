@@ -257,6 +257,7 @@ static void null_is_refused_by_predictors(void **state) {
   REFUSES("predictor", dlora_predictor_get_components(NULL, ids, ids, NULL, NULL));
   REFUSES("predictor", dlora_predictor_get_scatter(NULL, wide));
   REFUSES("scatter", dlora_predictor_get_scatter(all.predictor, NULL));
+  REFUSES("predictor", dlora_predictor_get_projection(NULL, NULL, wide));
   REFUSES("predictor", dlora_predictor_observe(NULL, floats, ids, 1));
   REFUSES("features", dlora_predictor_observe(all.predictor, NULL, ids, 1));
   REFUSES("labels", dlora_predictor_observe(all.predictor, floats, NULL, 1));

@@ -182,7 +182,7 @@ static void thirty_trained_tasks_fill_the_memory_and_go_on(void **state) {
     used = report.memory_max;
   }
   assert_true(accuracy_on(learner, classes, MANY) > 8.0 / MANY);
-  for (size_t block = 1; block < VIT_DEPTH; block++) { /* METHOD.md 10.1 */
+  for (size_t block = 1; block < VIT_DEPTH; block++) { /* METHOD.md 11.1 */
     const dlora_projector *memory = dlora_learner_get_projector(learner, block, DLORA_INPUT_ATTENTION);
     size_t sum = 0;
     for (size_t t = 0; t < MANY; t++) {

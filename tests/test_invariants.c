@@ -1,4 +1,4 @@
-/* What must always hold, METHOD.md 10: invariants 2, 3, 4, 6 and 8 through the learner. */
+/* What must always hold, METHOD.md 11: invariants 2, 3, 4, 6 and 8 through the learner. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

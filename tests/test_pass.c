@@ -143,7 +143,7 @@ static void features_do_not_depend_on_the_batch_or_the_threads(void **state) {
   }
 }
 
-/* METHOD.md 10.3 for the whole network. */
+/* METHOD.md 11.3 for the whole network. */
 static void merging_a_task_keeps_the_features(void **state) {
   struct setup *s = *state;
   const float none[2 * COUNT] = {0.0f};

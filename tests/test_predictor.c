@@ -1484,6 +1484,78 @@ static void random_projection_separates_what_no_line_can(void **state) {
   free_data(train);
 }
 
+/* What the documentation says of R is enough to compute the scores without the library. */
+static void the_projection_is_standard_normal_and_gives_the_scores(void **state) {
+  (void)state;
+  enum { WIDTH = 3, RANDOM = 40, ROWS = 60, KINDS = 2 };
+  dlora_predictor_options options = DLORA_PREDICTOR_OPTIONS_INIT;
+  dlora_predictor *predictor = new_predictor(WIDTH, &options);
+  static double many[50 * 4000];
+  double projection[WIDTH * RANDOM], gram[RANDOM * RANDOM] = {0}, z[ROWS * RANDOM], level = 0.0;
+  size_t width = 0;
+  assert_status(DLORA_ERR_STATE, dlora_predictor_get_projection(predictor, &width, NULL));
+  assert_error_names("Gaussian");
+  dlora_predictor_destroy(predictor);
+
+  options.readout = DLORA_READOUT_RANDOM_PROJECTION;
+  options.random_features = 4000;
+  options.seed = 8;
+  predictor = new_predictor(50, &options);
+  assert_status(DLORA_OK, dlora_predictor_get_projection(predictor, &width, many));
+  assert_int_equal(width, 4000);
+  double moments[4] = {0};
+  for (size_t i = 0; i < 50 * 4000; i++) {
+    for (int k = 0; k < 4; k++) moments[k] += pow(many[i], k + 1) / (50.0 * 4000.0);
+  }
+  /* 0, 1, 0, 3, each within five deviations of its estimate */
+  assert_true(fabs(moments[0]) < 0.012 && fabs(moments[1] - 1.0) < 0.016);
+  assert_true(fabs(moments[2]) < 0.045 && fabs(moments[3] - 3.0) < 0.11);
+  dlora_predictor_destroy(predictor);
+
+  options.random_features = RANDOM;
+  options.ridge = 0.05f;
+  predictor = new_predictor(WIDTH, &options);
+  struct data data = make_data(ROWS, WIDTH, 0, KINDS, 1.0f, 7);
+  learn(predictor, data);
+  assert_status(DLORA_OK, dlora_predictor_get_projection(predictor, NULL, projection));
+  for (size_t i = 0; i < ROWS * RANDOM; i++) {
+    double sum = 0.0;
+    for (size_t j = 0; j < WIDTH; j++) {
+      sum += (double)data.x[i / RANDOM * WIDTH + j] * projection[j * RANDOM + i % RANDOM];
+    }
+    z[i] = fmax(0.0, sum);
+  }
+  for (size_t i = 0; i < RANDOM * RANDOM; i++) {
+    for (size_t r = 0; r < ROWS; r++) gram[i] += z[r * RANDOM + i / RANDOM] * z[r * RANDOM + i % RANDOM];
+  }
+  for (size_t i = 0; i < RANDOM; i++) level += gram[i * RANDOM + i] / RANDOM;
+  for (size_t i = 0; i < RANDOM; i++) gram[i * RANDOM + i] += (double)options.ridge * level;
+  double weight[KINDS * RANDOM] = {0};
+  for (size_t c = 0; c < KINDS; c++) {
+    double work[RANDOM * RANDOM];
+    memcpy(work, gram, sizeof work);
+    for (size_t r = 0; r < ROWS; r++) {
+      for (size_t j = 0; data.y[r] == (int64_t)c && j < RANDOM; j++) weight[c * RANDOM + j] += z[r * RANDOM + j];
+    }
+    eliminate(work, weight + c * RANDOM, RANDOM);
+  }
+  struct answer a = ask(predictor, data.x, data.n);
+  const double temperature = (double)dlora_predictor_temperature(predictor);
+  for (size_t r = 0; r < ROWS; r++) {
+    double score[KINDS];
+    for (size_t c = 0; c < KINDS; c++) {
+      score[c] = 0.0;
+      for (size_t j = 0; j < RANDOM; j++) score[c] += 20.0 * weight[c * RANDOM + j] * z[r * RANDOM + j];
+    }
+    const double apart = (score[1] - score[0]) / temperature;
+    const double first = 0.8 / (1.0 + exp(apart)) + 0.2 / (1.0 + exp(apart / 4.0));
+    assert_true(fabs(exp((double)a.class_logs[r * KINDS]) - first) < 1e-5);
+  }
+  free_answer(a);
+  free_data(data);
+  dlora_predictor_destroy(predictor);
+}
+
 static void a_thousand_classes_in_ten_tasks(void **state) {
   (void)state;
   enum { NUM = 1000, WIDE = 16 };
@@ -1871,6 +1943,7 @@ int main(void) {
       cmocka_unit_test(unknown_scores_separate_and_the_threshold_keeps_its_quantile),
       cmocka_unit_test(one_image_a_class_is_learnt_at_once),
       cmocka_unit_test(random_projection_separates_what_no_line_can),
+      cmocka_unit_test(the_projection_is_standard_normal_and_gives_the_scores),
       cmocka_unit_test(a_thousand_classes_in_ten_tasks),
       cmocka_unit_test(saved_and_loaded_predictor_is_bitwise_the_same),
       cmocka_unit_test(clone_copies_the_open_task_too),

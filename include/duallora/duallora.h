@@ -31,6 +31,10 @@
  *              call on the handle, or its destruction.
  *   Threads    A const handle may be used by many threads at once, a non-const one by one thread at a time. Nothing
  *              process-wide is ever changed.
+ *   Callbacks  Allocators, image sources, progress, log and dlora_inspect's visitor must return. Neither an exception
+ *              nor a panic nor longjmp may leave them: the library has nothing to unwind by, and memory, locks of the
+ *              BLAS's threads and the handle in the middle of a change would be left as they are. Catch it inside, and
+ *              say so by the value returned: NULL from an allocator, non-zero from a source, progress or visitor.
  *   Arrays     Contiguous, row-major, float unless said otherwise. [n, dim] means n rows of dim values.
  *   Options    Structs with their size as first member. Start from the _INIT macro (or _init function) and change what
  *              you need; NULL means all defaults. Members are only ever appended.
@@ -105,7 +109,8 @@ typedef struct dlora_pass dlora_pass;
 typedef struct dlora_learner dlora_learner;
 
 /** Memory for one handle. allocate(size, user) returns memory aligned as malloc's or NULL; release(pointer, user) takes
- * it back. Both may be called by several threads at once, also within one call on the handle. The struct is copied, the
+ * it back. Both may be called by several threads at once, also within one call on the handle. Neither may be left by an
+ * exception, panic or longjmp: allocate returns NULL instead. The struct is copied, the
  * user pointer kept. JSON headers of files are parsed with the C library's malloc. */
 typedef struct dlora_allocator {
   void *(*allocate)(size_t size, void *user);
@@ -133,7 +138,7 @@ typedef struct dlora_images {
 
 /** Reads image `index` of a source: fills *image with ONE image (count 1) whose pixels stay valid until the next call.
  *  Returns 0, or non-zero to stop: the call then fails with DLORA_ERR_IO naming the index. Called from the thread that
- *  made the library call, never concurrently. */
+ *  made the library call, never concurrently. Never left by an exception, panic or longjmp. */
 typedef int32_t (*dlora_read_image_fn)(size_t index, dlora_images *image, void *user);
 
 /** Labelled images that the library reads when it needs them, so that they need not fit in memory. */
@@ -160,11 +165,12 @@ typedef struct dlora_progress {
   int32_t phase;            /**< DLORA_PHASE_... */
   int32_t reserved;         /**< 0 */
 } dlora_progress;
-/** Returns 0 to go on; anything else cancels the call. */
+/** Returns 0 to go on; anything else cancels the call. Never left by an exception, panic or longjmp. */
 typedef int32_t (*dlora_progress_fn)(const dlora_progress *progress, void *user);
 
 enum { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
-/** Receives one line, without a newline, that lives during the call only. */
+/** Receives one line, without a newline, that lives during the call only. Cannot stop the call, and is never left by an
+ * exception, panic or longjmp: what it throws must be caught in it. */
 typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
 
 /** Where the time of a handle went since its creation, in seconds. Times of a pass are those of its threads added up;
@@ -459,6 +465,11 @@ DLORA_API dlora_status dlora_predictor_get_components(const dlora_predictor *pre
                                                       int64_t *classes, uint64_t *counts, double *means);
 /** The pooled within-class scatter, symmetric [dim, dim]. */
 DLORA_API dlora_status dlora_predictor_get_scatter(const dlora_predictor *predictor, double *scatter);
+/** The matrix R of the random projection, [dim, *random_features] (METHOD.md 7): independent standard normal values,
+ *  drawn row by row from the seed. Scores are a ridge regression on max(0, z R). random_features and matrix may be
+ * NULL. Error: STATE with the Gaussian readout, which has none. */
+DLORA_API dlora_status dlora_predictor_get_projection(const dlora_predictor *predictor, size_t *random_features,
+                                                      double *matrix);
 /** Adds features [n, dim] with labels [n] to the open task's statistics (a task opens by its first observation). In any
  *  order and number of batches the result is the same to rounding. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *features, const int64_t *labels,
@@ -503,8 +514,13 @@ DLORA_API dlora_status dlora_predictor_posterior(const dlora_predictor *predicto
 /** Decisions for features [n, dim]. predictions: [n]. */
 DLORA_API dlora_status dlora_predictor_predict(const dlora_predictor *predictor, const float *features, size_t n,
                                                dlora_prediction *predictions);
-/** Equation (3) as a linear layer on a range of columns: weight [num_components, columns], bias [num_components]; with
- *  include_open not 0, the open task's components follow. Uses the Gaussian statistics of these columns alone. */
+/** The Gaussian readout's scores as a linear layer on a range of columns, score = weight z + bias, from the statistics
+ *  of these columns alone, whatever the readout: weight [num_components, columns] = C^-1 mu_c and bias [num_components]
+ *  = -1/2 mu_c^T C^-1 mu_c, which is equation (3); to the bias come log(n_c / N) with use_prior and, unless all
+ *  components have as many features, 0.35 trace(C^-1 scatter / (N - K)) / n_c for what the noise of a mean of n_c
+ *  features takes from its score (METHOD.md 7; 0.35 is a constant). With include_open not 0 the open task's components
+ *  follow and take part in C. Values beyond the range of a float become the largest ones. Errors: ARGUMENT, STATE
+ *  before anything was observed. */
 DLORA_API dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column,
                                                       size_t columns, int32_t include_open, float *weight, float *bias);
 /** T of the posterior; set fixes it until the next task with held-out features. */
@@ -850,7 +866,7 @@ typedef struct dlora_tensor_info {
   size_t num_bytes;
 } dlora_tensor_info;
 /** Calls visit for every metadata entry and tensor of a safetensors file, after checking all of it. A non-zero return
- * stops with DLORA_ERR_CANCELLED. */
+ * stops with DLORA_ERR_CANCELLED; an exception, panic or longjmp may not leave it. */
 DLORA_API dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor_info *info, void *user),
                                      void *user);
 
