@@ -62,7 +62,7 @@ have_command cmake || missing+=(cmake)
 have_command ninja make || missing+=(ninja-build)
 have_command pkg-config || missing+=(pkg-config)
 have_package libopenblas-openmp-dev libopenblas-pthread-dev libopenblas-serial-dev || missing+=(libopenblas-openmp-dev)
-for package in libcjson-dev libpng-dev zlib1g-dev dataset-fashion-mnist; do
+for package in libcjson-dev libpng-dev libwebp-dev zlib1g-dev dataset-fashion-mnist; do
   have_package "$package" || missing+=("$package")
 done
 have_package libjpeg62-turbo-dev libjpeg-turbo8-dev || missing+=(libjpeg62-turbo-dev)

@@ -28,8 +28,8 @@ install_missing() {
   command -v apt-get >/dev/null || return 0 # elsewhere CMake says what it misses
   missing=
   for package in gcc g++ cmake ninja-build pkg-config binutils libcjson-dev libcmocka-dev \
-    libjpeg62-turbo-dev libpng-dev zlib1g-dev clang libclang-rt-14-dev clang-format valgrind doxygen libblis-dev libdnnl-dev \
-    abigail-tools python3 python3-numpy; do
+    libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev clang libclang-rt-14-dev clang-format valgrind doxygen libblis-dev \
+    libdnnl-dev abigail-tools python3 python3-numpy; do
     installed "$package" || missing="$missing $package"
   done
   # Its OpenMP flavour shares threads with ours. A flavour that is already there is kept: the alternatives system goes on

@@ -11,9 +11,11 @@
 #include "utf8.h"
 
 char *dataset_join(const char *folder, const char *name) {
-  size_t size = strlen(folder) + strlen(name) + 2;
+  size_t length = strlen(folder);
+  size_t size = length + strlen(name) + 2;
+  bool ends_in_slash = length > 0 && folder[length - 1] == '/';
   char *path = malloc(size);
-  if (path != NULL) snprintf(path, size, "%s/%s", folder, name);
+  if (path != NULL) snprintf(path, size, "%s%s%s", folder, ends_in_slash ? "" : "/", name);
   return path;
 }
 
@@ -115,6 +117,14 @@ bool dataset_open(dataset *data, const dataset_request *request, problem *why) {
   if (done) done = check_names(data, request->path, why);
   if (!done) dataset_close(data);
   return done;
+}
+
+void dataset_print_notes(const dataset *data, const char *path, FILE *out) {
+  if (data->note[0] != '\0') {
+    utf8_print(out, data->note);
+    fputc('\n', out);
+  }
+  passed_over_print(&data->others, path, out);
 }
 
 void dataset_close(dataset *data) {

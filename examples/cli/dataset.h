@@ -6,8 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "duallora/duallora.h"
+#include "file_list.h"
 #include "problem.h"
 
 /** Which files of a folder that holds both are meant. */
@@ -28,15 +30,20 @@ struct dataset {
   size_t *labels; /* [count] index into class_names; every class has an image */
   size_t count;
   size_t num_skipped; /* unreadable files left out */
+  passed_over others; /* files of a folder that are no images by their names */
+  char note[1024];    /* what else to say of how it was read; "" if nothing */
   /* of the reader */
   void *state;
   bool (*read)(dataset *data, size_t index, dlora_images *image, problem *why);
   void (*close)(void *state);
 };
 
-/** Opens DATA: a folder with a sub-folder of JPEG and PNG files per class, CIFAR-10 or CIFAR-100 binary files, or idx
- *  files. Everything that can be checked is checked now. Returns false with *data empty on failure. */
+/** Opens DATA: a folder with a sub-folder of image files per class, or with two such folders of which request->part
+ * says which one is meant, CIFAR-10 or CIFAR-100 binary files, or idx files. Everything that can be checked is checked
+ * now. Returns false with *data empty on failure. */
 bool dataset_open(dataset *data, const dataset_request *request, problem *why);
+/** Prints, each on a line, which part of path was read and what was passed over in it; nothing where all was read. */
+void dataset_print_notes(const dataset *data, const char *path, FILE *out);
 void dataset_close(dataset *data);
 /** Fills *image with one image, whose pixels stay valid until the next call. */
 bool dataset_read(dataset *data, size_t index, dlora_images *image, problem *why);

@@ -89,8 +89,10 @@ int evaluate_command(int argc, char **argv) {
   dataset_request request = {from.test, DATASET_TEST, from.images_per_class, from.skip_corrupt, from.check_headers};
   bool done = (from.json == NULL || report_check_writable(from.json, &why)) &&
               session_open(&work, &from.backbone, from.checkpoint, &from.learner, &why) &&
-              dataset_open(&test, &request, &why) && class_table_from_learner(&classes, work.learner, &why) &&
-              session_test_feed(&feed, &test, &classes, &num_unknown, &why);
+              dataset_open(&test, &request, &why);
+  if (done) dataset_print_notes(&test, from.test, stderr);
+  done = done && class_table_from_learner(&classes, work.learner, &why) &&
+         session_test_feed(&feed, &test, &classes, &num_unknown, &why);
   if (done && from.true_task_given && from.true_task >= dlora_learner_num_tasks(work.learner))
     done = problem_set(&why, "--true-task %zu: the checkpoint has %zu tasks, counted from 0", from.true_task,
                        dlora_learner_num_tasks(work.learner));

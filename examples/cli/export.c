@@ -66,7 +66,9 @@ int export_command(int argc, char **argv) {
   if (!command_begin(usage, text, entries, sizeof entries / sizeof entries[0], argc, argv, NULL, NULL, &code))
     return code;
   dataset_request request = {path, part == 0 ? DATASET_TRAIN : DATASET_TEST, images_per_class, false, true};
-  bool done = dataset_open(&data, &request, &why) && make_folder(out, &why);
+  bool done = dataset_open(&data, &request, &why);
+  if (done) dataset_print_notes(&data, path, stderr);
+  done = done && make_folder(out, &why);
   if (count == 0 || count > data.count) count = data.count;
   for (size_t i = 0; done && i < count; i++) {
     if (interrupt_requested()) done = problem_set(&why, "interrupted");

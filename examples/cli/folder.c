@@ -1,113 +1,113 @@
-/* A folder with one sub-folder of JPEG and PNG files per class; the sub-folders' names are the classes.
+/* A folder with one sub-folder of images per class; the sub-folders' names are the classes.
  * SPDX-License-Identifier: Apache-2.0 */
-#include <dirent.h>
-#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <strings.h>
 
 #include "dataset.h"
+#include "file_list.h"
 #include "image_file.h"
 #include "utf8.h"
-
-/* Some data sets keep a class's images a level deeper; a loop of links ends here. */
-#define MAX_DEPTH 8
-
-typedef struct path_list {
-  char **paths;
-  size_t count;
-  size_t capacity;
-} path_list;
 
 typedef struct folder_state {
   path_list files; /* as many as data->count */
   pixels buffer;
 } folder_state;
 
-/* Takes the path over, also on failure. */
-static bool append(path_list *list, char *path, problem *why) {
-  if (path != NULL && list->count == list->capacity) {
-    size_t capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
-    char **paths = realloc(list->paths, capacity * sizeof *paths);
-    if (paths == NULL) {
-      free(path);
-      path = NULL;
-    } else {
-      list->paths = paths;
-      list->capacity = capacity;
-    }
-  }
-  if (path == NULL) return problem_set(why, "no memory for the names of %zu files", list->count + 1);
-  list->paths[list->count++] = path;
+static bool check_image(const char *path, const dataset_request *request, pixels *buffer, problem *why) {
+  return request->check_headers ? image_file_check_header(path, why) : image_file_decode(path, buffer, why);
+}
+
+/* ---- a folder of two data sets ---- */
+
+static const char *name_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash == NULL ? path : slash + 1;
+}
+
+/* The first sub-folder that has one of these names; num_folders if there is none. */
+static size_t find_folder(const path_list *folders, const char *const *names, size_t num_names) {
+  for (size_t n = 0; n < num_names; n++)
+    for (size_t i = 0; i < folders->count; i++)
+      if (strcasecmp(name_of(folders->paths[i]), names[n]) == 0) return i;
+  return folders->count;
+}
+
+/* Sub-folders and no image among them: a folder of classes rather than a class. */
+static bool holds_classes(const char *folder, bool *holds, problem *why) {
+  path_list folders = {NULL, 0, 0};
+  path_list images = {NULL, 0, 0};
+  passed_over others = {0};
+  bool done = file_list_folder(folder, &folders, &images, &others, why);
+  *holds = folders.count > 0 && images.count == 0;
+  path_list_clear(&folders);
+  path_list_clear(&images);
+  return done;
+}
+
+/* Where the sub-folders are the training and the test images, each with the classes below, the wanted one of them is
+ * the data set, or two classes "train" and "test" would be learnt. *chosen: its index, or folders->count. */
+static bool choose_part(const path_list *folders, const dataset_request *request, size_t *chosen, problem *why) {
+  static const char *const train_names[] = {"train"};
+  static const char *const test_names[] = {"test", "val", "valid", "validation"};
+  size_t train = find_folder(folders, train_names, sizeof train_names / sizeof train_names[0]);
+  size_t test = find_folder(folders, test_names, sizeof test_names / sizeof test_names[0]);
+  bool both = train < folders->count && test < folders->count;
+  *chosen = folders->count;
+  if (both && !holds_classes(folders->paths[train], &both, why)) return false;
+  if (both && !holds_classes(folders->paths[test], &both, why)) return false;
+  if (both) *chosen = request->part == DATASET_TRAIN ? train : test;
   return true;
 }
 
-static void clear(path_list *list) {
-  for (size_t i = 0; i < list->count; i++) free(list->paths[i]);
-  free(list->paths);
-  memset(list, 0, sizeof *list);
-}
-
-static int compare_paths(const void *left, const void *right) {
-  return strcmp(*(char *const *)left, *(char *const *)right);
-}
-
-/* Adds the sub-folders of a folder to *folders and its image files to *files; either may be NULL. Hidden ones are
- * passed over. */
-static bool list_folder(const char *folder, path_list *folders, path_list *files, problem *why) {
-  DIR *stream = opendir(folder);
-  if (stream == NULL) return problem_set(why, "cannot open the folder %s: %s", folder, strerror(errno));
-  bool done = true;
-  struct dirent *entry = NULL;
-  while (done && (entry = readdir(stream)) != NULL) {
-    struct stat status;
-    if (entry->d_name[0] == '.') continue;
-    char *path = dataset_join(folder, entry->d_name);
-    path_list *into = NULL;
-    if (path == NULL) {
-      done = problem_set(why, "no memory to list %s", folder);
-    } else if (stat(path, &status) != 0) {
-      done = problem_set(why, "cannot read %s: %s", path, strerror(errno));
-    } else if (S_ISDIR(status.st_mode)) {
-      into = folders;
-    } else if (S_ISREG(status.st_mode) && image_file_has_known_name(entry->d_name)) {
-      into = files;
-    }
-    if (into != NULL)
-      done = append(into, path, why);
-    else
-      free(path);
+/* Says which part is read, and names the other folders, which are not. */
+static void note_part(dataset *data, const path_list *folders, size_t chosen, const dataset_request *request) {
+  int length = snprintf(data->note, sizeof data->note, "%s: the %s images are read from %s", request->path,
+                        request->part == DATASET_TRAIN ? "training" : "test", folders->paths[chosen]);
+  for (size_t i = 0, others = 0; i < folders->count; i++) {
+    if (i == chosen || length < 0 || (size_t)length >= sizeof data->note) continue;
+    length += snprintf(data->note + length, sizeof data->note - (size_t)length, "%s%s",
+                       others++ == 0 ? "; not read: " : ", ", name_of(folders->paths[i]));
   }
-  closedir(stream);
-  return done;
 }
 
-static bool list_images(const char *folder, int depth, path_list *files, problem *why) {
-  path_list deeper = {NULL, 0, 0};
-  bool done = list_folder(folder, &deeper, files, why);
-  if (done && deeper.count > 0 && depth >= MAX_DEPTH)
-    done = problem_set(why, "%s: folders more than %d levels deep", folder, MAX_DEPTH);
-  for (size_t i = 0; done && i < deeper.count; i++) done = list_images(deeper.paths[i], depth + 1, files, why);
-  clear(&deeper);
-  return done;
+/* ---- the classes ---- */
+
+/* The failure of a class without an image, with what its folder holds instead. */
+static bool no_image(const char *folder, const passed_over *others, problem *why) {
+  char text[PASSED_OVER_TEXT];
+  passed_over_text(others, text);
+  return problem_set(why, "the class folder %s holds no file that ends in " IMAGE_NAMES "%s%s%s", folder,
+                     others->total > 0 ? " (but " : "", text, others->total > 0 ? ")" : "");
 }
 
-static bool check_image(const char *path, const dataset_request *request, pixels *buffer, problem *why) {
-  return request->check_headers ? image_file_check_header(path, why) : image_file_decode(path, buffer, why);
+static bool take_class(dataset *data, const char *name, problem *why) {
+  folder_state *state = data->state;
+  size_t *labels = realloc(data->labels, state->files.count * sizeof *labels);
+  if (labels != NULL) data->labels = labels;
+  char *copy = strdup(name);
+  if (labels == NULL || copy == NULL) {
+    free(copy);
+    return problem_set(why, "no memory for %zu labels", state->files.count);
+  }
+  while (data->count < state->files.count) labels[data->count++] = data->num_classes;
+  data->class_names[data->num_classes++] = copy;
+  return true;
 }
 
 /* Adds the images of one class that are wanted and sound to state->files. */
 static bool add_class(dataset *data, const dataset_request *request, const char *folder, problem *why) {
   folder_state *state = data->state;
-  const char *name = strrchr(folder, '/') + 1;
   path_list files = {NULL, 0, 0};
+  passed_over others = {0};
   size_t taken = 0;
+  const char *name = name_of(folder);
   /* It goes into JSON files. */
   if (!utf8_is_valid(name)) return problem_set(why, "the name of the class folder %s is not valid UTF-8", folder);
-  bool done = list_images(folder, 0, &files, why);
-  if (done && files.count == 0)
-    done = problem_set(why, "the class folder %s holds no .jpg, .jpeg or .png file", folder);
-  if (done) qsort(files.paths, files.count, sizeof *files.paths, compare_paths);
+  bool done = file_list_images(folder, &files, &others, why);
+  if (done && files.count == 0) done = no_image(folder, &others, why);
+  passed_over_merge(&data->others, &others);
   for (size_t i = 0; done && i < files.count; i++) {
     if (request->images_per_class > 0 && taken == request->images_per_class) break;
     if (interrupt_requested()) done = problem_set(why, "interrupted");
@@ -117,24 +117,13 @@ static bool add_class(dataset *data, const dataset_request *request, const char 
       continue;
     }
     if (!done) continue;
-    done = append(&state->files, files.paths[i], why);
+    done = path_list_add(&state->files, files.paths[i], why);
     files.paths[i] = NULL;
     taken++;
   }
   if (done && taken == 0) done = problem_set(why, "the class folder %s holds no readable image", folder);
-  if (done) {
-    size_t *labels = realloc(data->labels, state->files.count * sizeof *labels);
-    char *copy = strdup(name);
-    if (labels != NULL) data->labels = labels;
-    if (labels == NULL || copy == NULL) {
-      free(copy);
-      done = problem_set(why, "no memory for %zu labels", state->files.count);
-    } else {
-      while (data->count < state->files.count) labels[data->count++] = data->num_classes;
-      data->class_names[data->num_classes++] = copy;
-    }
-  }
-  clear(&files);
+  if (done) done = take_class(data, name, why);
+  path_list_clear(&files);
   return done;
 }
 
@@ -147,31 +136,50 @@ static bool folder_read(dataset *data, size_t index, dlora_images *image, proble
 
 static void folder_close(void *opaque) {
   folder_state *state = opaque;
-  clear(&state->files);
+  path_list_clear(&state->files);
   free(state->buffer.bytes);
   free(state);
 }
 
+/* Reads the classes of a folder whose sub-folders are these. */
+static bool open_classes(dataset *data, const dataset_request *request, const char *folder, path_list *folders,
+                         const path_list *images, problem *why) {
+  if (folders->count == 0)
+    return problem_set(why, "the folder %s has no sub-folder: expected one per class with its images, %s", folder,
+                       "or CIFAR or idx files under their usual names");
+  passed_over_add(&data->others, "outside the class folders", images->count);
+  path_list_sort(folders);
+  folder_state *state = calloc(1, sizeof *state);
+  data->class_names = calloc(folders->count, sizeof *data->class_names);
+  if (state == NULL || data->class_names == NULL) {
+    free(state);
+    return problem_set(why, "no memory for %zu classes", folders->count);
+  }
+  data->state = state;
+  data->read = folder_read;
+  data->close = folder_close;
+  bool done = true;
+  for (size_t i = 0; done && i < folders->count; i++) done = add_class(data, request, folders->paths[i], why);
+  return done;
+}
+
 bool folder_open(dataset *data, const dataset_request *request, problem *why) {
   path_list folders = {NULL, 0, 0};
-  bool done = list_folder(request->path, &folders, NULL, why);
-  if (done && folders.count == 0)
-    done = problem_set(why, "the folder %s has no sub-folder: expected one per class with its images, %s",
-                       request->path, "or CIFAR or idx files under their usual names");
-  if (done) {
-    qsort(folders.paths, folders.count, sizeof *folders.paths, compare_paths);
-    data->state = calloc(1, sizeof(folder_state));
-    data->class_names = calloc(folders.count, sizeof *data->class_names);
-    if (data->state == NULL || data->class_names == NULL) {
-      free(data->state);
-      data->state = NULL;
-      done = problem_set(why, "no memory for %zu classes", folders.count);
-    } else {
-      data->read = folder_read;
-      data->close = folder_close;
-    }
+  path_list images = {NULL, 0, 0};
+  path_list part_folders = {NULL, 0, 0};
+  size_t chosen = 0;
+  bool done = file_list_folder(request->path, &folders, &images, &data->others, why);
+  path_list_sort(&folders);
+  done = done && choose_part(&folders, request, &chosen, why);
+  if (done && chosen < folders.count) {
+    note_part(data, &folders, chosen, request);
+    done = file_list_folder(folders.paths[chosen], &part_folders, &images, &data->others, why) &&
+           open_classes(data, request, folders.paths[chosen], &part_folders, &images, why);
+  } else if (done) {
+    done = open_classes(data, request, request->path, &folders, &images, why);
   }
-  for (size_t i = 0; done && i < folders.count; i++) done = add_class(data, request, folders.paths[i], why);
-  clear(&folders);
+  path_list_clear(&folders);
+  path_list_clear(&images);
+  path_list_clear(&part_folders);
   return done;
 }

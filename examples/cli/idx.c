@@ -163,19 +163,19 @@ static bool check_images(const idx_file *file, const size_t dims[3], const char 
 static bool read_kept(const idx_file *file, idx_state *state, const size_t *kept, size_t count, size_t total,
                       problem *why) {
   size_t size = state->height * state->width;
-  uint8_t *passed_over = malloc(size);
+  uint8_t *unwanted = malloc(size);
   state->pixels = calloc(count, size);
-  bool done = passed_over != NULL && state->pixels != NULL;
+  bool done = unwanted != NULL && state->pixels != NULL;
   if (!done) problem_set(why, "no memory for %zu images of %s", count, file->path);
   size_t next = 0;
   for (size_t i = 0; done && i < total; i++) {
     bool keep = next < count && kept[next] == i;
-    done = read_bytes(file, keep ? state->pixels + size * next : passed_over, size, why);
+    done = read_bytes(file, keep ? state->pixels + size * next : unwanted, size, why);
     if (keep) next++;
     if (done && interrupt_requested()) done = problem_set(why, "interrupted");
   }
   if (done) done = expect_end(file, why);
-  free(passed_over);
+  free(unwanted);
   return done;
 }
 

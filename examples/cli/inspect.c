@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "duallora/duallora.h"
+#include "utf8.h"
 
 static const char usage[] = "inspect [--summary] FILE";
 static const char about[] =
@@ -19,20 +20,43 @@ typedef struct listing {
   bool is_ours; /* a metadata entry speaks of this library */
 } listing;
 
-/* A dlora_inspect visitor. Long values are cut: a checkpoint keeps its options in one. */
+static void print_column(const char *text, size_t width) {
+  size_t printed = utf8_print(stdout, text);
+  printf("%*s", printed < width ? (int)(width - printed) + 1 : 1, "");
+}
+
+/* Long values are cut, between two characters: a checkpoint keeps its options in one. */
+static void print_metadata(const char *name, const char *value) {
+  char shown[161];
+  size_t length = 0;
+  for (size_t size = 0; value[length] != '\0'; length += size) {
+    size = utf8_sequence(value + length);
+    if (size == 0) size = 1;
+    if (length + size > sizeof shown - 1) break;
+  }
+  memcpy(shown, value, length);
+  shown[length] = '\0';
+  printf("metadata  ");
+  print_column(name, 24);
+  utf8_print(stdout, shown);
+  puts(value[length] != '\0' ? "..." : "");
+}
+
+/* A dlora_inspect visitor. */
 static int32_t visit(const dlora_tensor_info *info, void *user) {
   listing *list = user;
   if (interrupt_requested()) return 1;
   if (info->value != NULL) {
     if (strstr(info->name, "duallora") != NULL || strstr(info->value, "duallora") != NULL) list->is_ours = true;
-    if (!list->summary)
-      printf("metadata  %-24s %.160s%s\n", info->name, info->value, strlen(info->value) > 160 ? "..." : "");
+    if (!list->summary) print_metadata(info->name, info->value);
     return 0;
   }
   list->num_tensors++;
   list->num_bytes += info->num_bytes;
   if (list->summary) return 0;
-  printf("%-8s  %-48s [", info->dtype, info->name);
+  printf("%-8s  ", info->dtype);
+  print_column(info->name, 48);
+  printf("[");
   for (size_t i = 0; i < info->num_dims; i++) printf("%s%zu", i > 0 ? ", " : "", info->shape[i]);
   printf("]  %zu bytes\n", info->num_bytes);
   return 0;

@@ -112,6 +112,7 @@ static bool open_data(learn_run *run, problem *why) {
   dataset_request request = {from->train, DATASET_TRAIN, from->images_per_class, from->skip_corrupt,
                              from->check_headers};
   if (!dataset_open(&run->train, &request, why)) return false;
+  dataset_print_notes(&run->train, from->train, stderr);
   if (run->train.num_classes < 2 && from->resume == NULL)
     return problem_set(why, "%s has one class only ('%s'); at least two are needed to tell apart", from->train,
                        run->train.class_names[0]);
@@ -123,6 +124,7 @@ static bool open_data(learn_run *run, problem *why) {
     request.part = DATASET_TEST;
     request.images_per_class = from->test_images_per_class;
     if (!dataset_open(&run->test, &request, why)) return false;
+    dataset_print_notes(&run->test, from->test, stderr);
   }
   size_t skipped = run->train.num_skipped + run->test.num_skipped;
   if (skipped > 0) progress_say(&run->work.view, "%zu unreadable image files are left out", skipped);

@@ -5,10 +5,15 @@
 
 #include "commands.h"
 #include "duallora/duallora.h"
+#include "image_file.h"
+#include "utf8.h"
 
 const char data_help[] =
     "DATA is one of\n"
-    "  a folder with one sub-folder of JPEG and PNG files per class; the sub-folders' names are the class names\n"
+    "  a folder with one sub-folder of image files per class; the sub-folders' names are the class names. Images are\n"
+    "    " IMAGE_FORMATS
+    ", turned upright as their Exif orientation says, transparent ones on white\n"
+    "  a folder with such folders train and test (or val, valid, validation), each with the classes below\n"
     "  a CIFAR-10 or CIFAR-100 binary file (.bin), or a folder with train.bin or data_batch_*.bin and test.bin or\n"
     "    test_batch.bin; class names come from batches.meta.txt or fine_label_names.txt beside them\n"
     "  an idx file ...images-idx3-ubyte[.gz] with its labels-idx1 file beside it, or a folder with train-... and\n"
@@ -61,7 +66,9 @@ bool command_begin(const char *usage, const char *about, const option *table, si
     case OPTIONS_WRONG:
       break;
   }
-  fprintf(stderr, "duallora %s: %s\nTry 'duallora %s --help'.\n", argv[1], why.text, argv[1]);
+  fprintf(stderr, "duallora %s: ", argv[1]);
+  utf8_print(stderr, why.text);
+  fprintf(stderr, "\nTry 'duallora %s --help'.\n", argv[1]);
   *code = EXIT_USAGE;
   return false;
 }
@@ -88,6 +95,8 @@ int main(int argc, char **argv) {
   }
   for (size_t i = 0; i < NUM_COMMANDS; i++)
     if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc, argv));
-  fprintf(stderr, "duallora: there is no command '%s'. Try 'duallora --help'.\n", argv[1]);
+  fprintf(stderr, "duallora: there is no command '");
+  utf8_print(stderr, argv[1]);
+  fprintf(stderr, "'. Try 'duallora --help'.\n");
   return EXIT_USAGE;
 }

@@ -4,18 +4,26 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "commands.h"
+#include "dataset.h"
+#include "file_list.h"
 #include "image_file.h"
 #include "report.h"
 #include "session.h"
+#include "utf8.h"
 
-static const char usage[] = "predict --backbone FILE --checkpoint FILE [--json] [OPTION]... IMAGE...";
+static const char usage[] = "predict --backbone FILE --checkpoint FILE [--json] [OPTION]... IMAGE_OR_FOLDER...";
 static const char about[] =
-    "Prints one line per JPEG or PNG file: file, class, its probability, task, its probability, and whether the image "
-    "is\n"
-    "known or unlike anything learnt. A file that cannot be read is reported, the others are still predicted, and the\n"
-    "exit code is 1.\n";
+    "Prints one line per image file: file, class, its probability, task, its probability, and whether the image is "
+    "known\n"
+    "or unlike anything learnt, with tabs between them; control characters in names are written as \\n, \\t and \\xNN, "
+    "a\n"
+    "backslash as two. Images are " IMAGE_FORMATS
+    ", turned upright as their Exif orientation says, transparent\n"
+    "ones on white. Of a folder all images are taken, with those of the folders in it, in the order of their paths. A\n"
+    "file that cannot be read is reported, the others are still predicted, and the exit code is 1.\n";
 
 typedef struct predict_arguments {
   const char *checkpoint;
@@ -35,6 +43,7 @@ typedef struct predict_run {
   int64_t *ids;     /* [num_classes] */
   float *log_probs; /* [num_classes] */
   size_t *ranking;  /* [num_classes] most probable first, as far as asked for */
+  path_list images;
   pixels buffer;
   cJSON *list; /* with --json */
 } predict_run;
@@ -107,12 +116,17 @@ static bool predict(predict_run *run, const char *path, dlora_prediction *predic
 
 static void print_prediction(predict_run *run, const char *path, const dlora_prediction *p) {
   char buffer[24];
-  printf("%s\t%s\t%.4f\ttask %" PRId64 "\t%.4f\t%s\n", path, class_name(run->work.learner, p->class_id, buffer),
-         (double)p->class_probability, p->task, (double)p->task_probability, p->unknown != 0 ? "unknown" : "known");
+  utf8_print(stdout, path);
+  putchar('\t');
+  utf8_print(stdout, class_name(run->work.learner, p->class_id, buffer));
+  printf("\t%.4f\ttask %" PRId64 "\t%.4f\t%s\n", (double)p->class_probability, p->task, (double)p->task_probability,
+         p->unknown != 0 ? "unknown" : "known");
   size_t top = rank(run);
-  for (size_t i = 0; i < top; i++)
-    printf("\t%zu\t%s\t%.4f\n", i + 1, class_name(run->work.learner, run->ids[run->ranking[i]], buffer),
-           exp((double)run->log_probs[run->ranking[i]]));
+  for (size_t i = 0; i < top; i++) {
+    printf("\t%zu\t", i + 1);
+    utf8_print(stdout, class_name(run->work.learner, run->ids[run->ranking[i]], buffer));
+    printf("\t%.4f\n", exp((double)run->log_probs[run->ranking[i]]));
+  }
 }
 
 static bool add_top(predict_run *run, cJSON *entry) {
@@ -149,20 +163,39 @@ static bool add_entry(predict_run *run, const char *path, const dlora_prediction
          cJSON_AddBoolToObject(entry, "unknown", p->unknown != 0) != NULL && add_top(run, entry);
 }
 
-/* Predicts all files. *num_failed: those that could not be read, each reported. */
-static bool predict_all(predict_run *run, const char **images, size_t count, size_t *num_failed, problem *why) {
+/* Operands that are folders become the images in them. */
+static bool list_images(predict_run *run, const char **operands, size_t count, problem *why) {
   for (size_t i = 0; i < count; i++) {
+    struct stat status;
+    passed_over others = {0};
+    size_t known = run->images.count;
+    if (stat(operands[i], &status) != 0 || !S_ISDIR(status.st_mode)) {
+      if (!path_list_add(&run->images, strdup(operands[i]), why)) return false;
+      continue;
+    }
+    if (!file_list_images(operands[i], &run->images, &others, why)) return false;
+    passed_over_print(&others, operands[i], stderr);
+    if (run->images.count == known)
+      return problem_set(why, "the folder %s holds no file that ends in " IMAGE_NAMES, operands[i]);
+  }
+  return true;
+}
+
+/* Predicts all files. *num_failed: those that could not be read, each reported. */
+static bool predict_all(predict_run *run, size_t *num_failed, problem *why) {
+  for (size_t i = 0; i < run->images.count; i++) {
+    const char *path = run->images.paths[i];
     dlora_prediction prediction;
     problem reason = {""};
     if (interrupt_requested()) return problem_set(why, "interrupted");
-    bool known = predict(run, images[i], &prediction, &reason);
+    bool known = predict(run, path, &prediction, &reason);
     if (!known) {
       ++*num_failed;
-      fprintf(stderr, "duallora predict: %s\n", reason.text);
+      problem_report(&reason, "predict");
     } else if (run->list == NULL) {
-      print_prediction(run, images[i], &prediction);
+      print_prediction(run, path, &prediction);
     }
-    if (run->list != NULL && !add_entry(run, images[i], known ? &prediction : NULL, &reason))
+    if (run->list != NULL && !add_entry(run, path, known ? &prediction : NULL, &reason))
       return problem_set(why, "no memory for the report");
   }
   return run->list == NULL || report_write(run->list, "-", why);
@@ -182,11 +215,12 @@ int predict_command(int argc, char **argv) {
   }
   if (parse(&run.arguments, argc, argv, images, &count, &code)) {
     progress_begin(&run.work.view, true, false);
-    bool done = prepare(&run, &why) && predict_all(&run, images, count, &num_failed, &why);
+    bool done = list_images(&run, images, count, &why) && prepare(&run, &why) && predict_all(&run, &num_failed, &why);
     code = !done ? problem_report(&why, argv[1]) : num_failed > 0 ? EXIT_FAILED : EXIT_DONE;
     session_close(&run.work);
   }
   cJSON_Delete(run.list);
+  path_list_clear(&run.images);
   free(run.buffer.bytes);
   free(run.ranking);
   free(run.log_probs);

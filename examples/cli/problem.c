@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "duallora/duallora.h"
+#include "utf8.h"
 
 static volatile sig_atomic_t stop_requested = 0;
 
@@ -28,7 +29,9 @@ int problem_report(const problem *why, const char *command) {
     fprintf(stderr, "duallora %s: interrupted\n", command);
     return EXIT_INTERRUPTED;
   }
-  fprintf(stderr, "duallora %s: %s\n", command, why->text);
+  fprintf(stderr, "duallora %s: ", command);
+  utf8_print(stderr, why->text);
+  fputc('\n', stderr);
   return EXIT_FAILED;
 }
 

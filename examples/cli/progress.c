@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "problem.h"
+#include "utf8.h"
 
 #define BAR_WIDTH 24
 #define BAR_EVERY 0.1   /* seconds */
@@ -96,15 +97,19 @@ void progress_log(int32_t level, const char *message, void *user) {
   progress_view *view = user;
   if (level < DLORA_LOG_WARNING && !view->verbose) return;
   progress_clear(view);
-  fprintf(stderr, "  %s%s\n", level >= DLORA_LOG_WARNING ? "warning: " : "", message);
+  fprintf(stderr, "  %s", level >= DLORA_LOG_WARNING ? "warning: " : "");
+  utf8_print(stderr, message);
+  fputc('\n', stderr);
 }
 
 void progress_say(progress_view *view, const char *format, ...) {
   if (view->quiet) return;
-  progress_clear(view);
+  char line[2048];
   va_list arguments;
   va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
+  vsnprintf(line, sizeof line, format, arguments);
   va_end(arguments);
+  progress_clear(view);
+  utf8_print(stderr, line);
   fputc('\n', stderr);
 }

@@ -43,3 +43,25 @@ char *utf8_clean(const char *text) {
   *to = '\0';
   return clean;
 }
+
+size_t utf8_print(FILE *out, const char *text) {
+  size_t printed = 0;
+  while (*text != '\0') {
+    const unsigned char *at = (const unsigned char *)text;
+    size_t length = utf8_sequence(text);
+    /* U+0080 to U+009F control terminals too. */
+    bool plain =
+        length == 1 ? at[0] >= 0x20 && at[0] != 0x7f && at[0] != '\\' : length > 1 && !(at[0] == 0xc2 && at[1] < 0xa0);
+    const char *letter = length == 1 ? strchr("\nn\tt\rr\\\\", at[0]) : NULL;
+    if (length == 0) length = 1;
+    if (plain) {
+      printed += fwrite(text, 1, length, out);
+    } else if (letter != NULL) {
+      printed += (size_t)fprintf(out, "\\%c", letter[1]);
+    } else {
+      for (size_t i = 0; i < length; i++) printed += (size_t)fprintf(out, "\\x%02x", at[i]);
+    }
+    text += length;
+  }
+  return printed;
+}

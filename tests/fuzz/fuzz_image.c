@@ -1,4 +1,4 @@
-/* The command's JPEG and PNG reader: the pixels of a file in memory. */
+/* The command's reader of image files: the pixels of a file in memory. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,16 +9,21 @@
 /* Bytes a pixel while a progressive CMYK file is decoded: 4 coefficients of 2 bytes, and 3 decoded. What libjpeg takes
  * whatever the file: an image of one row is padded to strips of 32, up to 65535 pixels wide. */
 enum { JPEG_PER_PIXEL = 12, JPEG_CONSTANT = 64 << 20 };
-/* 3 decoded bytes, and what libpng takes for rows: a few of up to 8 bytes a pixel. */
-enum { PNG_PER_PIXEL = 3, PNG_CONSTANT = 1 << 20, PNG_PER_COLUMN = 48 };
+/* 4 decoded bytes and, when it is turned, 3 more; what libpng takes for rows: a few of up to 8 bytes a pixel. */
+enum { PNG_PER_PIXEL = 7, PNG_CONSTANT = 1 << 20, PNG_PER_COLUMN = 48 };
+/* As many, libwebp's own 4 bytes a pixel with some rows, and the file itself. */
+enum { WEBP_PER_PIXEL = 12, WEBP_CONSTANT = 4 << 20, WEBP_PER_COLUMN = 128 };
 
 static void watch(const uint8_t *data, size_t size) {
   const struct image_size image = image_size_of(data, size);
   const uint64_t most = (uint64_t)PIXELS_PER_BYTE * size, claimed = image.width * image.height;
   const size_t counted = (size_t)(claimed < most ? claimed : most),
-               width = (size_t)(image.width < most ? image.width : most);
-  if (image.is_png) {
+               width = (size_t)(image.width < most ? image.width : most),
+               claimed_webp = (size_t)(claimed < WEBP_TRUSTED ? claimed : counted);
+  if (image.kind == IMAGE_PNG) {
     fuzz_watch(counted, PNG_PER_PIXEL, PNG_CONSTANT + width * PNG_PER_COLUMN);
+  } else if (image.kind == IMAGE_WEBP) {
+    fuzz_watch(claimed_webp, WEBP_PER_PIXEL, WEBP_CONSTANT + size + (size_t)image.width * WEBP_PER_COLUMN);
   } else {
     fuzz_watch((size_t)most, JPEG_PER_PIXEL, JPEG_CONSTANT);
   }

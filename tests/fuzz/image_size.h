@@ -8,9 +8,14 @@
 /* Pixels that the command's reader lets a byte of a file claim. */
 enum { PIXELS_PER_BYTE = 8256 };
 
+/* Pixels that a WebP file of any length may claim. */
+enum { WEBP_TRUSTED = 1 << 24 };
+
+enum image_kind { IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP };
+
 struct image_size {
-  int is_png;
-  uint64_t width, height; /* 0: neither PNG nor JPEG, or cut short */
+  enum image_kind kind;
+  uint64_t width, height; /* 0: of no kind, or cut short */
 };
 
 struct image_size image_size_of(const uint8_t *data, size_t size);

@@ -10,6 +10,9 @@
 // clang-format off
 #include <jpeglib.h> /* needs stdio.h before it */
 // clang-format on
+#ifdef DUALLORA_CLI_WEBP
+#include <webp/encode.h>
+#endif
 
 #include "fuzz.h"
 
@@ -25,6 +28,10 @@ static void append(struct bytes *to, const void *bytes, size_t size) {
   if (size) memcpy(to->data + to->size, bytes, size);
   to->size += size;
 }
+
+/* Exif data of a camera that was turned, in both byte orders. */
+static uint8_t exif_little[] = {'I', 'I', '*', 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0};
+static uint8_t exif_big[] = {'M', 'M', 0, '*', 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 8, 0, 0, 0, 0, 0, 0};
 
 /* ---- PNG ---- */
 
@@ -56,6 +63,7 @@ static void make_png(struct bytes *out, int color, int depth, int interlaced, in
     png_text text = {.compression = PNG_TEXT_COMPRESSION_zTXt, .key = (char[]){"Comment"}, .text = (char[]){"seed"}};
     png_set_text(png, info, &text, 1);
     png_set_gAMA(png, info, 0.45);
+    png_set_eXIf_1(png, info, sizeof exif_big, exif_big);
     png_set_pHYs(png, info, 10, 10, PNG_RESOLUTION_METER);
   }
   png_write_info(png, info);
@@ -91,6 +99,11 @@ static void make_jpeg(struct bytes *out, J_COLOR_SPACE space, int components, in
   jpeg.restart_interval = arithmetic ? 2 : 0;
   if (progressive) jpeg_simple_progression(&jpeg);
   jpeg_start_compress(&jpeg, TRUE);
+  if (space == JCS_GRAYSCALE) {
+    uint8_t segment[6 + sizeof exif_little] = "Exif\0";
+    memcpy(segment + 6, exif_little, sizeof exif_little);
+    jpeg_write_marker(&jpeg, JPEG_APP0 + 1, segment, sizeof segment);
+  }
   while (jpeg.next_scanline < jpeg.image_height) {
     for (size_t i = 0; i < sizeof row; i++) row[i] = (JSAMPLE)(jpeg.next_scanline * 11 + i * 5);
     jpeg_write_scanlines(&jpeg, &rows, 1);
@@ -101,6 +114,42 @@ static void make_jpeg(struct bytes *out, J_COLOR_SPACE space, int components, in
   append(out, bytes, size);
   free(bytes);
 }
+
+/* ---- WebP ---- */
+
+#ifdef DUALLORA_CLI_WEBP
+static void append_chunk(struct bytes *to, const char name[5], const void *bytes, size_t size) {
+  const uint8_t length[4] = {(uint8_t)size, (uint8_t)(size >> 8), 0, 0};
+  append(to, name, 4);
+  append(to, length, sizeof length);
+  append(to, bytes, size);
+  append(to, "", size % 2);
+}
+
+/* With Exif data the image becomes one of several chunks. */
+static void write_webp(const char *name, int lossless, int with_exif) {
+  static struct bytes file;
+  uint8_t pixels[HEIGHT * WIDTH * 4], *bytes = NULL;
+  for (size_t i = 0; i < sizeof pixels; i++) pixels[i] = (uint8_t)(i * 3 + i / 50);
+  const size_t size = lossless ? WebPEncodeLosslessRGBA(pixels, WIDTH, HEIGHT, WIDTH * 4, &bytes)
+                               : WebPEncodeRGB(pixels, WIDTH, HEIGHT, WIDTH * 3, 40, &bytes);
+  if (size < 20) fuzz_fail("libwebp");
+  file.size = 0;
+  if (with_exif) {
+    const uint8_t head[10] = {0x08 | (lossless ? 0x10 : 0), 0, 0, 0, WIDTH - 1, 0, 0, HEIGHT - 1, 0, 0};
+    append(&file, "RIFF\0\0\0\0WEBP", 12);
+    append_chunk(&file, "VP8X", head, sizeof head);
+    append(&file, bytes + 12, size - 12);
+    append_chunk(&file, "EXIF", exif_little, sizeof exif_little);
+    file.data[4] = (uint8_t)(file.size - 8);
+    file.data[5] = (uint8_t)((file.size - 8) >> 8);
+  } else {
+    append(&file, bytes, size);
+  }
+  WebPFree(bytes);
+  seed_write("image", name, file.data, file.size);
+}
+#endif
 
 /* ---- data sets ---- */
 
@@ -171,5 +220,11 @@ void seed_images(void) {
     make_jpeg(&jpeg, jpegs[i].space, jpegs[i].components, jpegs[i].progressive, jpegs[i].arithmetic);
     seed_write("image", jpegs[i].name, jpeg.data, jpeg.size);
   }
+#ifdef DUALLORA_CLI_WEBP
+  write_webp("webp", 0, 0);
+  write_webp("webp_lossless", 1, 0);
+  write_webp("webp_exif", 0, 1);
+  write_webp("webp_lossless_exif", 1, 1);
+#endif
   write_sets(&png, &jpeg);
 }
