@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Image files and folders of them as the command duallora takes them: which part of a folder is read, what is passed over
-# and said to be, names that would break lines, links to nothing, and folders to predict.
+# and said to be, names that would break lines, links to nothing, folders to predict, and how idle threads wait.
 # command_images.py compares the pixels.
 # usage: test_command_images.sh PATH_TO_DUALLORA BACKBONE.safetensors PYTHON
 set -euo pipefail
@@ -194,6 +194,27 @@ classes invalid
 mv invalid/red invalid/$'\xfe'
 run 1 "${learn[@]}" --train invalid --out x.safetensors
 says 'invalid/\xfe is not valid UTF-8'
+
+# ---- how idle threads wait ----
+
+# spins VARIABLE...: how often a thread looks before it sleeps, as the program that does the work was told
+spins() {
+  env -u OMP_WAIT_POLICY -u GOMP_SPINCOUNT OMP_DISPLAY_ENV=verbose "$@" "$duallora" inspect --summary "$backbone" 2>&1 |
+    sed -n "s/.*GOMP_SPINCOUNT = '\(.*\)'.*/\1/p" | tail -n 1
+}
+if [ -z "$(spins env)" ] || [ ! -e /proc/self/exe ]; then
+  echo 'no GCC OpenMP here, or no /proc: how idle threads wait is not tested'
+else
+  same "$(spins env)" 0 'spins of idle threads'
+  same "$(spins env GOMP_SPINCOUNT=77)" 77 'spins that were asked for'
+  [ "$(spins env OMP_WAIT_POLICY=active)" -gt 1000000 ] || fail 'a wait policy that was asked for is not kept'
+fi
+linker=$(find /lib64 /lib -maxdepth 1 -name 'ld-linux*.so.*' 2>/dev/null | head -n 1)
+if [ -n "$linker" ]; then
+  env -u OMP_WAIT_POLICY "$linker" "$duallora" inspect --summary "$backbone" >output 2>&1 ||
+    fail 'the program does not run as an argument of the dynamic linker'
+  says 'A backbone with'
+fi
 
 if [ "$failures" -gt 0 ]; then
   printf '%d checks of images failed\n' "$failures" >&2

@@ -7,6 +7,7 @@
 #include "duallora/duallora.h"
 #include "image_file.h"
 #include "utf8.h"
+#include "waiting.h"
 
 const char data_help[] =
     "DATA is one of\n"
@@ -94,7 +95,10 @@ int main(int argc, char **argv) {
     return finish(EXIT_DONE);
   }
   for (size_t i = 0; i < NUM_COMMANDS; i++)
-    if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc, argv));
+    if (strcmp(argv[1], commands[i].name) == 0) {
+      wait_passively(argv);
+      return finish(commands[i].run(argc, argv));
+    }
   fprintf(stderr, "duallora: there is no command '");
   utf8_print(stderr, argv[1]);
   fprintf(stderr, "'. Try 'duallora --help'.\n");
