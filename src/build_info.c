@@ -15,7 +15,12 @@ const char *dlora_build_info(void) {
 #if defined(__GNUC__)
   if (openblas_get_config) blas = openblas_get_config();
 #endif
-  snprintf(text, sizeof text, "kernels %s; packed products %s; %s", dli_kernels_select()->name, dli_onednn_offer(),
-           blas);
+#ifdef _OPENMP
+  const char *threads = "OpenMP";
+#else
+  const char *threads = "no OpenMP: one thread";
+#endif
+  snprintf(text, sizeof text, "kernels %s; packed products %s; %s; %s", dli_kernels_select()->name, dli_onednn_offer(),
+           threads, blas);
   return text;
 }

@@ -95,8 +95,9 @@ DLORA_API const char *dlora_status_name(dlora_status status);
 DLORA_API const char *dlora_last_error(void);
 /** The library's version, as "0.1.0". Static storage. */
 DLORA_API const char *dlora_version(void);
-/** The processor kernels, the packed products that build and processor allow, and the BLAS in use on this machine, as
- * "kernels avx512; packed products float32 and bfloat16; OpenBLAS ...". Lives until the thread's next call. */
+/** The processor kernels, the packed products that build and processor allow, "OpenMP" or "no OpenMP: one thread" for
+ * the library's own loops, and the BLAS in use on this machine, as "kernels avx512; packed products float32 and
+ * bfloat16; OpenMP; OpenBLAS ...". Lives until the thread's next call. */
 DLORA_API const char *dlora_build_info(void);
 
 /* ---- 2  Common types --------------------------------------------------------------------------------------------- */
