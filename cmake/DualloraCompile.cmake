@@ -1,4 +1,4 @@
-# Warnings and sanitizers of all our targets, and the pkg-config file.
+# Language, warnings and sanitizers of all our targets. By target, so that nothing of it reaches the project around.
 
 # ThreadSanitizer does not see the locks inside libgomp and would report every parallel loop.
 if("thread" IN_LIST DUALLORA_SANITIZE)
@@ -6,6 +6,9 @@ if("thread" IN_LIST DUALLORA_SANITIZE)
 endif()
 
 function(duallora_compile_options target)
+  # Files have static functions of the same name, which a unity build would put together.
+  set_target_properties(${target} PROPERTIES
+    C_STANDARD 11 C_STANDARD_REQUIRED ON C_EXTENSIONS OFF UNITY_BUILD OFF)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Wconversion -Wshadow)
   if(DUALLORA_WERROR)
     target_compile_options(${target} PRIVATE -Werror)
@@ -18,26 +21,4 @@ function(duallora_compile_options target)
       target_compile_options(${target} PRIVATE -fno-sanitize-recover=undefined)
     endif()
   endif()
-endfunction()
-
-# Users of a shared library need nothing else; those of a static one get what it links, in the private fields.
-function(duallora_write_pkg_config path)
-  set(pc_requires_private "")
-  set(pc_libs_private "")
-  if(NOT BUILD_SHARED_LIBS)
-    set(pc_requires_private "libcjson")
-    set(pc_libs_private "${duallora_blas_libs}")
-    if(DUALLORA_OPENMP AND OpenMP_C_FOUND)
-      string(APPEND pc_libs_private " ${OpenMP_C_FLAGS}")
-    endif()
-    string(APPEND pc_libs_private " -lm")
-  endif()
-  foreach(kind LIBDIR INCLUDEDIR)
-    if(IS_ABSOLUTE "${CMAKE_INSTALL_${kind}}")
-      set(pc_${kind} "${CMAKE_INSTALL_${kind}}")
-    else()
-      set(pc_${kind} "\${prefix}/${CMAKE_INSTALL_${kind}}")
-    endif()
-  endforeach()
-  configure_file(${PROJECT_SOURCE_DIR}/cmake/duallora.pc.in ${path} @ONLY)
 endfunction()

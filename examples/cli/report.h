@@ -3,7 +3,7 @@
 #ifndef DUALLORA_CLI_REPORT_H
 #define DUALLORA_CLI_REPORT_H
 
-#include <cjson/cJSON.h>
+#include <cJSON.h>
 
 #include "duallora/duallora.h"
 #include "problem.h"

@@ -3,7 +3,7 @@
 #ifndef DUALLORA_BENCH_RUN_H
 #define DUALLORA_BENCH_RUN_H
 
-#include <cjson/cJSON.h>
+#include <cJSON.h>
 
 #include "../../examples/cli/progress.h"
 #include "arguments.h"

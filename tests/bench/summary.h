@@ -3,7 +3,7 @@
 #ifndef DUALLORA_BENCH_SUMMARY_H
 #define DUALLORA_BENCH_SUMMARY_H
 
-#include <cjson/cJSON.h>
+#include <cJSON.h>
 
 #include "arguments.h"
 

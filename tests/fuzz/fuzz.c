@@ -1,6 +1,6 @@
 #include "fuzz.h"
 
-#include <cjson/cJSON.h>
+#include <cJSON.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>

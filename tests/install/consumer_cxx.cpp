@@ -18,5 +18,16 @@ int main() {
     std::puts(dlora_last_error());
     return 1;
   }
-  return added == 1 && dlora_projector_size(projector.get()) == 1 ? 0 : 1;
+  // Saved and read back: the reader of files is linked with its parser.
+  const char *path = "consumer_cxx.safetensors";
+  dlora_projector *read = nullptr;
+  if (dlora_projector_save(made, path) || dlora_projector_load(&read, path, &options)) {
+    std::puts(dlora_last_error());
+    return 1;
+  }
+  const size_t size = dlora_projector_size(read);
+  dlora_projector_destroy(read);
+  std::remove(path);
+  std::printf("duallora %s (%s): %d direction\n", dlora_version(), dlora_build_info(), static_cast<int>(size));
+  return added == 1 && size == 1 ? 0 : 1;
 }
