@@ -8,6 +8,7 @@
 #include "linalg/matrix.h"
 #include "src/bank.h"
 #include "src/learner.h"
+#include "src/predictor.h"
 
 struct dli_predict_buffers {
   dlora_allocator allocator;
@@ -16,12 +17,13 @@ struct dli_predict_buffers {
   float *middle;                                            /* [max_batch, 2 * dim] where it is not early, or NULL */
   float *z;                                                 /* [max_batch, dim] */
   float *combined;                                          /* [max_batch, width] */
-  float *component; /* [max_batch, num_components] log probabilities, and then the joint output */
-  float *class_log; /* [max_batch, num_classes] */
-  float *task;      /* [max_batch, num_tasks] */
-  float *unknown;   /* [max_batch] */
-  float *relevance; /* [max_batch, num_tasks] */
-  float *logits;    /* [max_batch, num_components] of the heads */
+  double *component; /* [max_batch, num_components] log probabilities, and then the joint output */
+  double *sums;      /* [num_classes] */
+  float *class_log;  /* [max_batch, num_classes] */
+  float *task;       /* [max_batch, num_tasks] */
+  float *unknown;    /* [max_batch] */
+  float *relevance;  /* [max_batch, num_tasks] */
+  float *logits;     /* [max_batch, num_components] of the heads */
 };
 
 dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
@@ -42,6 +44,7 @@ dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const 
   DLI_TRY_DONE(DLI_NEW(allocator, b->z, max_batch * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, b->combined, max_batch * learner->width));
   DLI_TRY_DONE(DLI_NEW(allocator, b->component, max_batch * components));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->sums, learner->derived.num_classes));
   DLI_TRY_DONE(DLI_NEW(allocator, b->class_log, max_batch * learner->derived.num_classes));
   DLI_TRY_DONE(DLI_NEW(allocator, b->task, max_batch * tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, b->unknown, max_batch));
@@ -56,8 +59,8 @@ done:
 void dli_predict_buffers_destroy(struct dli_predict_buffers *b) {
   if (!b) return;
   const dlora_allocator allocator = b->allocator;
-  float *const arrays[] = {b->early,     b->middle, b->z,       b->combined,  b->component,
-                           b->class_log, b->task,   b->unknown, b->relevance, b->logits};
+  void *const arrays[] = {b->early,     b->middle, b->z,       b->combined,  b->component, b->sums,
+                          b->class_log, b->task,   b->unknown, b->relevance, b->logits};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(&allocator, arrays[i]);
   dli_free(&allocator, b);
 }
@@ -99,13 +102,26 @@ static void choose_top_task(const float *task_probs, size_t count, size_t tasks,
   for (size_t i = 0; i < count; i++) relevance[i * tasks + largest(task_probs + i * tasks, tasks)] = 1.0f;
 }
 
-/* log sum of exp(values) over the components [first, last) */
-static double log_sum(const float *values, size_t first, size_t last) {
-  double top = -INFINITY, sum = 0.0;
-  for (size_t i = first; i < last; i++) top = (double)values[i] > top ? (double)values[i] : top;
-  if (top == -INFINITY) return top;
-  for (size_t i = first; i < last; i++) sum += exp((double)values[i] - top);
-  return top + log(sum);
+/* Of head row c on z [dim]. A product that float32 has no room for is made again in float64, which has. */
+static double head_logit(const struct dli_head *head, size_t c, const float *z, size_t dim, float product) {
+  double logit = (double)product;
+  if (!isfinite(product)) {
+    logit = 0.0;
+    for (size_t j = 0; j < dim; j++) logit += (double)head->weight[c * dim + j] * (double)z[j];
+  }
+  return (logit + (double)head->bias[c]) / (double)head->temperature;
+}
+
+/* Logarithms [count] of shares whose logarithms are `values`, times that of `total`. The largest is taken away first:
+ * the sum is right whatever the size of what is added. */
+static void normalise(double *values, size_t count, double log_total) {
+  double top = values[0], sum = 0.0;
+  for (size_t i = 1; i < count; i++) top = values[i] > top ? values[i] : top;
+  for (size_t i = 0; i < count; i++) {
+    values[i] -= top;
+    sum += exp(values[i]);
+  }
+  for (size_t i = 0; i < count; i++) values[i] += log_total - log(sum);
 }
 
 /* component [count, components] <- log p(task | x) + log p(class | task, x), the latter from `component` itself, from
@@ -114,7 +130,7 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
   const struct dli_derived *d = &learner->derived;
   const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
   const int heads = learner->options.within != DLORA_WITHIN_STATISTICS;
-  const float share = learner->options.within == DLORA_WITHIN_BOTH ? 0.5f : 1.0f; /* of the heads */
+  const double share = learner->options.within == DLORA_WITHIN_BOTH ? 0.5 : 1.0; /* of the heads */
   size_t first = 0;
   for (size_t t = 0; t < tasks; t++) {
     size_t last = first;
@@ -124,28 +140,30 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
       dli_gemm_nt(count, last - first, dim, 1.0f, b->z, dim, head->weight, dim, 0.0f, b->logits + first, components);
     }
     for (size_t i = 0; i < count; i++) {
-      float *row = b->component + i * components, *logits = b->logits + i * components;
+      double *row = b->component + i * components;
       for (size_t c = first; heads && c < last; c++) {
-        const float statistics = share < 1.0f ? (1.0f - share) * row[c] : 0.0f; /* which may be -infinity */
-        row[c] = statistics + share * (logits[c] + head->bias[c - first]) / head->temperature;
+        const double statistics = share < 1.0 ? (1.0 - share) * row[c] : 0.0;
+        const float product = b->logits[i * components + c];
+        row[c] = statistics + share * head_logit(head, c - first, b->z + i * dim, dim, product);
       }
-      const double shift = log((double)b->task[i * tasks + t] + 1e-30) - log_sum(row, first, last);
-      for (size_t c = first; c < last; c++) row[c] = (float)((double)row[c] + shift);
+      normalise(row + first, last - first, log((double)b->task[i * tasks + t] + 1e-30));
     }
     first = last;
   }
 }
 
-/* class_log [count, classes]: components of the same class add up over tasks. */
-static void sum_classes(const struct dli_derived *d, const float *component, size_t count, float *class_log) {
+/* class_log [count, classes]: components of the same class add up over tasks, relative to the largest of them. */
+static void sum_classes(const struct dli_derived *d, struct dli_predict_buffers *b, size_t count) {
   for (size_t i = 0; i < count; i++) {
-    float *out = class_log + i * d->num_classes;
-    for (size_t c = 0; c < d->num_classes; c++) out[c] = -INFINITY;
+    const double *row = b->component + i * d->num_components;
+    for (size_t c = 0; c < d->num_classes; c++) b->sums[c] = -INFINITY;
     for (size_t k = 0; k < d->num_components; k++) {
-      const float value = component[i * d->num_components + k];
-      float *sum = &out[d->component_columns[k]];
-      const float high = value > *sum ? value : *sum, low = value > *sum ? *sum : value;
-      *sum = low == -INFINITY ? high : high + log1pf(expf(low - high));
+      double *sum = &b->sums[d->component_columns[k]];
+      const double high = row[k] > *sum ? row[k] : *sum, low = row[k] > *sum ? *sum : row[k];
+      *sum = low == -INFINITY ? high : high + log1p(exp(low - high));
+    }
+    for (size_t c = 0; c < d->num_classes; c++) {
+      b->class_log[i * d->num_classes + c] = dli_to_log_probability(b->sums[c]);
     }
   }
 }
@@ -153,7 +171,8 @@ static void sum_classes(const struct dli_derived *d, const float *component, siz
 static dlora_status posterior(const dlora_learner *learner, const dlora_predictor *predictor,
                               struct dli_predict_buffers *b, size_t count, float *class_log) {
   dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, count, b->combined);
-  return dlora_predictor_posterior(predictor, b->combined, count, b->component, class_log, b->task, b->unknown);
+  return dli_predictor_posterior(predictor, "dlora_predictor_posterior", b->combined, count, b->component, class_log,
+                                 b->task, b->unknown);
 }
 
 /* threshold: of the statistics that gave the unknown scores */
@@ -164,11 +183,10 @@ static void write_decision(const dlora_learner *learner, const struct dli_predic
   for (size_t i = 0; i < count; i++) {
     const float *classes = b->class_log + i * d->num_classes, *task_probs = b->task + i * tasks;
     const size_t c = largest(classes, d->num_classes), t = largest(task_probs, tasks);
-    const float probability = expf(classes[c]);
     out->predictions[i] = (dlora_prediction){
         .class_id = d->classes[c],
         .task = (int64_t)t,
-        .class_probability = probability > 1.0f ? 1.0f : probability,
+        .class_probability = (float)exp((double)classes[c]),
         .task_probability = task_probs[t],
         .unknown_score = b->unknown[i],
         .unknown = b->unknown[i] > threshold,
@@ -177,7 +195,9 @@ static void write_decision(const dlora_learner *learner, const struct dli_predic
   if (out->class_log_probs) {
     memcpy(out->class_log_probs, b->class_log, count * d->num_classes * sizeof *b->class_log);
   }
-  if (out->joint) memcpy(out->joint, b->component, count * d->num_components * sizeof *b->component);
+  for (size_t i = 0; out->joint && i < count * d->num_components; i++) {
+    out->joint[i] = dli_to_log_probability(b->component[i]);
+  }
 }
 
 dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, const int64_t *tasks,
@@ -225,7 +245,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
     if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
   }
   combine_within(learner, b, count);
-  sum_classes(d, b->component, count, b->class_log);
+  sum_classes(d, b, count);
   write_decision(learner, b, count, d->thresholds[learner->routed && !first_pass ? 1 : 0], out);
   return DLORA_OK;
 }

@@ -31,6 +31,15 @@ void dli_predictor_release(const dlora_predictor *predictor);
 #define DLI_LOWEST_TEMPERATURE 0.05
 #define DLI_HIGHEST_TEMPERATURE 100.0
 
+/* dlora_predictor_posterior with the components' log-probabilities in full: a task that is out of the question leaves
+ * few digits of a float to tell its classes apart. */
+dlora_status dli_predictor_posterior(const dlora_predictor *predictor, const char *function, const float *features,
+                                     size_t n, double *component_log_probs, float *class_log_probs, float *task_probs,
+                                     float *unknown_scores);
+
+/* Not above 0, and finite. */
+float dli_to_log_probability(double value);
+
 /* dlora_predictor_compensate_drift of several parts of the columns, each with a map of its own. function: for errors.
  */
 dlora_status dli_predictor_compensate(dlora_predictor *predictor, const char *function, const float *before,

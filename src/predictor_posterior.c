@@ -1,8 +1,13 @@
 #include <math.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "base/status.h"
+#include "src/predictor.h"
 #include "src/predictor_state.h"
+
+/* A score so far below the row's largest has no probability, whatever the temperature; further down infinity begins. */
+#define HOPELESS (-1e300)
 
 /* Scratch for DLI_SCORE_ROWS rows, in one block that the predictor keeps for the next call. */
 struct posterior {
@@ -38,7 +43,9 @@ static dlora_status posterior_new(const dlora_predictor *predictor, struct poste
 
 /* Scores [num] of one row become log-probabilities, and are summed by class and by task. The class sums are taken
  * relative to each class's own largest term, so that the log of a hopeless class is as exact as that of a likely one.
- */
+ * All that is shared out is the difference to the largest score, so that it sums to 1 whatever the scores' size: to
+ * 1e-15 in float64, and to 1e-6 once rounded to float32, where a log-probability l is off by at most 2^-24 |l|, which p
+ * = e^l weighs: 2^-24 times the entropy, which is 14 for a million classes alike. */
 static void normalise_row(const dlora_predictor *predictor, double *components, double *classes, double *tasks,
                           double *largest) {
   const struct dli_statistics *finished = &predictor->finished;
@@ -46,7 +53,7 @@ static void normalise_row(const dlora_predictor *predictor, double *components, 
   double best = components[0], sum = 0.0, broad = 0.0;
   for (size_t i = 1; i < finished->num; i++) best = components[i] > best ? components[i] : best;
   for (size_t i = 0; i < finished->num; i++) {
-    components[i] = (components[i] - best) / predictor->temperature;
+    components[i] = components[i] < best ? fmax(components[i] - best, HOPELESS) / predictor->temperature : 0.0;
     sum += exp(components[i]);
     broad += exp(components[i] / DLI_BROAD);
   }
@@ -83,43 +90,71 @@ static dlora_status check_learnt(const char *function, const dlora_predictor *pr
   return dli_raise(DLORA_ERR_STATE, "%s: no task is finished; call dlora_predictor_commit_task first", function);
 }
 
-static void copy_floats(float *out, const double *values, size_t count) {
-  for (size_t i = 0; i < count; i++) out[i] = dli_to_float(values[i]);
+/* A sum of parts of 1 may be off by rounding. */
+static float to_probability(double value) {
+  return value < 1.0 ? (float)value : 1.0f;
+}
+
+float dli_to_log_probability(double value) {
+  return value < 0.0 ? dli_to_float(value) : 0.0f;
+}
+
+/* What a posterior is written to; any may be NULL. */
+struct outputs {
+  double *exact_components;
+  float *components, *classes, *tasks, *unknown;
+};
+
+static dlora_status write_posterior(const dlora_predictor *predictor, const char *function, const float *features,
+                                    size_t n, const struct outputs *out) {
+  DLI_TRY(check_learnt(function, predictor));
+  DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
+  size_t num = predictor->finished.num, num_classes = predictor->readout_state.num_classes,
+         tasks = predictor->num_tasks;
+  bool probabilities = out->exact_components || out->components || out->classes || out->tasks;
+  struct posterior posterior;
+  DLI_TRY(posterior_new(predictor, &posterior, n));
+  for (size_t begin = 0; begin < n; begin += DLI_SCORE_ROWS) {
+    size_t rows = n - begin < DLI_SCORE_ROWS ? n - begin : DLI_SCORE_ROWS;
+    posterior_compute(predictor, &posterior, features + begin * predictor->dim, rows, probabilities,
+                      out->unknown != NULL);
+    if (out->exact_components) {
+      memcpy(out->exact_components + begin * num, posterior.components, rows * num * sizeof *posterior.components);
+    }
+    for (size_t i = 0; out->components && i < rows * num; i++) {
+      out->components[begin * num + i] = dli_to_log_probability(posterior.components[i]);
+    }
+    for (size_t i = 0; out->classes && i < rows * num_classes; i++) {
+      out->classes[begin * num_classes + i] = dli_to_log_probability(posterior.classes[i]);
+    }
+    for (size_t i = 0; out->tasks && i < rows * tasks; i++) {
+      out->tasks[begin * tasks + i] = to_probability(posterior.tasks[i]);
+    }
+    for (size_t i = 0; out->unknown && i < rows; i++) out->unknown[begin + i] = dli_to_float(posterior.unknown[i]);
+  }
+  posterior_free(predictor, &posterior);
+  return DLORA_OK;
 }
 
 dlora_status dlora_predictor_posterior(const dlora_predictor *predictor, const float *features, size_t n,
                                        float *component_log_probs, float *class_log_probs, float *task_probs,
                                        float *unknown_scores) {
   DLI_REQUIRE(predictor);
-  DLI_TRY(check_learnt(__func__, predictor));
-  DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
-  size_t num = predictor->finished.num, num_classes = predictor->readout_state.num_classes,
-         tasks = predictor->num_tasks;
-  bool probabilities = component_log_probs || class_log_probs || task_probs;
-  struct posterior posterior;
-  DLI_TRY(posterior_new(predictor, &posterior, n));
-  for (size_t begin = 0; begin < n; begin += DLI_SCORE_ROWS) {
-    size_t rows = n - begin < DLI_SCORE_ROWS ? n - begin : DLI_SCORE_ROWS;
-    posterior_compute(predictor, &posterior, features + begin * predictor->dim, rows, probabilities,
-                      unknown_scores != NULL);
-    if (component_log_probs) copy_floats(component_log_probs + begin * num, posterior.components, rows * num);
-    if (class_log_probs) copy_floats(class_log_probs + begin * num_classes, posterior.classes, rows * num_classes);
-    if (task_probs) copy_floats(task_probs + begin * tasks, posterior.tasks, rows * tasks);
-    if (unknown_scores) copy_floats(unknown_scores + begin, posterior.unknown, rows);
-  }
-  posterior_free(predictor, &posterior);
-  return DLORA_OK;
+  const struct outputs out = {NULL, component_log_probs, class_log_probs, task_probs, unknown_scores};
+  return write_posterior(predictor, __func__, features, n, &out);
+}
+
+dlora_status dli_predictor_posterior(const dlora_predictor *predictor, const char *function, const float *features,
+                                     size_t n, double *component_log_probs, float *class_log_probs, float *task_probs,
+                                     float *unknown_scores) {
+  const struct outputs out = {component_log_probs, NULL, class_log_probs, task_probs, unknown_scores};
+  return write_posterior(predictor, function, features, n, &out);
 }
 
 static size_t largest_of(const double *values, size_t count) {
   size_t best = 0;
   for (size_t i = 1; i < count; i++) best = values[i] > values[best] ? i : best;
   return best;
-}
-
-/* A probability in [0, 1] from a sum that may be off by rounding. */
-static float to_probability(double value) {
-  return value < 1.0 ? (float)value : 1.0f;
 }
 
 dlora_status dlora_predictor_predict(const dlora_predictor *predictor, const float *features, size_t n,

@@ -38,12 +38,12 @@ static void check_usable(const dlora_learner *learner, const dlora_images *image
   for (size_t i = 0; i < count; i++) {
     double sum = 0.0;
     for (size_t c = 0; c < classes; c++) {
-      assert_true(!isnan(log_probs[i * classes + c]));
+      assert_true(log_probs[i * classes + c] <= 0.0f);
       sum += exp((double)log_probs[i * classes + c]);
     }
-    assert_true(fabs(sum - 1.0) < 1e-4);
+    assert_true(fabs(sum - 1.0) < 1e-6);
     assert_true(found[i].class_probability >= 0.0f && found[i].class_probability <= 1.0f);
-    assert_true(found[i].task_probability >= 0.0f && found[i].task_probability <= 1.0001f);
+    assert_true(found[i].task_probability >= 0.0f && found[i].task_probability <= 1.0f);
     assert_true(isfinite(found[i].unknown_score));
   }
   assert_status(DLORA_OK, dlora_learner_get_options(learner, &options));

@@ -593,7 +593,7 @@ static void posteriors_sum_to_one_and_tasks_sum_their_classes(void **state) {
         class_sum += p;
         if (p > best) best = p, best_class = c;
       }
-      assert_true(fabs(class_sum - 1.0) < 1e-5 && fabs(task_sum - 1.0) < 1e-5);
+      assert_true(fabs(class_sum - 1.0) < 1e-6 && fabs(task_sum - 1.0) < 1e-6);
       assert_int_equal(answer.predictions[i].class_id, ids[best_class]);
       assert_true(fabs((double)answer.predictions[i].class_probability - best) < 1e-5);
       assert_float_equal(answer.predictions[i].unknown_score, answer.unknown[i], 0.0);

@@ -10,10 +10,10 @@ double dli_cross_entropy(float *logits, size_t rows, size_t classes, const size_
     float *row = logits + i * classes, top = row[0];
     for (size_t j = 1; j < classes; j++) top = row[j] > top ? row[j] : top;
     double sum = 0.0;
-    for (size_t j = 0; j < classes; j++) sum += exp(sharpness * (double)(row[j] - top));
-    loss += log(sum) + sharpness * (double)(top - row[targets[i]]);
+    for (size_t j = 0; j < classes; j++) sum += exp(sharpness * ((double)row[j] - (double)top));
+    loss += log(sum) + sharpness * ((double)top - (double)row[targets[i]]);
     for (size_t j = 0; j < classes; j++) {
-      const double p = exp(sharpness * (double)(row[j] - top)) / sum - (j == targets[i] ? 1.0 : 0.0);
+      const double p = exp(sharpness * ((double)row[j] - (double)top)) / sum - (j == targets[i] ? 1.0 : 0.0);
       row[j] = weight * (float)(sharpness * p);
     }
   }
