@@ -46,6 +46,9 @@ const int32_t *test_fixture_ints(const struct test_fixture *fixture, const char 
 /* Size along one dimension. */
 size_t test_fixture_dim(const struct test_fixture *fixture, const char *name, size_t dim);
 
+/* Largest |a - b|; not a number where one of them is none, so that no comparison holds. */
+double test_largest_change(const float *a, const float *b, size_t count);
+
 /* ---- assertions ---- */
 
 /* Fails with the library's sentence unless the call returns the expected status. */
