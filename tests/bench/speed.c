@@ -209,7 +209,7 @@ static int load(struct speed_setup *setup) {
   SPEED_TRY(dlora_model_load(&setup->model, setup->weights, &options));
   setup->info.struct_size = sizeof setup->info;
   SPEED_TRY(dlora_model_get_info(setup->model, &setup->info));
-  return 0;
+  return strcmp(setup->program, "onednn") == 0 ? speed_onednn_check(setup) : 0;
 }
 
 static int work(struct worker *w) {

@@ -58,6 +58,8 @@ int speed_library_open(const struct speed_setup *setup, const struct speed_reque
 int speed_sgemm_open(const struct speed_setup *setup, const struct speed_request *request, struct speed_case *out);
 /* Fails where the bench was built without oneDNN. */
 int speed_onednn_open(const struct speed_setup *setup, const struct speed_request *request, struct speed_case *out);
+/* Whether this machine can run the products at all: an older processor has none in bfloat16. */
+int speed_onednn_check(const struct speed_setup *setup);
 /* The versions of what a worker of this program runs on. */
 const char *speed_onednn_version(void);
 

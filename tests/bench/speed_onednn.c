@@ -8,6 +8,10 @@ int speed_onednn_open(const struct speed_setup *setup, const struct speed_reques
   return speed_fail("the bench was built without oneDNN (Debian: libdnnl-dev)");
 }
 
+int speed_onednn_check(const struct speed_setup *setup) {
+  return speed_onednn_open(setup, NULL, NULL);
+}
+
 const char *speed_onednn_version(void) {
   return "oneDNN absent";
 }
@@ -139,7 +143,9 @@ static int make(struct products *o, struct kernel *kernel) {
   }
   if (description) dnnl_primitive_desc_destroy(description);
   for (size_t i = 0; i < OPERANDS; i++) layout_destroy(layouts[i]);
-  return made ? 0 : speed_fail("oneDNN has no such product");
+  return made ? 0
+              : speed_fail("oneDNN has no such product in %s on this processor",
+                           o->type == dnnl_bf16 ? "bfloat16" : "float32");
 }
 
 static struct kernel *find(struct products *o, const struct speed_product *p) {
@@ -212,6 +218,18 @@ static void *create(const struct speed_setup *setup, size_t images, int training
     return NULL;
   }
   return o;
+}
+
+static int can_make(const struct speed_product *p, void *user) {
+  return find(user, p) ? 0 : 1;
+}
+
+int speed_onednn_check(const struct speed_setup *setup) {
+  struct products *o = create(setup, 1, 1);
+  if (!o) return 1;
+  const int failed = speed_products(&setup->info, 1, 0, can_make, o) || speed_products(&setup->info, 1, 1, can_make, o);
+  destroy(o);
+  return failed;
 }
 
 int speed_onednn_open(const struct speed_setup *setup, const struct speed_request *request, struct speed_case *out) {
