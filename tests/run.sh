@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds and tests everything on Debian 12, as root or as a user who may sudo. Missing packages are installed by name.
 #
-#     tests/run.sh            all of it: sanitizers, clang, BLIS, then the release build with every CTest test
+#     tests/run.sh            all of it: sanitizers, clang, BLIS, 64-bit ARM under an emulator, other machines' settings
+#                             (tests/machines.sh), then the release build with every CTest test
 #     tests/run.sh --quick    for the desk: the release build alone, without the slow tests; installs nothing
 #
 # Builds go to build-*/ in the root folder, or below $DUALLORA_BUILD_ROOT. The last lines are CTest's own summary.
@@ -15,7 +16,7 @@ case ${1:-} in
   '') ;;
   --quick) quick=yes ;;
   *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -29,7 +30,7 @@ install_missing() {
   missing=
   for package in gcc g++ cmake ninja-build pkg-config binutils libcjson-dev libcmocka-dev \
     libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev clang libclang-rt-14-dev clang-format valgrind doxygen libblis-dev \
-    libdnnl-dev abigail-tools python3 python3-numpy; do
+    libdnnl-dev abigail-tools python3 python3-numpy $(sh "$root/tests/aarch64.sh" --packages); do
     installed "$package" || missing="$missing $package"
   done
   # Its OpenMP flavour shares threads with ours. A flavour that is already there is kept: the alternatives system goes on
@@ -88,6 +89,14 @@ step "BLIS"
 build blis -DDUALLORA_BLAS=BLIS -DDUALLORA_BUILD_EXAMPLES=OFF
 run_ctest blis --tests-regex '^(gradients|model|projector|predictor)$'
 
+step "64-bit ARM"
+sh "$root/tests/aarch64.sh" "$builds" --short || [ $? -eq 77 ] # which says what it misses
+
 step "release build"
 build release
+
+step "machines"
+sh "$root/tests/machines.sh" "$builds/build-release" --short
+
+step "every test"
 run_ctest release
