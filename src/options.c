@@ -44,6 +44,13 @@ static dlora_status choice(const char *name, int32_t value, int32_t last) {
                    (int)last);
 }
 
+/* bound: what the highest value is called, or NULL */
+static dlora_status at_most(const char *name, size_t value, size_t highest, const char *bound) {
+  if (value <= highest) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %zu, expected at most %s%s%zu", name, value,
+                   bound ? bound : "", bound ? " " : "", highest);
+}
+
 /* low < value <= high, or low <= value where inclusive */
 static dlora_status range(const char *name, float value, float low, int inclusive, float high) {
   if (isfinite(value) && (inclusive ? value >= low : value > low) && value <= high) return DLORA_OK;
@@ -67,20 +74,15 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: num_blocks is %d, the model has %zu blocks",
                      (int)o->num_blocks, vit->depth);
   }
-  const size_t largest = o->rank_orthogonal > o->rank_residual ? o->rank_orthogonal : o->rank_residual;
-  if (largest > vit->dim) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: rank %zu is larger than embed_dim %zu", largest,
-                     vit->dim);
-  }
+  DLI_TRY(at_most("rank_orthogonal", o->rank_orthogonal, vit->dim, "embed_dim"));
+  DLI_TRY(at_most("rank_residual", o->rank_residual, vit->dim, "embed_dim"));
   if (!o->batch_size || o->batch_size > 1 << 20) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: batch_size is %zu, expected 1 to 1048576",
                      o->batch_size);
   }
-  if ((o->epochs > 1 << 20 && o->epochs != DLORA_EPOCHS_AUTO) || o->micro_batch > 1 << 16 || o->threads > 1 << 12) {
-    return dli_raise(DLORA_ERR_ARGUMENT,
-                     "dlora_learner_options: epochs %zu, micro_batch %zu or threads %zu is too large", o->epochs,
-                     o->micro_batch, o->threads);
-  }
+  if (o->epochs != DLORA_EPOCHS_AUTO) DLI_TRY(at_most("epochs", o->epochs, 1 << 20, NULL));
+  DLI_TRY(at_most("micro_batch", o->micro_batch, 1 << 16, NULL));
+  DLI_TRY(at_most("threads", o->threads, 1 << 12, NULL));
   if (!o->random_features || o->random_features > 1 << 16) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: random_features is %zu, expected 1 to 65536",
                      o->random_features);

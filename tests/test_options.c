@@ -406,7 +406,7 @@ static void impossible_options_are_named(void **state) {
   options.rank_orthogonal = VIT_DIM + 1;
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_create(&learner, model, &options));
   assert_null(learner);
-  assert_error_names("rank 33 is larger than embed_dim 32");
+  assert_error_names("rank_orthogonal is 33, expected at most embed_dim 32");
   dlora_learner_destroy(working);
 }
 

@@ -216,9 +216,13 @@ typedef struct dlora_model_options {
   float mean[3];                    /**< of pixels in [0, 1]; used where std is not 0 */
   float std[3];                     /**< all 0: metadata, else mean and std 0.5 */
   int32_t products;                 /**< DLORA_PRODUCTS_...; never chosen silently: what cannot be had is refused */
+  const char *prefix; /**< of the backbone's tensor names, as "teacher."; "": none. NULL: found, where there is one */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
-  { sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, DLORA_PRODUCTS_BLAS }
+  { \
+    sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, DLORA_PRODUCTS_BLAS, \
+        NULL \
+  }
 
 enum { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
 /** What a loaded model is. */
@@ -244,9 +248,12 @@ typedef struct dlora_model_info {
 /** Sets every member to its default. size: sizeof(dlora_model_options) as the caller knows it. */
 DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, size_t size);
 /** Loads a ViT from a safetensors file with timm, Hugging Face ViT or Hugging Face DINOv2 tensor names (F32, F16,
- * BF16). Patch size, depth and widths are found from the shapes. The file is memory-mapped and must not be changed
- * while the model lives. Errors: IO, FORMAT (the tensor is named), UNSUPPORTED (register tokens, unknown naming,
- * products that this processor, system or build has not), ARGUMENT. */
+ * BF16). Patch size, depth and widths are found from the shapes. Every tensor under the names' prefix is used, or known
+ * to leave the features as they are (heads, mask token), or the file is refused; so is one with several ViTs, unless
+ * options->prefix chooses. What lies outside a prefix that was chosen is ignored. The file is memory-mapped and must
+ * not be changed while the model lives. Errors: IO, FORMAT (the tensor is named, or what the file is instead),
+ * UNSUPPORTED (a tensor of another kind of ViT or of no known use, which is named; unknown naming; products that this
+ * processor, system or build has not), ARGUMENT (num_heads or prefix is needed, a value does not fit the file). */
 DLORA_API dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options);
 /** The same from a file image in memory, which must outlive the model. bytes need not be aligned. */
 DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,

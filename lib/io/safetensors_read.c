@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/dtype.h"
+#include "io/file_kind.h"
 #include "io/json_text.h"
 #include "io/safetensors.h"
 
@@ -100,9 +101,11 @@ static dlora_status parse_offsets(const struct dli_tensors *tensors, struct dli_
                      tensors->label, tensor->name);
   }
   if (end > tensors->data_size) {
-    return dli_raise(DLORA_ERR_FORMAT,
-                     "%s: tensor '%s' ends at byte %zu of the data, but the file holds only %zu (truncated?)",
-                     tensors->label, tensor->name, end, tensors->data_size);
+    return dli_raise(
+        DLORA_ERR_FORMAT,
+        "%s: tensor '%s' ends at byte %zu of the data, but the file holds only %zu: it is cut off, fetch or "
+        "copy it again",
+        tensors->label, tensor->name, end, tensors->data_size);
   }
   size_t total_bits = 0;
   if (!dli_multiply(&total_bits, tensor->count, bits) || total_bits % 8 || total_bits / 8 != end - begin) {
@@ -274,6 +277,26 @@ static dlora_status parse_root(struct dli_tensors *tensors, const cJSON *root) {
   return sort_and_check(tensors);
 }
 
+/* The first bytes are no header of this length; rest: bytes that follow them. */
+static dlora_status refuse_start(const struct dli_tensors *tensors, uint64_t length, size_t rest) {
+  char kind[DLI_KIND_SIZE];
+  if (dli_file_kind(kind, tensors->bytes, tensors->size)) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: %s", tensors->label, kind);
+  }
+  if (rest && length > rest && length <= LARGEST_HEADER && tensors->bytes[LENGTH_SIZE] == '{') {
+    return dli_raise(DLORA_ERR_FORMAT,
+                     "%s: is cut off: of the %llu bytes of its header %zu are there; fetch or copy it again",
+                     tensors->label, (unsigned long long)length, rest);
+  }
+  if (length > rest || length > LARGEST_HEADER) {
+    return dli_raise(DLORA_ERR_FORMAT,
+                     "%s: is not a safetensors file: by its first 8 bytes its header would have %llu bytes, but %zu "
+                     "follow and at most %d are allowed",
+                     tensors->label, (unsigned long long)length, rest, LARGEST_HEADER);
+  }
+  return dli_raise(DLORA_ERR_FORMAT, "%s: is not a safetensors file: its header is not JSON text", tensors->label);
+}
+
 /* Checks everything of bytes [size] and fills the index. */
 static dlora_status parse(struct dli_tensors *tensors) {
   dlora_status status = DLORA_OK;
@@ -285,19 +308,13 @@ static dlora_status parse(struct dli_tensors *tensors) {
   uint64_t length = 0;
   for (size_t i = 0; i < LENGTH_SIZE; i++) length |= (uint64_t)tensors->bytes[i] << 8 * i;
   const size_t rest = tensors->size - LENGTH_SIZE;
-  if (length > LARGEST_HEADER || length > rest) {
-    return dli_raise(
-        DLORA_ERR_FORMAT,
-        "%s: its header would have %llu bytes, but %zu follow and at most %d are allowed (truncated, or not a "
-        "safetensors file)",
-        tensors->label, (unsigned long long)length, rest, LARGEST_HEADER);
-  }
+  if (length > LARGEST_HEADER || length > rest) return refuse_start(tensors, length, rest);
   const char *header = (const char *)tensors->bytes + LENGTH_SIZE;
   const size_t header_size = (size_t)length;
   tensors->data = tensors->bytes + LENGTH_SIZE + header_size;
   tensors->data_size = rest - header_size;
   if (header_size == 0 || header[0] != '{' || !dli_is_json_text(header, header_size)) {
-    return dli_raise(DLORA_ERR_FORMAT, "%s: its header is not JSON text (not a safetensors file)", tensors->label);
+    return refuse_start(tensors, length, rest);
   }
   const char *end = header;
   root = cJSON_ParseWithLengthOpts(header, header_size, &end, 0);
@@ -346,12 +363,13 @@ static dlora_status map_file(struct dli_tensors *tensors, const char *path) {
     goto done;
   }
   if (!S_ISREG(info.st_mode)) {
-    status = dli_raise(DLORA_ERR_IO, "%s: is %s, expected a regular file", path,
-                       S_ISDIR(info.st_mode) ? "a directory" : "a device, pipe or socket");
+    status = dli_raise(DLORA_ERR_IO, "%s: is %s", path,
+                       S_ISDIR(info.st_mode) ? "a directory, expected a file in it, such as model.safetensors"
+                                             : "a device, pipe or socket, expected a regular file");
     goto done;
   }
   if (info.st_size == 0) {
-    status = dli_raise(DLORA_ERR_FORMAT, "%s: is empty, expected a safetensors file", path);
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: is empty, expected a safetensors file: fetch or write it again", path);
     goto done;
   }
   if ((uintmax_t)info.st_size > SIZE_MAX / 2) {

@@ -1,132 +1,35 @@
 /* Finds a ViT's tensors under the names of timm and Hugging Face and turns them into the one form that the passes use.
  */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/finite.h"
 #include "base/memory.h"
 #include "base/status.h"
+#include "io/file_kind.h"
 #include "io/image.h"
+#include "vit/names.h"
 #include "vit/vit.h"
-
-/* Tensor names of one family; %zu is the block. NULL: does not exist there. */
-struct naming {
-  const char
-      *anchor; /* ends in the patch projection's weight; what precedes it in the file is the prefix of all names */
-  const char *patch_bias, *class_token, *positions, *norm;
-  const char *norm1, *norm2, *qkv, *query, *key, *value, *output, *fc1, *fc2, *scale1, *scale2;
-};
-
-static const struct naming namings[] = {
-    [DLORA_NAMING_TIMM] = {"patch_embed.proj.weight", "patch_embed.proj.bias", "cls_token", "pos_embed", "norm",
-                           "blocks.%zu.norm1", "blocks.%zu.norm2", "blocks.%zu.attn.qkv", NULL, NULL, NULL,
-                           "blocks.%zu.attn.proj", "blocks.%zu.mlp.fc1", "blocks.%zu.mlp.fc2", "blocks.%zu.ls1.gamma",
-                           "blocks.%zu.ls2.gamma"},
-    [DLORA_NAMING_HF_VIT] = {"embeddings.patch_embeddings.projection.weight",
-                             "embeddings.patch_embeddings.projection.bias", "embeddings.cls_token",
-                             "embeddings.position_embeddings", "layernorm", "encoder.layer.%zu.layernorm_before",
-                             "encoder.layer.%zu.layernorm_after", NULL, "encoder.layer.%zu.attention.attention.query",
-                             "encoder.layer.%zu.attention.attention.key", "encoder.layer.%zu.attention.attention.value",
-                             "encoder.layer.%zu.attention.output.dense", "encoder.layer.%zu.intermediate.dense",
-                             "encoder.layer.%zu.output.dense", NULL, NULL},
-    [DLORA_NAMING_HF_DINOV2] = {"embeddings.patch_embeddings.projection.weight",
-                                "embeddings.patch_embeddings.projection.bias", "embeddings.cls_token",
-                                "embeddings.position_embeddings", "layernorm", "encoder.layer.%zu.norm1",
-                                "encoder.layer.%zu.norm2", NULL, "encoder.layer.%zu.attention.attention.query",
-                                "encoder.layer.%zu.attention.attention.key",
-                                "encoder.layer.%zu.attention.attention.value",
-                                "encoder.layer.%zu.attention.output.dense", "encoder.layer.%zu.mlp.fc1",
-                                "encoder.layer.%zu.mlp.fc2", "encoder.layer.%zu.layer_scale1.lambda1",
-                                "encoder.layer.%zu.layer_scale2.lambda1"},
-};
-
-/* Tensors of families that would load and then compute something else. */
-static const char *const unsupported[] = {
-    "register_tokens",
-    "reg_token",
-    "dist_token",
-    "distillation_token",
-    "norm_pre.weight",
-    "fc_norm.weight",
-    "blocks.0.attn.q_norm.weight",
-    "blocks.0.mlp.w12.weight",
-    "encoder.layer.0.mlp.weights_in.weight",
-};
 
 struct loader {
   struct dli_vit *vit;
   const struct dli_tensors *tensors;
   const dlora_allocator *allocator;
-  const struct naming *naming;
-  char prefix[96];
+  struct dli_vit_names names;
+  bool *used; /* [number of tensors], by their order in the file */
 };
 
-enum { NAME_SIZE = 256, MAX_UPSAMPLING = 4 };
+enum { MAX_UPSAMPLING = 4 };
 
-static bool ends_with(const char *text, const char *end) {
-  const size_t a = strlen(text), b = strlen(end);
-  return a >= b && strcmp(text + a - b, end) == 0;
-}
-
-/* "<prefix><pattern with block><suffix>" */
 static void name_of(const struct loader *l, char *out, const char *pattern, size_t block, const char *suffix) {
-  char middle[NAME_SIZE / 2];
-  const char *mark = strstr(pattern, "%zu");
-  if (mark) {
-    snprintf(middle, sizeof middle, "%.*s%zu%s", (int)(mark - pattern), pattern, block, mark + 3);
-  } else {
-    snprintf(middle, sizeof middle, "%s", pattern);
-  }
-  snprintf(out, NAME_SIZE, "%s%s%s", l->prefix, middle, suffix);
+  dli_vit_name(&l->names, out, pattern, block, suffix);
 }
 
 static bool exists(const struct loader *l, const char *pattern, size_t block, const char *suffix) {
-  char name[NAME_SIZE];
+  char name[DLI_NAME_SIZE];
   name_of(l, name, pattern, block, suffix);
   return dli_tensors_find(l->tensors, name) != NULL;
-}
-
-static dlora_status find_naming(struct loader *l) {
-  const char *anchor = NULL;
-  for (size_t i = 0; i < dli_tensors_count(l->tensors) && !anchor; i++) {
-    const char *name = dli_tensors_at(l->tensors, i)->name;
-    for (int32_t n = 0; n < 2 && !anchor; n++) {
-      if (!ends_with(name, namings[n].anchor)) continue;
-      anchor = name;
-      l->naming = &namings[n];
-      l->vit->naming = n;
-      const size_t length = strlen(name) - strlen(namings[n].anchor);
-      if (length >= sizeof l->prefix) {
-        return dli_raise(DLORA_ERR_UNSUPPORTED,
-                         "%s: tensor names have a prefix of %zu bytes, at most %zu are supported",
-                         dli_tensors_label(l->tensors), length, sizeof l->prefix - 1);
-      }
-      memcpy(l->prefix, name, length);
-      l->prefix[length] = '\0';
-    }
-  }
-  if (!anchor) {
-    return dli_raise(DLORA_ERR_UNSUPPORTED,
-                     "%s: no Vision Transformer: neither patch_embed.proj.weight (timm) nor "
-                     "embeddings.patch_embeddings.projection.weight (Hugging Face) is among its tensors",
-                     dli_tensors_label(l->tensors));
-  }
-  if (l->vit->naming == DLORA_NAMING_HF_VIT && exists(l, namings[DLORA_NAMING_HF_DINOV2].norm1, 0, ".weight")) {
-    l->naming = &namings[DLORA_NAMING_HF_DINOV2];
-    l->vit->naming = DLORA_NAMING_HF_DINOV2;
-  }
-  for (size_t i = 0; i < dli_tensors_count(l->tensors); i++) {
-    const char *name = dli_tensors_at(l->tensors, i)->name;
-    for (size_t u = 0; u < sizeof unsupported / sizeof *unsupported; u++) {
-      if (ends_with(name, unsupported[u])) {
-        return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor %s belongs to a kind of ViT that is not supported",
-                         dli_tensors_label(l->tensors), name);
-      }
-    }
-  }
-  return DLORA_OK;
 }
 
 /* ---- one tensor ---- */
@@ -142,7 +45,11 @@ static dlora_status keep(struct loader *l, size_t count, float **out) {
 static dlora_status require(const struct loader *l, const char *name, size_t num_dims, const size_t *shape,
                             const struct dli_tensor **out) {
   const struct dli_tensor *tensor = dli_tensors_find(l->tensors, name);
-  if (!tensor) return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing", dli_tensors_label(l->tensors), name);
+  const char *label = dli_tensors_label(l->tensors);
+  if (!tensor) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing%s", label, name, dli_file_part_hint(label));
+  }
+  l->used[tensor - dli_tensors_at(l->tensors, 0)] = true;
   /* The dtype is checked where the values are converted; here any of the three floats will do. */
   return dli_tensors_require(l->tensors, name, tensor->dtype, num_dims, shape, out);
 }
@@ -173,7 +80,7 @@ static dlora_status load(struct loader *l, const char *name, size_t num_dims, co
 
 static dlora_status load_vector(struct loader *l, const char *pattern, size_t block, const char *suffix, size_t count,
                                 const float **out) {
-  char name[NAME_SIZE];
+  char name[DLI_NAME_SIZE];
   name_of(l, name, pattern, block, suffix);
   return load(l, name, 1, (size_t[]){count}, out);
 }
@@ -181,7 +88,7 @@ static dlora_status load_vector(struct loader *l, const char *pattern, size_t bl
 /* A bias may be absent (timm: qkv_bias=False); it is then zero. */
 static dlora_status load_linear(struct loader *l, const char *pattern, size_t block, size_t rows, size_t cols,
                                 struct dli_weight *weight, const float **bias) {
-  char name[NAME_SIZE];
+  char name[DLI_NAME_SIZE];
   name_of(l, name, pattern, block, ".weight");
   *weight = (struct dli_weight){.rows = rows, .cols = cols};
   DLI_TRY(load(l, name, 2, (size_t[]){rows, cols}, &weight->data));
@@ -195,12 +102,12 @@ static dlora_status load_linear(struct loader *l, const char *pattern, size_t bl
 /* Query, key and value below each other, as timm has them. */
 static dlora_status load_qkv(struct loader *l, size_t block, size_t dim, struct dli_weight *weight,
                              const float **bias) {
-  if (l->naming->qkv) return load_linear(l, l->naming->qkv, block, 3 * dim, dim, weight, bias);
-  const char *patterns[] = {l->naming->query, l->naming->key, l->naming->value};
+  if (l->names.naming->qkv) return load_linear(l, l->names.naming->qkv, block, 3 * dim, dim, weight, bias);
+  const char *patterns[] = {l->names.naming->query, l->names.naming->key, l->names.naming->value};
   float *w, *b;
   for (size_t p = 0; p < 3; p++) { /* all must be there before memory is taken for them */
     const struct dli_tensor *tensor;
-    char name[NAME_SIZE];
+    char name[DLI_NAME_SIZE];
     name_of(l, name, patterns[p], block, ".weight");
     DLI_TRY(require(l, name, 2, (size_t[]){dim, dim}, &tensor));
   }
@@ -208,7 +115,7 @@ static dlora_status load_qkv(struct loader *l, size_t block, size_t dim, struct 
   DLI_TRY(keep(l, 3 * dim, &b));
   for (size_t p = 0; p < 3; p++) {
     const struct dli_tensor *tensor;
-    char name[NAME_SIZE];
+    char name[DLI_NAME_SIZE];
     name_of(l, name, patterns[p], block, ".weight");
     DLI_TRY(require(l, name, 2, (size_t[]){dim, dim}, &tensor));
     DLI_TRY(dli_tensor_to_float(l->tensors, tensor, w + p * dim * dim));
@@ -243,7 +150,7 @@ static dlora_status fold_scale(struct loader *l, const char *pattern, size_t blo
 }
 
 static dlora_status load_block(struct loader *l, size_t index) {
-  const struct naming *n = l->naming;
+  const struct dli_vit_naming *n = l->names.naming;
   struct dli_vit_block *b = &l->vit->blocks[index];
   const size_t dim = l->vit->dim, mlp = l->vit->mlp_dim;
   DLI_TRY(load_vector(l, n->norm1, index, ".weight", dim, &b->norm1_gain));
@@ -315,20 +222,37 @@ static dlora_status blame(bool given) {
   return given ? DLORA_ERR_ARGUMENT : DLORA_ERR_FORMAT;
 }
 
+static const char *source_of(bool given) {
+  return given ? "the option" : "metadata";
+}
+
+/* What to suggest, as shapes do not tell it: nearly all have 64 channels a head, the huge and giant ones 16 heads. */
+static const char *usual_heads(size_t dim, char *out, size_t size) {
+  out[0] = '\0';
+  if (dim == 1152 || dim == 1280 || dim == 1408 || dim == 1664) {
+    snprintf(out, size, " (usually 16 at embed_dim %zu)", dim);
+  } else if (dim % 64 == 0) {
+    snprintf(out, size, " (usually embed_dim / 64 = %zu)", dim / 64);
+  }
+  return out;
+}
+
 static dlora_status read_heads(struct loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   DLI_TRY(metadata_size(l, "num_attention_heads", &vit->heads));
   DLI_TRY(metadata_size(l, "num_heads", &vit->heads));
-  if (options->num_heads) vit->heads = options->num_heads;
+  const bool given = options->num_heads != 0;
+  if (given) vit->heads = options->num_heads;
   if (!vit->heads) {
+    char usual[64];
     return dli_raise(
         DLORA_ERR_ARGUMENT,
-        "%s: the file's metadata has neither num_heads nor num_attention_heads; set num_heads in the options",
-        dli_tensors_label(l->tensors));
+        "%s: the file's metadata has neither num_heads nor num_attention_heads; set the option num_heads%s",
+        dli_tensors_label(l->tensors), usual_heads(vit->dim, usual, sizeof usual));
   }
   if (vit->dim % vit->heads) {
-    return dli_raise(blame(options->num_heads != 0), "%s: embed_dim %zu is not a multiple of num_heads %zu",
-                     dli_tensors_label(l->tensors), vit->dim, vit->heads);
+    return dli_raise(blame(given), "%s: %s num_heads is %zu, which does not divide embed_dim %zu",
+                     dli_tensors_label(l->tensors), source_of(given), vit->heads, vit->dim);
   }
   return DLORA_OK;
 }
@@ -341,8 +265,8 @@ static dlora_status read_normalisation(struct loader *l, const dlora_model_optio
   if (options->layer_norm_eps != 0.0f) eps = (double)options->layer_norm_eps;
   /* As a float: one that it rounds to 0 would divide by 0 in a constant row. */
   if (!((float)eps > 0.0f && (float)eps < 1.0f)) {
-    return dli_raise(blame(options->layer_norm_eps != 0.0f), "%s: layer_norm_eps is %g, expected it between 0 and 1",
-                     dli_tensors_label(l->tensors), eps);
+    return dli_raise(blame(options->layer_norm_eps != 0.0f), "%s: %s layer_norm_eps is %g, expected it between 0 and 1",
+                     dli_tensors_label(l->tensors), source_of(options->layer_norm_eps != 0.0f), eps);
   }
   vit->eps = (float)eps;
   DLI_TRY(metadata_numbers(l, "mean", 3, mean, &found));
@@ -351,9 +275,13 @@ static dlora_status read_normalisation(struct loader *l, const dlora_model_optio
   for (size_t c = 0; c < 3; c++) {
     vit->mean[c] = given ? options->mean[c] : (float)mean[c];
     vit->std[c] = given ? options->std[c] : (float)std[c];
-    if (!(vit->std[c] > 0.0f) || !isfinite(vit->std[c]) || !isfinite(vit->mean[c])) {
-      return dli_raise(blame(given), "%s: pixel mean %g and standard deviation %g of channel %zu are not usable",
-                       dli_tensors_label(l->tensors), (double)vit->mean[c], (double)vit->std[c], c);
+    if (!(vit->std[c] > 0.0f) || !isfinite(vit->std[c])) {
+      return dli_raise(blame(given), "%s: %s std is %g in channel %zu, expected a standard deviation above 0",
+                       dli_tensors_label(l->tensors), source_of(given), (double)vit->std[c], c);
+    }
+    if (!isfinite(vit->mean[c])) {
+      return dli_raise(blame(given), "%s: %s mean is %g in channel %zu, expected a finite one",
+                       dli_tensors_label(l->tensors), source_of(given), (double)vit->mean[c], c);
     }
   }
   return DLORA_OK;
@@ -363,8 +291,8 @@ static dlora_status read_geometry(struct loader *l, const dlora_model_options *o
   struct dli_vit *vit = l->vit;
   const char *label = dli_tensors_label(l->tensors);
   const struct dli_tensor *patch, *fc1;
-  char name[NAME_SIZE];
-  name_of(l, name, l->naming->anchor, 0, "");
+  char name[DLI_NAME_SIZE];
+  name_of(l, name, l->names.naming->anchor, 0, "");
   DLI_TRY(require(l, name, 4, (size_t[]){SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX}, &patch));
   vit->dim = patch->shape[0];
   vit->patch_size = patch->shape[2];
@@ -373,12 +301,12 @@ static dlora_status read_geometry(struct loader *l, const dlora_model_options *o
                      "%s: tensor %s has shape [%zu, %zu, %zu, %zu], expected [embed_dim, 3, p, p]", label, name,
                      patch->shape[0], patch->shape[1], patch->shape[2], patch->shape[3]);
   }
-  while (exists(l, l->naming->norm1, vit->depth, ".weight")) vit->depth++;
+  while (exists(l, l->names.naming->norm1, vit->depth, ".weight")) vit->depth++;
   if (!vit->depth) {
-    name_of(l, name, l->naming->norm1, 0, ".weight");
+    name_of(l, name, l->names.naming->norm1, 0, ".weight");
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing: a ViT needs at least one block", label, name);
   }
-  name_of(l, name, l->naming->fc1, 0, ".weight");
+  name_of(l, name, l->names.naming->fc1, 0, ".weight");
   DLI_TRY(require(l, name, 2, (size_t[]){SIZE_MAX, vit->dim}, &fc1));
   vit->mlp_dim = fc1->shape[0];
   if (!vit->mlp_dim) return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is empty", label, name);
@@ -394,8 +322,8 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   const struct dli_tensor *tensor;
   const float *positions, *class_token, *patch_bias;
   float *row, *grid;
-  char name[NAME_SIZE];
-  name_of(l, name, l->naming->positions, 0, "");
+  char name[DLI_NAME_SIZE];
+  name_of(l, name, l->names.naming->positions, 0, "");
   DLI_TRY(require(l, name, 3, (size_t[]){1, SIZE_MAX, dim}, &tensor));
   size_t side = (size_t)(sqrt((double)tensor->shape[1]) + 0.5);
   if (!side || side * side + 1 != tensor->shape[1]) {
@@ -410,21 +338,21 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   if (!options->image_size && vit->image_size > side * p && vit->image_size / p > MAX_UPSAMPLING * side) {
     return dli_raise(
         DLORA_ERR_UNSUPPORTED,
-        "%s: metadata asks for image_size %zu, more than %d times the %zu that tensor %s is for; set it in "
-        "the options",
+        "%s: metadata asks for image_size %zu, more than %d times the %zu that tensor %s is for; set the option "
+        "image_size",
         label, vit->image_size, MAX_UPSAMPLING, side * p, name);
   }
   if (options->image_size) vit->image_size = options->image_size;
   vit->grid = vit->image_size / p;
   if (!vit->grid || vit->image_size % p || vit->image_size > 16384) {
     return dli_raise(blame(options->image_size != 0),
-                     "%s: image_size is %zu, expected a multiple of the patch size %zu up to 16384", label,
-                     vit->image_size, p);
+                     "%s: %simage_size is %zu, expected a multiple of the patch size %zu up to 16384", label,
+                     options->image_size ? "the option " : "", vit->image_size, p);
   }
   vit->tokens = vit->grid * vit->grid + 1;
-  name_of(l, name, l->naming->class_token, 0, "");
+  name_of(l, name, l->names.naming->class_token, 0, "");
   DLI_TRY(load(l, name, 3, (size_t[]){1, 1, dim}, &class_token));
-  DLI_TRY(load_vector(l, l->naming->patch_bias, 0, "", dim, &patch_bias));
+  DLI_TRY(load_vector(l, l->names.naming->patch_bias, 0, "", dim, &patch_bias));
   DLI_TRY(keep(l, dim, &row));
   DLI_TRY(keep(l, vit->grid * vit->grid * dim, &grid));
   for (size_t j = 0; j < dim; j++) row[j] = class_token[j] + positions[j];
@@ -443,20 +371,23 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
 
 static dlora_status load_all(struct loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
-  char name[NAME_SIZE];
-  DLI_TRY(find_naming(l));
+  char name[DLI_NAME_SIZE];
+  DLI_TRY(dli_vit_names_find(&l->names, l->tensors, options->prefix));
+  DLI_TRY(dli_vit_names_check(&l->names, NULL)); /* says more than that a tensor is missing */
+  vit->naming = l->names.id;
   DLI_TRY(read_geometry(l, options));
   /* A block keeps at most 18 arrays (each of 12 tensors, 2 of qkv, 4 of folding), the rest of the model at most 9. */
   vit->max_owned = 18 * vit->depth + 9;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   DLI_TRY(load_positions(l, options));
-  name_of(l, name, l->naming->anchor, 0, "");
+  name_of(l, name, l->names.naming->anchor, 0, "");
   vit->patch = (struct dli_weight){.rows = vit->dim, .cols = 3 * vit->patch_size * vit->patch_size};
   DLI_TRY(load(l, name, 4, (size_t[]){vit->dim, 3, vit->patch_size, vit->patch_size}, &vit->patch.data));
-  DLI_TRY(load_vector(l, l->naming->norm, 0, ".weight", vit->dim, &vit->norm_gain));
-  DLI_TRY(load_vector(l, l->naming->norm, 0, ".bias", vit->dim, &vit->norm_bias));
+  DLI_TRY(load_vector(l, l->names.naming->norm, 0, ".weight", vit->dim, &vit->norm_gain));
+  DLI_TRY(load_vector(l, l->names.naming->norm, 0, ".bias", vit->dim, &vit->norm_bias));
   for (size_t i = 0; i < vit->depth; i++) DLI_TRY(load_block(l, i));
+  DLI_TRY(dli_vit_names_check(&l->names, l->used));
   dli_vit_fingerprint(vit);
   return DLORA_OK;
 }
@@ -465,13 +396,15 @@ dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors
                           const dlora_allocator *allocator) {
   struct dli_vit vit = {0};
   struct loader loader = {.vit = &vit, .tensors = tensors, .allocator = allocator};
-  const dlora_status status = load_all(&loader, options);
-  if (status != DLORA_OK) {
-    dli_vit_release(&vit, allocator);
-    return status;
-  }
+  dlora_status status = DLORA_OK;
+  DLI_TRY(DLI_NEW(allocator, loader.used, dli_tensors_count(tensors)));
+  DLI_TRY_DONE(load_all(&loader, options));
   *out = vit;
-  return DLORA_OK;
+  vit = (struct dli_vit){0};
+done:
+  dli_free(allocator, loader.used);
+  dli_vit_release(&vit, allocator);
+  return status;
 }
 
 void dli_vit_release(struct dli_vit *vit, const dlora_allocator *allocator) {

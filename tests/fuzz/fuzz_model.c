@@ -3,11 +3,13 @@
 
 #include "fuzz.h"
 
-static dlora_status load(dlora_model **model, const uint8_t *data, size_t size, size_t heads, size_t image_size) {
+static dlora_status load(dlora_model **model, const uint8_t *data, size_t size, size_t heads, const char *prefix,
+                         size_t image_size) {
   dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
   options.allocator = &fuzz_allocator;
   options.threads = 1;
   options.num_heads = heads;
+  options.prefix = prefix;
   options.image_size = image_size;
   return dlora_model_load_memory(model, data, size, &options);
 }
@@ -26,13 +28,18 @@ static void use(const dlora_model *model, const dlora_model_info *info) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   dlora_model *model = NULL;
   dlora_model_info info = {.struct_size = sizeof info};
+  const char *prefix = NULL;
   size_t heads = 0;
   if (size == 0) data = (const uint8_t *)"";
   fuzz_watch(size, FUZZ_PER_BYTE, FUZZ_CONSTANT);
-  dlora_status status = load(&model, data, size, heads, 0);
-  if (status == DLORA_ERR_ARGUMENT && strstr(dlora_last_error(), "set num_heads in the options")) {
+  dlora_status status = load(&model, data, size, heads, prefix, 0);
+  if (status == DLORA_ERR_ARGUMENT && strstr(dlora_last_error(), "choose one by the option prefix")) {
+    prefix = "b.";
+    status = load(&model, data, size, heads, prefix, 0);
+  }
+  if (status == DLORA_ERR_ARGUMENT && strstr(dlora_last_error(), "set the option num_heads")) {
     heads = 1;
-    status = load(&model, data, size, heads, 0);
+    status = load(&model, data, size, heads, prefix, 0);
   }
   fuzz_unwatch();
   if (fuzz_check(status, model, "dlora_model_load_memory")) {
@@ -41,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     dlora_model_destroy(model);
     model = NULL;
     if (info.patch_size <= 16 && info.embed_dim <= 256) {
-      status = load(&model, data, size, heads, 3 * info.patch_size);
+      status = load(&model, data, size, heads, prefix, 3 * info.patch_size);
       fuzz_check(status, model, "dlora_model_load_memory at another image size");
     }
   }
