@@ -193,6 +193,79 @@ mkdir cut
 head -c 10000 data/train.bin >cut/train.bin
 wrong 'no multiple of a CIFAR-10 record' --train cut --test data
 
+# ---- backbones: switches by their names, each path once ----
+
+# once TEXT: it stands in the output of the last command, and once on its line
+once() {
+  grep -F -e "$1" output | awk -v text="$1" '{ n = 0; while ((at = index($0, text)) > 0) { n++; $0 = substr($0, at + 1) } if (n != 1) exit 1 }' ||
+    fail "'$1' is not there once"
+}
+
+# headless FILE PREFIX...: the backbone without metadata, once after each prefix
+headless() {
+  local target=$1 length size entries octal text='' n=0
+  shift
+  length=$(od -An -tu8 -N8 "$backbone" | tr -d ' ')
+  size=$(($(wc -c <"$backbone") - 8 - length))
+  entries=$(head -c $((8 + length)) "$backbone" | tail -c +9 |
+    sed -e 's/"__metadata__":{[^}]*},//' -e 's/^{//' -e 's/} *$//' -e 's/},"/},\n"/g')
+  for prefix; do
+    text+=${text:+,}$(awk -v prefix="$prefix" -v more=$((n * size)) '{
+      match($0, /"data_offsets":\[[0-9]+,[0-9]+\]/)
+      split(substr($0, RSTART + 16, RLENGTH - 17), offsets, ",")
+      printf "\"%s%s\"data_offsets\":[%d,%d]%s", prefix, substr($0, 2, RSTART - 2), offsets[1] + more,
+        offsets[2] + more, substr($0, RSTART + RLENGTH)
+    }' <<<"$entries")
+    n=$((n + 1))
+  done
+  text="{$text}"
+  printf -v octal '\\%03o\\%03o\\%03o\\0\\0\\0\\0\\0' $((${#text} & 255)) $((${#text} >> 8 & 255)) $((${#text} >> 16))
+  # shellcheck disable=SC2059 # the escapes are the format
+  {
+    printf "$octal"
+    printf %s "$text"
+    for prefix; do tail -c "$size" "$backbone"; done
+  } >"$target"
+}
+
+headless silent.safetensors ''
+silent=(learn --backbone silent.safetensors --train data --quiet --out silent.out)
+expect 1 'set --num-heads (usually embed_dim / 64 = 3)' "${silent[@]}"
+once silent.safetensors
+! grep -q 'num_heads in the options\|the option' output || fail 'the sentence names an option of the library'
+expect 1 '[^_]--num-heads is 5, which does not divide' "${silent[@]}" --num-heads 5
+once silent.safetensors
+expect 1 '[^_]--image-size is 33, expected a multiple' "${silent[@]}" --num-heads 3 --image-size 33
+expect 1 '[^_]--crop-padding is 99, the image size is' "${learn[@]}" --train data --out wrong.safetensors --crop-padding 99
+expect 1 '[^_]--first-block is 77' "${learn[@]}" --train data --out wrong.safetensors --first-block 77
+expect 1 '[^_]--residual-rank is 999, expected at most embed_dim' \
+  "${learn[@]}" --train data --out wrong.safetensors --residual-rank 999
+expect 0 'no backbone: .*set --num-heads' inspect --summary silent.safetensors
+
+headless towers.safetensors student. teacher.
+towers=(evaluate --backbone towers.safetensors --checkpoint c.safetensors --test data --num-heads 3)
+expect 1 "'student.', 'teacher.'; choose one by --prefix" "${towers[@]}"
+once towers.safetensors
+expect 1 "prefix 'nobody.'; there are 'student.', 'teacher.'" "${towers[@]}" --prefix nobody.
+expect 0 'last accuracy' "${towers[@]}" --prefix teacher.
+expect 1 'was learnt on the backbone with fingerprint' "${towers[@]}" --prefix teacher. --image-size 16
+once c.safetensors
+expect 1 "there is ''" "${learn[@]}" --train data --out wrong.safetensors --prefix teacher.
+expect 0 'last accuracy' evaluate --backbone "$backbone" --prefix '' --checkpoint c.safetensors --test data
+
+printf '<!DOCTYPE html><html>Not found</html>' >page.safetensors
+expect 1 'is a web page' evaluate --backbone page.safetensors --checkpoint c.safetensors --test data --image-size 32
+once page.safetensors
+expect 1 'is a web page' evaluate --backbone "$backbone" --checkpoint page.safetensors --test data
+once page.safetensors
+expect 1 'is a web page' inspect page.safetensors
+once page.safetensors
+expect 1 'nowhere.safetensors' evaluate --backbone nowhere.safetensors --checkpoint c.safetensors --test data
+once nowhere.safetensors
+expect 1 'is a directory' inspect data
+expect 1 'format is ' evaluate --backbone "$backbone" --checkpoint silent.safetensors --test data --image-size 32
+once silent.safetensors
+
 # ---- idx files ----
 
 idx() { # idx FOLDER PART CLASSES PER_CLASS
@@ -273,7 +346,7 @@ interrupted INT "${stopped[@]}"
 same "$got" 130 'exit code after an interrupt in training'
 [ ! -e stopped.safetensors ] || fail 'an interrupted run left a checkpoint'
 expect 0 'Written by libduallora' inspect stopped.safetensors.snapshot
-expect 1 'another value of the option batch_size' "${stopped[@]}" --batch-size 7
+expect 1 'another value of --batch-size' "${stopped[@]}" --batch-size 7
 cp stopped.safetensors.snapshot kept.snapshot
 interrupted KILL "${stopped[@]}"
 same "$got" 137 'exit code after being killed'

@@ -6,12 +6,13 @@
 
 #include "commands.h"
 #include "duallora/duallora.h"
+#include "settings.h"
 #include "utf8.h"
 
 static const char usage[] = "inspect [--summary] FILE";
 static const char about[] =
-    "Checks a safetensors file and lists its metadata and tensors; then says what it is, if it is a checkpoint of\n"
-    "duallora or a backbone that it can load.\n";
+    "Checks a safetensors file and lists its metadata and tensors; then says what it is: a checkpoint of duallora, a\n"
+    "backbone, or why it is none.\n";
 
 typedef struct listing {
   bool summary; /* no list */
@@ -68,13 +69,17 @@ static const char *naming(int32_t naming) {
                                          : "Hugging Face DINOv2";
 }
 
-/* A backbone is what dlora_model_load accepts; nothing is said of files that it does not. */
+/* A backbone is what dlora_model_load accepts; of other files it is said why it does not. */
 static void describe_backbone(const char *path) {
   dlora_model *model = NULL;
   dlora_model_info info;
+  problem why = {""};
   memset(&info, 0, sizeof info);
   info.struct_size = sizeof info;
-  if (dlora_model_load(&model, path, NULL) == DLORA_OK && dlora_model_get_info(model, &info) == DLORA_OK) {
+  if (dlora_model_load(&model, path, NULL) != DLORA_OK) {
+    settings_problem(&why, path);
+    printf("\nAs it is, no backbone: %s\n", why.text);
+  } else if (dlora_model_get_info(model, &info) == DLORA_OK) {
     printf(
         "\nA backbone with %s names: %zu blocks of width %zu, %zu heads, MLP %zu, patches of %zu pixels, images of\n"
         "%zu x %zu pixels (%zu tokens), %zu parameters\n",

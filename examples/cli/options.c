@@ -105,6 +105,9 @@ static bool parse_value(const option *entry, const char *text, problem *why) {
       if (text[0] == '\0') return problem_set(why, "--%s must not be empty", entry->name);
       *(const char **)entry->target = text;
       break;
+    case OPTION_EMPTY:
+      *(const char **)entry->target = text;
+      break;
     case OPTION_SIZE:
       if (!parse_unsigned(entry, text, &number, why)) return false;
       *(size_t *)entry->target = (size_t)number;

@@ -14,6 +14,7 @@ typedef enum option_kind {
   OPTION_HEADING, /* help: a line above the options that follow */
   OPTION_FLAG,    /* bool, becomes true */
   OPTION_TEXT,    /* const char *, points into argv */
+  OPTION_EMPTY,   /* the same, and may be empty */
   OPTION_SIZE,    /* size_t */
   OPTION_SEED,    /* uint64_t */
   OPTION_INT,     /* int32_t */

@@ -21,7 +21,10 @@ bool problem_set(problem *why, const char *format, ...) {
 }
 
 bool problem_set_library(problem *why, const char *doing) {
-  return problem_set(why, "%s: %s", doing, dlora_last_error());
+  const char *error = dlora_last_error();
+  size_t length = strlen(doing);
+  if (strncmp(error, doing, length) == 0 && error[length] == ':') return problem_set(why, "%s", error);
+  return problem_set(why, "%s: %s", doing, error);
 }
 
 int problem_report(const problem *why, const char *command) {

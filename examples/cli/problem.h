@@ -14,7 +14,8 @@ typedef struct problem {
 
 /** Writes the sentence. Returns false, so that a function can end with `return problem_set(...)`. */
 bool problem_set(problem *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/** The sentence of the library's last failure, after what was being done. Returns false. */
+/** The sentence of the library's last failure, after what was being done, unless it begins with that itself, as it does
+ *  with the path of a file. Returns false. */
 bool problem_set_library(problem *why, const char *doing);
 /** Prints the sentence on standard error and returns the exit code it deserves: interrupted or failed. */
 int problem_report(const problem *why, const char *command);

@@ -18,9 +18,9 @@ static bool load_backbone(session *work, const backbone_settings *backbone, cons
   /* A checkpoint belongs to one image size; what it was learnt with need not be said again. */
   if (options.image_size == 0 && checkpoint != NULL &&
       dlora_inspect(checkpoint, find_image_size, &options.image_size) != DLORA_OK)
-    return problem_set_library(why, checkpoint);
+    return settings_problem(why, checkpoint);
   if (dlora_model_load(&work->model, backbone->path, &options) != DLORA_OK)
-    return problem_set_library(why, backbone->path);
+    return settings_problem(why, backbone->path);
   return true;
 }
 
@@ -32,8 +32,8 @@ bool session_open(session *work, const backbone_settings *backbone, const char *
   if (!load_backbone(work, backbone, checkpoint, settings->values.threads, why)) return false;
   if (checkpoint != NULL) {
     if (dlora_learner_load(&work->learner, work->model, checkpoint, NULL) != DLORA_OK)
-      return problem_set_library(why, checkpoint);
-    if (dlora_learner_get_options(work->learner, &options) != DLORA_OK) return problem_set_library(why, checkpoint);
+      return settings_problem(why, checkpoint);
+    if (dlora_learner_get_options(work->learner, &options) != DLORA_OK) return settings_problem(why, checkpoint);
   } else {
     options.frozen_baseline = 1;
   }
@@ -44,7 +44,7 @@ bool session_open(session *work, const backbone_settings *backbone, const char *
   options.log_user = &work->view;
   dlora_status status = checkpoint != NULL ? dlora_learner_configure(work->learner, &options)
                                            : dlora_learner_create(&work->learner, work->model, &options);
-  return status == DLORA_OK || problem_set_library(why, checkpoint != NULL ? checkpoint : "options");
+  return status == DLORA_OK || settings_problem(why, checkpoint != NULL ? checkpoint : "options");
 }
 
 void session_close(session *work) {
@@ -98,7 +98,7 @@ static dlora_image_source source_of(image_feed *feed) {
 
 /* The reader's own sentence names the file; the library's only the index. */
 static bool feed_failed(const image_feed *feed, const char *doing, problem *why) {
-  if (feed->why.text[0] == '\0') return problem_set_library(why, doing);
+  if (feed->why.text[0] == '\0') return settings_problem(why, doing);
   *why = feed->why;
   return false;
 }

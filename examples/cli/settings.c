@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "settings.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define COUNT_MAX 1e9
@@ -17,6 +18,9 @@ size_t backbone_settings_options(backbone_settings *settings, option *table) {
       {OPTION_HEADING, NULL, NULL, "Backbone:", 0, 0, NULL, false, NULL, NULL},
       {OPTION_TEXT, "backbone", "FILE", "pre-trained ViT as safetensors with timm or Hugging Face names", 0, 0, NULL,
        true, &settings->path, NULL},
+      {OPTION_EMPTY, "prefix", "TEXT",
+       "what precedes the backbone's tensor names, as 'teacher.'; needed where the file holds several (default: found)",
+       0, 0, NULL, false, &to->prefix, NULL},
       {OPTION_SIZE, "image-size", "S",
        "pixels a side that images are resized to; a multiple of the patch size (default: what the checkpoint or the "
        "backbone says)",
@@ -50,11 +54,12 @@ typedef struct row {
   double minimum;
   double maximum;
   const char *choices;
+  const char *member;
   size_t offset;
   bool predicting; /* matters after learning too */
 } row;
 
-#define AT(member) offsetof(dlora_learner_options, member)
+#define AT(member) #member, offsetof(dlora_learner_options, member)
 static const row rows[] = {
     {OPTION_SIZE, "threads", "T", "0: all processors (default)", 0, 1024, NULL, AT(threads), true},
     {OPTION_SIZE, "micro-batch", "N", "images a thread runs at once; fewer need less memory (0: chosen)", 0, 4096, NULL,
@@ -179,7 +184,7 @@ bool learner_settings_apply(const learner_settings *settings, dlora_learner_opti
     int32_t frozen_baseline = options->frozen_baseline;
     dlora_status status = settings->preset == 1 ? dlora_learner_options_paper(options, sizeof *options)
                                                 : dlora_learner_options_init(options, sizeof *options);
-    if (status != DLORA_OK) return problem_set_library(why, "--preset");
+    if (status != DLORA_OK) return settings_problem(why, "--preset");
     options->frozen_baseline = frozen_baseline;
   }
   if (settings->instant) options->rank_orthogonal = options->rank_residual = 0;
@@ -188,4 +193,46 @@ bool learner_settings_apply(const learner_settings *settings, dlora_learner_opti
       memcpy((char *)options + rows[i].offset, (const char *)&settings->values + rows[i].offset,
              kind_size(rows[i].kind));
   return true;
+}
+
+/* The switch for a member of the library's options, or NULL. */
+static const char *switch_of(const char *member, size_t length) {
+  static const char *const of_model[][2] = {{"num_heads", "num-heads"}, {"image_size", "image-size"},
+                                            {"mean", "mean"},           {"std", "std"},
+                                            {"products", "products"},   {"prefix", "prefix"}};
+  for (size_t i = 0; i < sizeof of_model / sizeof of_model[0]; i++)
+    if (strlen(of_model[i][0]) == length && strncmp(of_model[i][0], member, length) == 0) return of_model[i][1];
+  for (size_t i = 0; i < NUM_ROWS; i++)
+    if (strlen(rows[i].member) == length && strncmp(rows[i].member, member, length) == 0) return rows[i].name;
+  return NULL;
+}
+
+void settings_name_switches(problem *why) {
+  static const char *const leads[] = {"the option ", "dlora_learner_options: ", "dlora_model_options: "};
+  const problem before = *why;
+  size_t used = 0;
+  for (const char *at = before.text; *at != '\0' && used + 1 < sizeof why->text;) {
+    const char *name = NULL;
+    size_t lead = 0, length = 0;
+    for (size_t i = 0; name == NULL && i < sizeof leads / sizeof leads[0]; i++) {
+      lead = strlen(leads[i]);
+      if (strncmp(at, leads[i], lead) != 0) continue;
+      length = strspn(at + lead, "abcdefghijklmnopqrstuvwxyz0123456789_");
+      name = switch_of(at + lead, length);
+    }
+    if (name == NULL) {
+      why->text[used++] = *at++;
+      continue;
+    }
+    int written = snprintf(why->text + used, sizeof why->text - used, "--%s", name);
+    used += (size_t)written;
+    at += lead + length;
+  }
+  why->text[used < sizeof why->text ? used : sizeof why->text - 1] = '\0';
+}
+
+bool settings_problem(problem *why, const char *doing) {
+  problem_set_library(why, doing);
+  settings_name_switches(why);
+  return false;
 }

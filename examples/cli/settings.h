@@ -26,6 +26,11 @@ void backbone_settings_init(backbone_settings *settings);
 /** Appends the entries for --backbone and the like to table. Returns their number. */
 size_t backbone_settings_options(backbone_settings *settings, option *table);
 
+/** Puts switches in the place of the library's options in a sentence: "the option num_heads" becomes "--num-heads". */
+void settings_name_switches(problem *why);
+/** problem_set_library with switches in the place of options. Returns false. */
+bool settings_problem(problem *why, const char *doing);
+
 void learner_settings_init(learner_settings *settings);
 /** Appends the entries that matter to learning, or only those that matter to predictions. Returns their number. */
 size_t learner_settings_options(learner_settings *settings, bool learning, option *table);

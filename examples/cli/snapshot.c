@@ -30,6 +30,7 @@ bool snapshot_load(session *work, const char *path, size_t num_tasks, size_t *do
   if (status == DLORA_OK) status = dlora_learner_get_open_task(loaded, &open);
   if (status != DLORA_OK) {
     problem_set(why, "cannot go on from the snapshot: %s (--restart begins anew)", dlora_last_error());
+    settings_name_switches(why);
   } else {
     size_t before = dlora_learner_num_tasks(work->learner);
     size_t now = dlora_learner_num_tasks(loaded);
