@@ -1,6 +1,6 @@
 /* A learner as one safetensors file:
  *
- *   metadata  format "duallora.learner.1", fingerprint, image_size, num_tasks, class_name.<id>
+ *   metadata  format "duallora.learner.1", fingerprint, image_size, num_tasks, class_name.<id>, note.<key>
  *   learner.options.integers  I64 [n]   in the order of dlora_learner_options, append only
  *   learner.options.floats    F32 [m]
  *   bank.*                    bank_file.c
@@ -181,6 +181,7 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
     snprintf(name, sizeof name, "class_name.%lld", (long long)learner->names[i].class_id);
     DLI_TRY(dli_writer_set_metadata(writer, name, learner->names[i].name));
   }
+  DLI_TRY(dli_notes_write(learner, writer));
   DLI_TRY(dli_bank_write(learner->bank, writer, "bank"));
   for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
     if (!learner->projectors[i]) continue;
@@ -431,7 +432,8 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   DLI_TRY(read_memories(learner, tensors));
   DLI_TRY(read_heads(learner, tensors));
   DLI_TRY(read_metrics(learner, tensors));
-  return read_names(learner, tensors);
+  DLI_TRY(read_names(learner, tensors));
+  return dli_notes_read(learner, tensors);
 }
 
 /* Reads an options array that a library of another version may have written: what it did not know yet keeps `defaults`.

@@ -5,6 +5,7 @@
  *   training.losses           F64 [12]    sum of the first losses, last losses as a ring, running mean
  *   training.classes          I64 [classes]
  *   training.seen             U64 [classes] images of each in the present round
+ *   training.images           U64 [source images] digest of each that was read, else 0; absent: not known
  *   training.memory.<block>.<input>.observed, .moment   projector_file.c
  *   training.memory.<block>.<input>.sample              F32 [rows, input_dim] class tokens; relevance by energy
  *   training.{plain,routed,gate,frozen}.*               predictor_file.c
@@ -91,6 +92,9 @@ static dlora_status write_record(const struct dli_task *task, struct dli_writer 
   DLI_TRY(dli_writer_add(writer, "training.counts", DLI_U64, 1, &counts, record->counts));
   DLI_TRY(dli_writer_add(writer, "training.random", DLI_U64, 2, random, record->random));
   DLI_TRY(dli_writer_add(writer, "training.losses", DLI_F64, 1, &losses, record->losses));
+  if (task->source_digests) {
+    DLI_TRY(dli_writer_add(writer, "training.images", DLI_U64, 1, &task->source_images, task->source_digests));
+  }
   DLI_TRY(dli_writer_add(writer, "training.classes", DLI_I64, 1, &task->num_classes, task->classes));
   return dli_writer_add(writer, "training.seen", DLI_U64, 1, &task->num_classes, record->seen);
 }
@@ -242,6 +246,18 @@ static dlora_status read_losses(struct dli_task *task, const struct dli_tensors 
   task->first_loss = losses[0];
   memcpy(task->last_losses, losses + 1, sizeof task->last_losses);
   task->running_loss = losses[count - 1];
+  return DLORA_OK;
+}
+
+/* Without it the images are taken on trust. */
+static dlora_status read_digests(const dlora_learner *learner, struct dli_task *task,
+                                 const struct dli_tensors *tensors) {
+  if (!dli_tensors_find(tensors, "training.images")) return DLORA_OK;
+  const struct dli_tensor *tensor;
+  DLI_TRY(dli_tensors_require(tensors, "training.images", DLI_U64, 1, &task->source_images, &tensor));
+  if (!task->source_images) return refuse(tensors, "training.images", "belongs to no source");
+  DLI_TRY(DLI_NEW(&learner->allocator, task->source_digests, task->source_images));
+  memcpy(task->source_digests, tensor->data, tensor->num_bytes);
   return DLORA_OK;
 }
 
@@ -434,8 +450,10 @@ dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *ten
   task->num_images[0] = (size_t)counts[COUNT_IMAGES];
   if (second_round) DLI_TRY_DONE(dli_task_take_drift(learner, task));
   set_counts(task, counts);
+  task->loaded = 1;
   DLI_TRY_DONE(read_random(task, tensors));
   DLI_TRY_DONE(read_losses(task, tensors));
+  DLI_TRY_DONE(read_digests(learner, task, tensors));
   DLI_TRY_DONE(read_samples(learner, task, tensors));
   DLI_TRY_DONE(read_predictors(learner, task, tensors));
   if (second_round) DLI_TRY_DONE(dli_task_set_shares(learner));

@@ -187,6 +187,7 @@ void dlora_learner_destroy(dlora_learner *learner) {
   }
   for (size_t i = 0; i < learner->num_names; i++) dli_free(&allocator, learner->names[i].name);
   dli_free(&allocator, learner->names);
+  dli_notes_release(learner);
   dli_free(&allocator, learner->heads);
   dli_free(&allocator, learner->projectors);
   dli_metrics_release(&learner->metrics, &allocator);

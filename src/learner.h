@@ -23,6 +23,11 @@ struct dli_class_name {
   char *name;
 };
 
+/* A text of the caller's own. */
+struct dli_note {
+  char *key, *value;
+};
+
 enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
 
 /* Sections of the learner's profile beside those of lib/base/profile.h. */
@@ -48,6 +53,8 @@ struct dli_task {
   double first_loss, last_losses[DLI_LOSS_WINDOW];
   size_t source_images;       /* of the source that it is learnt from; 0: in the caller's own loop */
   uint64_t source_labels;     /* fingerprint of the source's labels */
+  uint64_t *source_digests;   /* [source_images] of each image that was read, 0 of the others; NULL: not known */
+  int loaded;                 /* it was begun elsewhere: the source may be another one */
   double running_loss;        /* mean that progress callbacks are told */
   struct dli_random random;   /* augmentation */
   struct dli_random sampling; /* reservoirs */
@@ -118,9 +125,11 @@ struct dlora_learner {
   struct dli_metrics metrics;
   size_t num_names, max_names;
   struct dli_class_name *names; /* [num_names] by class id */
-  struct dli_task *task;        /* NULL: none open */
-  char *snapshot_path;          /* NULL: none */
-  size_t snapshot_steps;        /* between two snapshots; 0: only when learning stops early */
+  size_t num_notes, max_notes;
+  struct dli_note *notes; /* [num_notes] by key */
+  struct dli_task *task;  /* NULL: none open */
+  char *snapshot_path;    /* NULL: none */
+  size_t snapshot_steps;  /* between two snapshots; 0: only when learning stops early */
   struct dli_derived derived;
   struct dli_profile profile; /* of all but the open task's pass */
 };
@@ -154,6 +163,11 @@ void dli_learner_release_workspaces(dlora_learner *learner);
 /* Images of one micro-batch over all threads, at most count (0: no limit). */
 size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count);
 
+/* learner_notes.c */
+void dli_notes_release(dlora_learner *learner);
+dlora_status dli_notes_write(const dlora_learner *learner, struct dli_writer *writer);
+dlora_status dli_notes_read(dlora_learner *learner, const struct dli_tensors *tensors);
+
 /* learner_task.c */
 void dli_task_release(dlora_learner *learner);
 /* Whether the image that comes as number `seen` (from 0) of its class, the task's class number class_index, is held
@@ -172,10 +186,9 @@ dlora_status dli_task_set_shares(const dlora_learner *learner);
 /* Memory to follow the drift of features, where that is to be done, for the observations after training. */
 dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task);
 
-/* learner_seen.c: trunks and features of the first round, for the second. Images that are the same bit by bit, in the
- * same portion of dlora_learner_observe, have the same key. */
+/* learner_seen.c: trunks and features of the first round, for the second, by dli_images_digest of the portion of
+ * dlora_learner_observe. */
 struct dli_seen;
-uint64_t dli_seen_key(const dlora_images *images);
 /* Keeps what the pass has loaded and the moving columns of views[0].plain, in the first round, where there is room. */
 dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key);
 /* What was kept of such images, or NULL. */

@@ -19,7 +19,8 @@ struct loop {
   size_t *order;   /* [count] images in the order of the passes without training */
   size_t *trained; /* [num_trained] images that train, shuffled every epoch */
   size_t num_trained;
-  int unsaved; /* a snapshot could not be written */
+  int unsaved;      /* a snapshot could not be written */
+  int other_images; /* the source is not the one that the open task was begun with */
 };
 
 /* Non-zero when the callback cancels. */
@@ -52,13 +53,63 @@ static dlora_status snapshot_if_due(struct loop *loop, size_t before, size_t aft
  * too. */
 static dlora_status stop(struct loop *loop, dlora_status status) {
   dlora_learner *learner = loop->learner;
-  if (!learner->task || !learner->snapshot_path || loop->unsaved) return status;
+  if (!learner->task || !learner->snapshot_path || loop->unsaved || loop->other_images) return status;
   char sentence[512];
   snprintf(sentence, sizeof sentence, "%s", dlora_last_error());
   if (write_snapshot(loop) != DLORA_OK) {
     dli_learner_log(learner, DLORA_LOG_WARNING, "the last snapshot could not be written: %s", dlora_last_error());
   }
   return dli_raise(status, "%s", sentence);
+}
+
+/* ---- what the source gives ---- */
+
+/* Remembers images as they are first read. A task that was begun elsewhere must get the same ones: what differs is told
+ * before anything is learnt from it. In the process that began the task a source may vary its images as it likes; then
+ * there is nothing to compare with later. */
+static dlora_status check_images(struct loop *loop, const size_t *indices, size_t count) {
+  struct dli_task *task = loop->learner->task;
+  const uint64_t *digests = dli_reader_digests(loop->reader);
+  for (size_t i = 0; task->source_digests && i < count; i++) {
+    uint64_t *known = &task->source_digests[indices[i]];
+    if (!*known) *known = digests[i];
+    if (*known == digests[i]) continue;
+    if (task->loaded) {
+      loop->other_images = 1;
+      return dli_raise(
+          DLORA_ERR_MISMATCH,
+          "dlora_learner_learn_source: image %zu of the source is not the one that the open task was begun "
+          "with",
+          indices[i]);
+    }
+    dli_free(&loop->learner->allocator, task->source_digests);
+    task->source_digests = NULL;
+  }
+  return DLORA_OK;
+}
+
+static dlora_status read_images(struct loop *loop, const size_t *indices, size_t count, dlora_images *images,
+                                const int64_t **labels) {
+  DLI_TRY(dli_reader_read(loop->reader, indices, count, images, labels));
+  return check_images(loop, indices, count);
+}
+
+/* Reads some of the images that are known again, spread over the source: a whole other set of images is told before the
+ * task goes on, and not only when training comes back to those that were observed. */
+static dlora_status probe_images(struct loop *loop) {
+  enum { PROBES = 16 };
+  const struct dli_task *task = loop->learner->task;
+  size_t num_known = 0, seen = 0;
+  if (!task->source_digests) return DLORA_OK;
+  for (size_t i = 0; i < task->source_images; i++) num_known += task->source_digests[i] != 0;
+  for (size_t i = 0, taken = 0; i < task->source_images && taken < PROBES; i++) {
+    dlora_images images;
+    const int64_t *labels;
+    if (!task->source_digests[i] || seen++ < taken * (num_known - 1) / (PROBES - 1)) continue;
+    taken++;
+    DLI_TRY(read_images(loop, &i, 1, &images, &labels));
+  }
+  return DLORA_OK;
 }
 
 /* ---- the loop ---- */
@@ -74,7 +125,7 @@ static dlora_status observe_all(struct loop *loop, int32_t phase) {
     dlora_images images;
     const int64_t *labels;
     const size_t part = count - first < batch ? count - first : batch;
-    DLI_TRY(dli_reader_read(loop->reader, loop->order + first, part, &images, &labels));
+    DLI_TRY(read_images(loop, loop->order + first, part, &images, &labels));
     DLI_TRY(dlora_learner_observe(learner, &images, labels));
     DLI_TRY(report(loop, phase, first + part, count, (double)NAN, first + part - begin, started));
     DLI_TRY(snapshot_if_due(loop, first, first + part, every));
@@ -114,7 +165,7 @@ static dlora_status train(struct loop *loop) {
     float loss;
     if (!first) dli_random_shuffle(&shuffle, loop->trained, loop->num_trained);
     if (step < begin) continue; /* done before an interruption */
-    DLI_TRY(dli_reader_read(loop->reader, loop->trained + first, part, &images, &labels));
+    DLI_TRY(read_images(loop, loop->trained + first, part, &images, &labels));
     DLI_TRY(dlora_learner_step(learner, &images, labels, &loss));
     double *mean = &learner->task->running_loss;
     images_done += part;
@@ -214,26 +265,29 @@ dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_imag
   const size_t largest =
       dli_learner_max_batch(learner, 1, 0) > o->batch_size ? dli_learner_max_batch(learner, 1, 0) : o->batch_size;
   const int trains = dli_learner_trains(learner) && o->epochs;
+  const dlora_allocator *allocator = &learner->allocator;
   dlora_status status = DLORA_OK;
   loop.source = &known;
   DLI_TRY_DONE(dli_reader_create(&loop.reader, learner->model, &known, largest < known.count ? largest : known.count,
-                                 &learner->allocator));
+                                 allocator));
   DLI_TRY_DONE(choose_images(&loop));
   const size_t steps = training_steps(&loop);
   if (learner->task) {
     DLI_TRY_DONE(check_place(&loop, steps));
+    status = probe_images(&loop);
   } else {
     DLI_TRY_DONE(dlora_learner_begin_task(learner, steps));
     learner->task->source_images = known.count;
     learner->task->source_labels = fingerprint(known.labels, known.count);
+    status = DLI_NEW(allocator, learner->task->source_digests, known.count);
   }
-  status = run(&loop, trains, task_report);
+  if (status == DLORA_OK) status = run(&loop, trains, task_report);
   if (status != DLORA_OK) status = stop(&loop, status);
-  dli_task_release(learner);
+  if (!loop.other_images) dli_task_release(learner);
 done:
   dli_reader_destroy(loop.reader);
-  dli_free(&learner->allocator, loop.order);
-  dli_free(&learner->allocator, loop.trained);
+  dli_free(allocator, loop.order);
+  dli_free(allocator, loop.trained);
   return status;
 }
 

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "src/learner.h"
+#include "src/source.h"
 
 /* Trunks may take this part of what the task's workspace takes. */
 #define TRUNK_SHARE 4
@@ -24,26 +25,6 @@ struct dli_seen {
   float *trunk;    /* [count, tokens, dim] or NULL */
   float *features; /* [count, moving columns] or NULL */
 };
-
-static uint64_t mix_bytes(uint64_t hash, const void *bytes, size_t count) {
-  const char *from = bytes;
-  for (; count; from += sizeof hash) {
-    uint64_t word = 0;
-    const size_t part = count < sizeof word ? count : sizeof word;
-    memcpy(&word, from, part);
-    hash = dli_mix(hash, word);
-    count -= part;
-  }
-  return hash;
-}
-
-uint64_t dli_seen_key(const dlora_images *images) {
-  const size_t pixels = images->count * images->height * images->width;
-  const size_t channels = images->channels ? images->channels : 3;
-  uint64_t hash = dli_mix(dli_mix(dli_mix(images->u8 ? channels : 0, images->count), images->height), images->width);
-  return images->u8 ? mix_bytes(hash, images->u8, pixels * channels)
-                    : mix_bytes(hash, images->f32, pixels * 3 * sizeof *images->f32);
-}
 
 static size_t trunk_size(const dlora_pass *pass) {
   return pass->model->vit.tokens * pass->model->vit.dim;

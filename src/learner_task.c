@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "src/bank.h"
 #include "src/learner.h"
+#include "src/source.h"
 
 int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t seen) {
   const double share = (double)options->held_out;
@@ -34,12 +35,12 @@ void dli_task_release(dlora_learner *learner) {
   struct dli_task *task = learner->task;
   const dlora_allocator *allocator = &learner->allocator;
   if (!task) return;
-  void *const arrays[] = {task->classes,     task->seen,          task->old_weight,  task->old_bias,
-                          task->fixed_head,  task->features,      task->early,       task->middle,
-                          task->kept_labels, task->held_out,      task->logits,      task->d_features,
-                          task->targets,     task->augment,       task->gather,      task->drift_before,
-                          task->drift_after, task->held_features, task->held_labels, task->energy_rows,
-                          task->energy_slots};
+  void *const arrays[] = {task->classes,      task->seen,          task->old_weight,  task->old_bias,
+                          task->fixed_head,   task->features,      task->early,       task->middle,
+                          task->kept_labels,  task->held_out,      task->logits,      task->d_features,
+                          task->targets,      task->augment,       task->gather,      task->drift_before,
+                          task->drift_after,  task->held_features, task->held_labels, task->energy_rows,
+                          task->energy_slots, task->source_digests};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   for (size_t i = 0; i < 2; i++) {
     dli_free(allocator, task->views[i].plain);
@@ -409,7 +410,7 @@ static dlora_status observe(dlora_learner *learner, const dlora_images *images, 
   }
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, "dlora_learner_observe"));
-    const uint64_t key = dli_learner_trains(learner) ? dli_seen_key(&part) : 0;
+    const uint64_t key = dli_learner_trains(learner) ? dli_images_digest(&part) : 0;
     const struct dli_seen *seen = dli_seen_find(task, key, part.count);
     if (task->phase == DLI_OBSERVE_BEFORE || !dli_seen_restore(seen, task->pass)) {
       DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, "dlora_learner_observe"));

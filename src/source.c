@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/image.h"
@@ -13,8 +14,9 @@ struct dli_reader {
   const dlora_image_source *source;
   struct dli_image_plan *plan;
   size_t max_batch;
-  float *pixels;   /* [max_batch, 3, image_size, image_size] */
-  int64_t *labels; /* [max_batch] */
+  float *pixels;     /* [max_batch, 3, image_size, image_size] */
+  int64_t *labels;   /* [max_batch] */
+  uint64_t *digests; /* [max_batch] */
 };
 
 dlora_status dli_source_read(dlora_image_source *out, const dlora_image_source *given, const char *caller) {
@@ -41,6 +43,7 @@ dlora_status dli_reader_create(struct dli_reader **out, const dlora_model *model
   DLI_TRY_DONE(dli_image_plan_create(&reader->plan, allocator, vit->image_size, vit->mean, vit->std));
   DLI_TRY_DONE(DLI_NEW(allocator, reader->pixels, max_batch * 3 * vit->image_size * vit->image_size));
   DLI_TRY_DONE(DLI_NEW(allocator, reader->labels, max_batch));
+  DLI_TRY_DONE(DLI_NEW(allocator, reader->digests, max_batch));
   *out = reader;
 done:
   if (status != DLORA_OK) dli_reader_destroy(reader);
@@ -53,6 +56,7 @@ void dli_reader_destroy(struct dli_reader *reader) {
   dli_image_plan_destroy(reader->plan);
   dli_free(&allocator, reader->pixels);
   dli_free(&allocator, reader->labels);
+  dli_free(&allocator, reader->digests);
   dli_free(&allocator, reader);
 }
 
@@ -70,10 +74,25 @@ dlora_status dli_reader_read(struct dli_reader *reader, const size_t *indices, s
     DLI_TRY(dli_image_plan_prepare(reader->plan, &one, name));
     dli_image_plan_run(reader->plan, &one, 0, NULL, reader->pixels + i * 3 * size * size);
     reader->labels[i] = reader->source->labels[indices[i]];
+    reader->digests[i] = dli_images_digest(&one);
   }
   *images = (dlora_images){NULL, reader->pixels, count, size, size, 3};
   *labels = reader->labels;
   return DLORA_OK;
+}
+
+const uint64_t *dli_reader_digests(const struct dli_reader *reader) {
+  return reader->digests;
+}
+
+uint64_t dli_images_digest(const dlora_images *images) {
+  const size_t pixels = images->count * images->height * images->width;
+  const size_t channels = images->channels ? images->channels : 3;
+  const uint64_t shape =
+      dli_mix(dli_mix(dli_mix(images->u8 ? channels : 0, images->count), images->height), images->width);
+  const uint64_t digest = images->u8 ? dli_mix_bytes(shape, images->u8, pixels * channels)
+                                     : dli_mix_bytes(shape, images->f32, pixels * 3 * sizeof *images->f32);
+  return digest ? digest : 1;
 }
 
 dlora_status dli_report_progress(const dlora_learner_options *options, size_t task, int32_t phase, size_t done,

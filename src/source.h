@@ -15,6 +15,11 @@ void dli_reader_destroy(struct dli_reader *reader);
 /* The images with these indices; *images and *labels [count] are borrowed until the next call. */
 dlora_status dli_reader_read(struct dli_reader *reader, const size_t *indices, size_t count, dlora_images *images,
                              const int64_t **labels);
+/* Of each of these images as the source gave it [count]; borrowed likewise. Equal only for images that are the same bit
+ * by bit, as far as 64 bits tell, and never 0. */
+const uint64_t *dli_reader_digests(const struct dli_reader *reader);
+/* The same of images, all together. */
+uint64_t dli_images_digest(const dlora_images *images);
 
 /* Calls the progress callback, if there is one; DLORA_ERR_CANCELLED if it says so. */
 dlora_status dli_report_progress(const dlora_learner_options *options, size_t task, int32_t phase, size_t done,

@@ -347,6 +347,13 @@ static void null_is_refused_by_learners(void **state) {
   REFUSES("learner", dlora_learner_set_class_name(NULL, 1, "name"));
   REFUSES("name", dlora_learner_set_class_name(all.learner, 1, NULL));
   assert_null(dlora_learner_get_class_name(NULL, 1));
+  REFUSES("learner", dlora_learner_set_note(NULL, "key", "value"));
+  REFUSES("key", dlora_learner_set_note(all.learner, NULL, "value"));
+  REFUSES("key is empty", dlora_learner_set_note(all.learner, "", "value"));
+  REFUSES("UTF-8", dlora_learner_set_note(all.learner, "k\xff", "value"));
+  REFUSES("UTF-8", dlora_learner_set_note(all.learner, "key", "\xc3"));
+  assert_null(dlora_learner_get_note(NULL, "key"));
+  assert_null(dlora_learner_get_note(all.learner, NULL));
   REFUSES("learner", dlora_learner_predict(NULL, images, predictions, NULL));
   REFUSES("images", dlora_learner_predict(all.learner, NULL, predictions, NULL));
   REFUSES("predictions", dlora_learner_predict(all.learner, images, NULL, out));

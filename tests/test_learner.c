@@ -598,6 +598,50 @@ static void class_names_are_kept_and_replaced(void **state) {
   dlora_learner_destroy(NULL);
 }
 
+static int32_t count_notes(const dlora_tensor_info *info, void *user) {
+  if (info->value && strncmp(info->name, "note.", 5) == 0) ++*(size_t *)user;
+  return 0;
+}
+
+/* Also in the file of an open task, and whatever the order they come in. */
+static void notes_are_kept_replaced_and_removed(void **state) {
+  (void)state;
+  static const char *const keys[] = {"m", "a run", "z.z", "b", "caf\xc3\xa9 \"quoted\"\n", "aa", "0", "n", "y"};
+  enum { KEYS = sizeof keys / sizeof keys[0] };
+  dlora_learner *learner = test_learner(model, NULL), *loaded = NULL;
+  const char *path = test_temporary("notes.safetensors");
+  size_t count = 0, plain_size = 0, size = 0;
+  unsigned char *plain = test_saved(learner, &plain_size);
+  assert_null(dlora_learner_get_note(learner, "m"));
+  for (size_t i = 0; i < KEYS; i++) assert_status(DLORA_OK, dlora_learner_set_note(learner, keys[i], "first"));
+  for (size_t i = 0; i < KEYS; i++)
+    assert_status(DLORA_OK, dlora_learner_set_note(learner, keys[i], keys[KEYS - 1 - i]));
+  assert_status(DLORA_OK, dlora_learner_begin_task(learner, 0));
+  assert_status(DLORA_OK, dlora_learner_set_note(learner, "empty", ""));
+  assert_status(DLORA_OK, dlora_learner_save(learner, path));
+  assert_status(DLORA_OK, dlora_inspect(path, count_notes, &count));
+  assert_int_equal(count, KEYS + 1);
+  assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, NULL));
+  test_assert_same_learner(learner, loaded);
+  for (size_t i = 0; i < KEYS; i++) {
+    assert_string_equal(dlora_learner_get_note(loaded, keys[i]), keys[KEYS - 1 - i]);
+    assert_status(DLORA_OK, dlora_learner_set_note(loaded, keys[i], NULL));
+    assert_null(dlora_learner_get_note(loaded, keys[i]));
+    if (i + 1 < KEYS) assert_string_equal(dlora_learner_get_note(loaded, keys[i + 1]), keys[KEYS - 2 - i]);
+  }
+  assert_string_equal(dlora_learner_get_note(loaded, "empty"), "");
+  assert_status(DLORA_OK, dlora_learner_set_note(loaded, "empty", NULL));
+  assert_status(DLORA_OK, dlora_learner_set_note(loaded, "never set", NULL));
+  assert_status(DLORA_OK, dlora_learner_cancel_task(loaded));
+  unsigned char *bytes = test_saved(loaded, &size); /* nothing is left of them */
+  assert_int_equal(size, plain_size);
+  assert_memory_equal(bytes, plain, size);
+  free(bytes);
+  free(plain);
+  dlora_learner_destroy(loaded);
+  dlora_learner_destroy(learner);
+}
+
 /* One step of plain gradient descent on one batch, whose head can be worked out from the features alone: the loss is
  * cross-entropy of equation (3) divided by the objective's temperature, and the rows follow its gradient. */
 static void a_step_follows_the_gradient_of_the_loss(void **state) {
@@ -1079,6 +1123,7 @@ int main(void) {
       cmocka_unit_test(sources_may_mix_sizes_and_colours),
       cmocka_unit_test(gray_images_are_colour_images_of_equal_channels),
       cmocka_unit_test(class_names_are_kept_and_replaced),
+      cmocka_unit_test(notes_are_kept_replaced_and_removed),
       cmocka_unit_test(a_step_follows_the_gradient_of_the_loss),
       cmocka_unit_test(statistics_are_of_mirrored_images_too),
       cmocka_unit_test(features_of_the_middle_follow_the_network),

@@ -521,6 +521,9 @@ static void load_and_use(struct run *run) {
   STEP_ON(LEARNER, learner, dlora_learner_set_class_name(learner, 1, "one"));
   STEP_ON(LEARNER, learner, dlora_learner_set_class_name(learner, 1, "uno"));
   STEP_ON(LEARNER, learner, dlora_learner_set_class_name(learner, 2, "two"));
+  STEP_ON(LEARNER, learner, dlora_learner_set_note(learner, "b", "one"));
+  STEP_ON(LEARNER, learner, dlora_learner_set_note(learner, "a", "two"));
+  STEP_ON(LEARNER, learner, dlora_learner_set_note(learner, "b", "three"));
   save_step(run, LEARNER, learner, copy);
   STEP_ON(LEARNER, learner, dlora_learner_learn_source(learner, &source, NULL));
   save_step(run, LEARNER, learner, copy);

@@ -741,12 +741,15 @@ DLORA_API dlora_status dlora_learner_get_options(const dlora_learner *learner, d
 /** Learns one task from images in memory. labels: [images->count]. report may be NULL. On an error, or when a callback
  *  cancels, the learner is as it was before. Where a task of dlora_learner_learn_task or _learn_source is open, because
  *  the learner was loaded with it, the call goes on with that one: images and labels must be those it was begun with,
- * and the report's seconds count from here. Their number and the labels are compared: MISMATCH, and the task stays
- * open; after another error or a cancelling callback it is dropped. Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY,
- * MISMATCH, IO (snapshots), STATE if a task of dlora_learner_begin_task is open. */
+ * and the report's seconds count from here. Number and labels are compared at once, and of the images that the task has
+ * seen a few at once and each when it is read again, by a digest of its pixels (which files of older libraries lack):
+ * MISMATCH, before anything is learnt from an image that differs, and the task stays open; after another error or a
+ * cancelling callback it is dropped. Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY, MISMATCH, IO (snapshots),
+ * STATE if a task of dlora_learner_begin_task is open. */
 DLORA_API dlora_status dlora_learner_learn_task(dlora_learner *learner, const dlora_images *images,
                                                 const int64_t *labels, dlora_task_report *report);
-/** The same from a source, which is read once before, once per epoch during, and once after training. */
+/** The same from a source, which is read once before, once per epoch during, and once after training. It may vary an
+ * image from one reading to the next within a process; an open task that was loaded asks for the same pixels. */
 DLORA_API dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_image_source *source,
                                                   dlora_task_report *report);
 
@@ -817,6 +820,12 @@ DLORA_API dlora_status dlora_learner_get_classes(const dlora_learner *learner, i
 DLORA_API dlora_status dlora_learner_set_class_name(dlora_learner *learner, int64_t class_id, const char *name);
 /** The name, or NULL if none was set. Borrowed. */
 DLORA_API const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id);
+/** A text of your own under a key, as what a run was about: kept in the checkpoint, and in snapshots, which are written
+ * while you wait for dlora_learner_learn_source. Both are UTF-8, not interpreted, and copied; value NULL removes the
+ * note. dlora_inspect lists it as metadata note.<key>. Errors: ARGUMENT, NO_MEMORY. */
+DLORA_API dlora_status dlora_learner_set_note(dlora_learner *learner, const char *key, const char *value);
+/** The note, or NULL if there is none. Borrowed. */
+DLORA_API const char *dlora_learner_get_note(const dlora_learner *learner, const char *key);
 
 /** Class, task and confidence of each image (METHOD.md 8). predictions: [count]; class_log_probs: [count, num_classes]
  * or NULL. This call and the next two keep their workspace, as dlora_model_embed does, so that a second call like the
