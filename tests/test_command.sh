@@ -346,7 +346,7 @@ interrupted INT "${stopped[@]}"
 same "$got" 130 'exit code after an interrupt in training'
 [ ! -e stopped.safetensors ] || fail 'an interrupted run left a checkpoint'
 expect 0 'Written by libduallora' inspect stopped.safetensors.snapshot
-expect 1 'another value of --batch-size' "${stopped[@]}" --batch-size 7
+expect 1 'another run: --batch-size is not what it was' "${stopped[@]}" --batch-size 7
 cp stopped.safetensors.snapshot kept.snapshot
 interrupted KILL "${stopped[@]}"
 same "$got" 137 'exit code after being killed'
@@ -355,7 +355,7 @@ expect 0 'last accuracy' "${stopped[@]}"
 cmp -s straight.safetensors stopped.safetensors || fail 'an interrupted run ended with another checkpoint'
 [ ! -e stopped.safetensors.snapshot ] || fail 'a run that was gone on with left its snapshot'
 cp kept.snapshot stopped.safetensors.snapshot
-expect 1 'begun with 24 images, and the source has 12' "${stopped[@]}" --images-per-class 6
+expect 1 'another run: --train has 24 images, and had 48' "${stopped[@]}" --images-per-class 6
 [ -e stopped.safetensors.snapshot ] || fail 'a snapshot of another run was removed'
 expect 0 '' "${stopped[@]}" --restart --epochs 1
 

@@ -36,6 +36,8 @@ struct dataset {
   void *state;
   bool (*read)(dataset *data, size_t index, dlora_images *image, problem *why);
   void (*close)(void *state);
+  /* Path of the file that holds this image alone; NULL where many share a file. */
+  const char *(*file_of)(const dataset *data, size_t index);
 };
 
 /** Opens DATA: a folder with a sub-folder of image files per class, or with two such folders of which request->part

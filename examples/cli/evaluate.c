@@ -77,7 +77,7 @@ int evaluate_command(int argc, char **argv) {
   int code = EXIT_DONE;
   problem why = {""};
   evaluate_arguments from;
-  session work = {NULL, NULL, {0}};
+  session work = {0};
   dataset test = {0};
   class_table classes = {NULL, 0, 0};
   image_feed feed = {0};

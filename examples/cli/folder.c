@@ -134,6 +134,11 @@ static bool folder_read(dataset *data, size_t index, dlora_images *image, proble
   return true;
 }
 
+static const char *folder_file_of(const dataset *data, size_t index) {
+  const folder_state *state = data->state;
+  return state->files.paths[index];
+}
+
 static void folder_close(void *opaque) {
   folder_state *state = opaque;
   path_list_clear(&state->files);
@@ -158,6 +163,7 @@ static bool open_classes(dataset *data, const dataset_request *request, const ch
   data->state = state;
   data->read = folder_read;
   data->close = folder_close;
+  data->file_of = folder_file_of;
   bool done = true;
   for (size_t i = 0; done && i < folders->count; i++) done = add_class(data, request, folders->paths[i], why);
   return done;

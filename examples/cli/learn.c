@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "report.h"
+#include "run_description.h"
 #include "session.h"
 #include "snapshot.h"
 
@@ -54,8 +55,9 @@ typedef struct learn_run {
   size_t *order;       /* [train.num_classes] classes in the order in which they are learnt */
   bool *wanted;        /* [train.num_classes] those of one task */
   image_feed test_feed;
-  char *snapshot; /* path */
-  bool kept;      /* it holds this run */
+  char *snapshot;    /* path */
+  bool kept;         /* it holds this run */
+  char *description; /* of this run, as the snapshot must have it */
   dlora_evaluation evaluation;
   cJSON *tasks; /* array, one entry per task learnt now */
   double started;
@@ -260,18 +262,23 @@ static bool keep(learn_run *run, problem *why) {
   return true;
 }
 
-/* Whether the finished tasks of the snapshot are the first `done` parts of this run. Names are set when a class is
- * learnt. */
-static bool check_parts(const learn_run *run, size_t done, problem *why) {
-  size_t end = part_begin(run, done);
-  for (size_t i = 0; i < end; i++) {
-    size_t class = run->order[i];
-    const char *name = dlora_learner_get_class_name(run->work.learner, run->ids[class]);
-    if (name == NULL || strcmp(name, run->train.class_names[class]) != 0)
-      return problem_set(why, "the snapshot %s is of another run: it has not learnt class '%s' (--restart begins anew)",
-                         run->snapshot, run->train.class_names[class]);
-  }
-  return true;
+/* Keeps what the run is about in the learner, and so in every snapshot, which the library writes by itself. */
+static bool describe(learn_run *run, problem *why) {
+  const learn_arguments *from = &run->arguments;
+  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  if (dlora_learner_get_options(run->work.learner, &options) != DLORA_OK) return problem_set_library(why, "options");
+  const run_facts facts = {&run->train,
+                           from->test == NULL ? NULL : &run->test,
+                           from->train,
+                           from->test,
+                           from->resume,
+                           run->order,
+                           from->num_tasks,
+                           from->backbone.options.products,
+                           from->learner.preset_given ? from->learner.preset : -1,
+                           &options};
+  run->description = run_describe(&facts, why);
+  return run->description != NULL;
 }
 
 /* Goes on from the snapshot of an interrupted run. *done: tasks that are finished. */
@@ -280,11 +287,11 @@ static bool resume(learn_run *run, size_t *done, problem *why) {
   bool lacks = false;
   *done = 0;
   if (!from->restart && snapshot_exists(run->snapshot)) {
-    if (!snapshot_load(&run->work, run->snapshot, from->num_tasks, done, why) || !check_parts(run, *done, why))
-      return false;
+    if (!snapshot_load(&run->work, run->snapshot, run->description, from->num_tasks, done, why)) return false;
     run->kept = true;
   }
-  if (dlora_learner_set_snapshot(run->work.learner, run->snapshot, from->snapshot_steps) != DLORA_OK)
+  if (dlora_learner_set_note(run->work.learner, RUN_NOTE, run->description) != DLORA_OK ||
+      dlora_learner_set_snapshot(run->work.learner, run->snapshot, from->snapshot_steps) != DLORA_OK)
     return problem_set_library(why, "--snapshot-steps");
   if (*done == 0 || from->test == NULL) return true;
   if (!snapshot_lacks_evaluation(run->work.learner, &lacks, why)) return false;
@@ -320,7 +327,9 @@ static bool learn_part(learn_run *run, size_t part, problem *why) {
 
 static bool write_results(learn_run *run, problem *why) {
   const learn_arguments *from = &run->arguments;
-  if (dlora_learner_save(run->work.learner, from->out) != DLORA_OK) return problem_set_library(why, "saving");
+  if (dlora_learner_set_note(run->work.learner, RUN_NOTE, NULL) != DLORA_OK ||
+      dlora_learner_save(run->work.learner, from->out) != DLORA_OK)
+    return problem_set_library(why, "saving");
   progress_say(&run->work.view, "saved %s", from->out);
   if (run->kept) unlink(run->snapshot);
   run->kept = false;
@@ -343,8 +352,12 @@ static bool write_results(learn_run *run, problem *why) {
 /* After a failure or an interrupt: nothing is lost, and what to do. The library may have kept the run by itself. */
 static void say_how_to_go_on(const learn_run *run, const char *command) {
   if (run->snapshot == NULL || run->work.learner == NULL || !snapshot_exists(run->snapshot)) return;
-  fprintf(stderr, "duallora %s: %s holds the run so far; the same command goes on from there\n", command,
-          run->snapshot);
+  const char *how = run->work.mismatch
+                        ? "it was begun with other images: with those the same command goes on from there"
+                    : interrupt_requested() ? "the same command goes on from there"
+                                            : "once that is mended, the same command goes on from there";
+  fprintf(stderr, "duallora %s: %s holds the run so far; %s%s\n", command, run->snapshot, how,
+          interrupt_requested() ? "" : ", and --restart begins anew");
 }
 
 int learn_command(int argc, char **argv) {
@@ -363,7 +376,7 @@ int learn_command(int argc, char **argv) {
               report_check_writable(from->out, &why) && report_check_writable(run.snapshot, &why) &&
               (from->json == NULL || report_check_writable(from->json, &why)) &&
               session_open(&run.work, &from->backbone, from->resume, &from->learner, &why) && open_data(&run, &why) &&
-              prepare(&run, &why) && resume(&run, &part, &why);
+              prepare(&run, &why) && describe(&run, &why) && resume(&run, &part, &why);
   bool begun = done;
   for (; done && part < from->num_tasks; part++) done = learn_part(&run, part, &why);
   if (done) done = write_results(&run, &why);
@@ -374,6 +387,7 @@ int learn_command(int argc, char **argv) {
   cJSON_Delete(run.tasks);
   image_feed_close(&run.test_feed);
   class_table_free(&run.classes);
+  cJSON_free(run.description);
   free(run.snapshot);
   free(run.wanted);
   free(run.order);

@@ -29,6 +29,7 @@ bool session_open(session *work, const backbone_settings *backbone, const char *
   dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
   work->model = NULL;
   work->learner = NULL;
+  work->mismatch = false;
   if (!load_backbone(work, backbone, checkpoint, settings->values.threads, why)) return false;
   if (checkpoint != NULL) {
     if (dlora_learner_load(&work->learner, work->model, checkpoint, NULL) != DLORA_OK)
@@ -106,6 +107,7 @@ static bool feed_failed(const image_feed *feed, const char *doing, problem *why)
 bool session_learn(session *work, image_feed *feed, dlora_task_report *report, problem *why) {
   dlora_image_source source = source_of(feed);
   dlora_status status = dlora_learner_learn_source(work->learner, &source, report);
+  work->mismatch = status == DLORA_ERR_MISMATCH;
   progress_clear(&work->view);
   return status == DLORA_OK || feed_failed(feed, "learning", why);
 }

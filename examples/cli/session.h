@@ -11,6 +11,7 @@
 typedef struct session {
   dlora_model *model;
   dlora_learner *learner;
+  bool mismatch; /* the open task was begun with other images than those it was to go on with */
   progress_view view;
 } session;
 

@@ -236,3 +236,36 @@ bool settings_problem(problem *why, const char *doing) {
   settings_name_switches(why);
   return false;
 }
+
+static double value_of(const row *from, const dlora_learner_options *options) {
+  const char *at = (const char *)options + from->offset;
+  size_t size = 0;
+  uint64_t seed = 0;
+  int32_t word = 0;
+  float real = 0.0f;
+  switch (from->kind) {
+    case OPTION_SIZE:
+      memcpy(&size, at, sizeof size);
+      return (double)size;
+    case OPTION_SEED:
+      memcpy(&seed, at, sizeof seed);
+      return (double)seed;
+    case OPTION_REAL:
+      memcpy(&real, at, sizeof real);
+      return (double)real;
+    default:
+      memcpy(&word, at, sizeof word);
+      return (double)word;
+  }
+}
+
+size_t learner_settings_values(const dlora_learner_options *options, const char *names[SETTINGS_MAX],
+                               double values[SETTINGS_MAX]) {
+  size_t count = 0;
+  for (size_t i = 0; i < NUM_ROWS; i++) {
+    if (rows[i].offset == AT(threads) || rows[i].offset == AT(micro_batch)) continue;
+    names[count] = rows[i].name;
+    values[count++] = value_of(&rows[i], options);
+  }
+  return count;
+}

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run_description.h"
+
 static const char suffix[] = ".snapshot";
 
 char *snapshot_path(const char *out) {
@@ -21,10 +23,38 @@ bool snapshot_exists(const char *path) {
   return dataset_file_exists(path);
 }
 
-bool snapshot_load(session *work, const char *path, size_t num_tasks, size_t *done, problem *why) {
+/* A dlora_inspect visitor; user: char *, a copy of the description. */
+static int32_t find_run(const dlora_tensor_info *info, void *user) {
+  char **run = user;
+  if (info->value == NULL || strcmp(info->name, "note." RUN_NOTE) != 0) return 0;
+  *run = strdup(info->value);
+  return *run == NULL ? 1 : 0;
+}
+
+/* Whether the snapshot is one of this run. It is read before anything is loaded, so that what differs is named in the
+ * command's own words. */
+static bool check_run(const char *path, const char *run, problem *why) {
+  problem reason = {""};
+  char *found = NULL;
+  bool done = false;
+  if (dlora_inspect(path, find_run, &found) != DLORA_OK)
+    problem_set(why, "cannot go on from the snapshot: %s (--restart begins anew)", dlora_last_error());
+  else if (found == NULL)
+    problem_set(why, "%s does not say of which run it is, so that it may be of another one; --restart begins anew",
+                path);
+  else if (!run_check_same(run, found, &reason))
+    problem_set(why, "the snapshot %s is of another run: %s; --restart begins anew", path, reason.text);
+  else
+    done = true;
+  free(found);
+  return done;
+}
+
+bool snapshot_load(session *work, const char *path, const char *run, size_t num_tasks, size_t *done, problem *why) {
   dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
   dlora_open_task open = DLORA_OPEN_TASK_INIT;
   dlora_learner *loaded = NULL;
+  if (!check_run(path, run, why)) return false;
   dlora_status status = dlora_learner_get_options(work->learner, &options);
   if (status == DLORA_OK) status = dlora_learner_load(&loaded, work->model, path, &options);
   if (status == DLORA_OK) status = dlora_learner_get_open_task(loaded, &open);

@@ -9,8 +9,9 @@
 char *snapshot_path(const char *out);
 bool snapshot_exists(const char *path);
 /** Puts the learner of a snapshot in the place of work->learner, which has the options of the run and the tasks before
- *  it. *done: tasks of the run that are finished, at most num_tasks. */
-bool snapshot_load(session *work, const char *path, size_t num_tasks, size_t *done, problem *why);
+ *  it. run: description of the present run, which must be that of the snapshot. *done: tasks of the run that are
+ *  finished, at most num_tasks. */
+bool snapshot_load(session *work, const char *path, const char *run, size_t num_tasks, size_t *done, problem *why);
 /** Writes the learner as it is. */
 bool snapshot_save(session *work, const char *path, problem *why);
 /** Whether the last task was never measured. */

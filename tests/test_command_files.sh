@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# The command duallora and files: it goes on with the run it has begun and no other, loses no file of the user's, and
+# names before it works what could not be written in the end.
+# usage: test_command_files.sh PATH_TO_DUALLORA BACKBONE.safetensors
+set -euo pipefail
+export LC_ALL=C
+
+duallora=$1
+backbone=$2
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+failures=0
+
+fail() {
+  printf 'FAILED: %s\n' "$1" >&2
+  [ ! -s output ] || sed 's/^/    /' output >&2
+  failures=$((failures + 1))
+}
+
+# expect CODE PATTERN ARGUMENT...: runs the command; its exit code and a line of its output (both streams) must be these.
+expect() {
+  local code=$1 pattern=$2 got=0
+  shift 2
+  "$duallora" "$@" >output 2>&1 </dev/null || got=$?
+  [ "$got" = "$code" ] || fail "exit code $got instead of $code: duallora $*"
+  [ -z "$pattern" ] || grep -q -e "$pattern" output || fail "no line matches '$pattern': duallora $*"
+}
+
+# value FILE KEY: a number of the top level of a report
+value() {
+  awk -v key="\"$2\":" '$1 == key { sub(/,$/, "", $2); print $2; exit }' "$1"
+}
+
+same() {
+  [ "$1" = "$2" ] || fail "$3: '$1' instead of '$2'"
+}
+
+# cifar FILE FIRST_CLASS CLASSES PER_CLASS SEED: CIFAR-10 records, one colour per class, with noise
+cifar() {
+  awk -v first="$2" -v classes="$3" -v count="$4" -v seed="$5" 'BEGIN {
+    srand(seed)
+    for (n = 0; n < count; n++)
+      for (k = first; k < first + classes; k++) {
+        printf "%c", k
+        for (c = 0; c < 3; c++) {
+          bright = int((k * 37 + c * 71) % 5) * 40 + 20
+          for (i = 0; i < 1024; i++) printf "%c", bright + int(rand() * 40)
+        }
+      }
+  }' >"$1"
+}
+
+# data FOLDER SEED NAME...: training and test images of classes with these names
+data() {
+  local folder=$1 seed=$2
+  shift 2
+  mkdir -p "$folder"
+  cifar "$folder/train.bin" 0 $# 12 "$seed"
+  cifar "$folder/test.bin" 0 $# 5 $((seed + 100))
+  printf '%s\n' "$@" >"$folder/batches.meta.txt"
+}
+
+# interrupted SIGNAL ARGUMENT...: stops a run as soon as it has written $snapshot
+interrupted() {
+  local signal=$1 tries=0
+  shift
+  rm -f "$snapshot"
+  "$duallora" "$@" >output 2>&1 </dev/null &
+  pid=$!
+  until [ -e "$snapshot" ] || [ $((tries += 1)) -gt 3000 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.02; done
+  kill "-$signal" $pid || fail 'the run ended before it could be interrupted'
+  got=0
+  { wait $pid; } 2>/dev/null || got=$?
+}
+
+learn=(learn --backbone "$backbone" --threads 2 --quiet)
+data X 1 a b c d
+data Y 2 u v w x
+data Z 3 a b c d
+
+# ---- a snapshot goes on with its own run alone ----
+
+snapshot=m.safetensors.snapshot
+long=("${learn[@]}" --tasks 2 --batch-size 8 --epochs 12 --snapshot-steps 2 --out m.safetensors)
+interrupted INT "${long[@]}" --train X --test X
+same "$got" 130 'exit code after an interrupt'
+grep -q 'the same command goes on from there$' output || fail 'an interrupted run does not say how to go on'
+cp $snapshot kept
+
+other() { # other PATTERN ARGUMENT...: a run that is not the one of the snapshot
+  local pattern=$1
+  shift
+  expect 1 "another run: .*$pattern.*--restart" "${long[@]}" "$@"
+  cmp -s kept $snapshot || fail "a refused run changed the snapshot: $*"
+  ! grep -q 'goes on from there' output || fail "a refused run is told to go on: $*"
+}
+other "class '[u-x]' has the place of its class '[a-d]'" --train Y --test Y
+other '--tasks is not what it was' --train X --test X --tasks 4
+other '--tasks is not what it was' --train X --test X --tasks 1
+other '--batch-size is not' --train X --test X --batch-size 7
+other '--seed is not' --train X --test X --seed 1
+other '--preset is not' --train X --test X --preset paper
+other '--rank is not' --train X --test X --instant
+other '--train has other images' --train Z --test X
+other '--test has other images' --train X --test Z
+other '--test has 0 images, and had 20' --train X
+other '--train has 24 images, and had 48' --train X --test X --images-per-class 6
+mkdir fewer
+cifar fewer/train.bin 0 3 12 1
+cifar fewer/test.bin 0 4 5 101
+cp X/batches.meta.txt fewer/
+other "class.*'[a-d]'" --train fewer --test X --allow-missing-test-classes
+
+expect 0 '' "${learn[@]}" --train Y --epochs 1 --out begin.safetensors
+other 'did not --resume' --train X --test X --resume begin.safetensors
+
+# The description goes with the snapshot and stays out of the checkpoint; where files lie does not matter.
+"$duallora" inspect $snapshot >output
+grep -q 'note.duallora.run' output || fail 'the snapshot does not say of which run it is'
+cp -r X elsewhere
+expect 0 '' "${long[@]}" --train elsewhere --test "$scratch/elsewhere/" --threads 1
+"$duallora" inspect m.safetensors >output
+! grep -q 'note\.' output || fail 'the description of the run is left in the checkpoint'
+[ ! -e $snapshot ] || fail 'a run that is done left its snapshot'
+
+# One that does not say so: of an earlier version.
+cp begin.safetensors other.safetensors.snapshot
+expect 1 'does not say of which run it is.*--restart' "${learn[@]}" --train X --out other.safetensors
+expect 0 '' "${learn[@]}" --train X --epochs 1 --out other.safetensors --restart
+echo '{}' >other2.safetensors.snapshot
+expect 1 'cannot go on from the snapshot: other2.*--restart' "${learn[@]}" --train X --out other2.safetensors
+
+# Going on from a checkpoint: by its content.
+snapshot=grown.safetensors.snapshot
+cp begin.safetensors first.safetensors
+grow=("${learn[@]}" --train X --epochs 40 --snapshot-steps 2 --out grown.safetensors)
+interrupted INT "${grow[@]}" --resume first.safetensors
+expect 0 '' "${learn[@]}" --train Z --epochs 1 --out second.safetensors
+expect 1 'resume is another checkpoint' "${grow[@]}" --resume second.safetensors
+expect 1 'resume is not given' "${grow[@]}"
+mv first.safetensors moved.safetensors
+expect 0 '' "${grow[@]}" --resume moved.safetensors
+
+# ---- folders of image files, by their names and sizes ----
+
+expect 0 '' export --data X/train.bin --out pictures
+snapshot=p.safetensors.snapshot
+photos=("${learn[@]}" --train pictures --epochs 40 --snapshot-steps 1 --out p.safetensors)
+interrupted INT "${photos[@]}"
+cp $snapshot kept
+mv pictures/a/000000.png pictures/a/000001.png
+expect 1 'another run: --train has other images' "${photos[@]}"
+mv pictures/a/000001.png pictures/a/000000.png
+cp pictures/a/000000.png saved.png
+printf 'x' >>pictures/a/000000.png
+expect 1 'another run: --train has other images' "${photos[@]}"
+# Of the same name and size, with other pixels: found when the images are read.
+cp saved.png pictures/a/000000.png
+first=$(find pictures -name '*.png' | sort | sed -n 1p)
+python=$(command -v python3 || true)
+if [ -n "$python" ]; then
+  cat >other_pixels.py <<'END'
+import struct, sys, zlib
+path = sys.argv[1]
+size = len(open(path, "rb").read())
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+rows = b"".join(b"\0" + bytes([200, 10, y]) * 32 for y in range(32))
+head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0))
+tail = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+pad = size - len(head) - len(tail) - 12
+assert pad >= 2
+open(path, "wb").write(head + chunk(b"tEXt", b"a\0" + b"x" * (pad - 2)) + tail)
+END
+  "$python" other_pixels.py "$first"
+  expect 1 'is not the one that the open task was begun with' "${photos[@]}"
+  grep -q 'begun with other images.*--restart begins anew' output || fail 'what to do about other images is not said'
+  cmp -s kept $snapshot || fail 'a run with other images changed the snapshot'
+  cp saved.png "$first"
+else
+  echo 'no python3: an image of the same size with other pixels is not tested'
+fi
+expect 0 '' "${photos[@]}"
+
+if [ "$failures" -gt 0 ]; then
+  printf '%d checks of the command and its files failed\n' "$failures" >&2
+  exit 1
+fi
+echo 'the command loses no file and mistakes no run'
