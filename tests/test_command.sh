@@ -355,9 +355,9 @@ expect 0 'last accuracy' "${stopped[@]}"
 cmp -s straight.safetensors stopped.safetensors || fail 'an interrupted run ended with another checkpoint'
 [ ! -e stopped.safetensors.snapshot ] || fail 'a run that was gone on with left its snapshot'
 cp kept.snapshot stopped.safetensors.snapshot
-expect 1 'another run: --train has 24 images, and had 48' "${stopped[@]}" --images-per-class 6
+expect 1 'another run: --train has 24 images, and had 48' "${stopped[@]}" --overwrite --images-per-class 6
 [ -e stopped.safetensors.snapshot ] || fail 'a snapshot of another run was removed'
-expect 0 '' "${stopped[@]}" --restart --epochs 1
+expect 0 '' "${stopped[@]}" --overwrite --restart --epochs 1
 
 # Data that vanishes while it is learnt: the file is named, the old checkpoint and the snapshot stay.
 cp -r photos album

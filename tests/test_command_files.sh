@@ -129,7 +129,8 @@ cp begin.safetensors other.safetensors.snapshot
 expect 1 'does not say of which run it is.*--restart' "${learn[@]}" --train X --out other.safetensors
 expect 0 '' "${learn[@]}" --train X --epochs 1 --out other.safetensors --restart
 echo '{}' >other2.safetensors.snapshot
-expect 1 'cannot go on from the snapshot: other2.*--restart' "${learn[@]}" --train X --out other2.safetensors
+expect 2 'other2.safetensors.snapshot exists and is no checkpoint' "${learn[@]}" --train X --out other2.safetensors
+expect 2 'other2.safetensors.snapshot exists' "${learn[@]}" --train X --out other2.safetensors --restart
 
 # Going on from a checkpoint: by its content.
 snapshot=grown.safetensors.snapshot
@@ -182,6 +183,103 @@ else
   echo 'no python3: an image of the same size with other pixels is not tested'
 fi
 expect 0 '' "${photos[@]}"
+
+# ---- no file takes the place of another ----
+
+quick=("${learn[@]}" --instant)
+cp -r X/train.bin "$backbone" .
+vit=$(basename "$backbone")
+ln "$vit" hard.safetensors
+ln -s "$vit" soft.safetensors
+ln -s m.safetensors link.safetensors
+cp m.safetensors mine.safetensors
+mkdir sub
+ln -s . here
+sums() { find . -type f ! -name output ! -name sums.\* -exec md5sum {} + | sort; }
+sums >sums.before
+apart() { # apart PATTERN ARGUMENT...: refused as wrong usage, and nothing has changed
+  expect 2 "$@"
+  sums >sums.after
+  cmp -s sums.before sums.after || fail "a refused command changed a file: $*"
+}
+apart '--out and --json are the same file' "${quick[@]}" --train X --out n.safetensors --json n.safetensors
+apart '--out and --json are the same file' "${quick[@]}" --train X --out n.safetensors --json sub/../n.safetensors
+apart '--out and --json are the same file' "${quick[@]}" --train X --out n.safetensors --json here/here/n.safetensors
+apart 'snapshot of --out and --json are the same' "${quick[@]}" --train X --out n --json "$PWD/n.snapshot"
+for file in "$vit" hard.safetensors soft.safetensors "here/$vit"; do
+  apart '--out and --backbone are the same file' learn --backbone "$vit" --train X --out "$file" --overwrite
+  apart '--json and --backbone are the same file' learn --backbone "$vit" --train X --out n --json "$file"
+  apart '--json and --backbone are the same file' evaluate --backbone "$vit" --checkpoint m.safetensors --test X --json "$file"
+done
+apart '--json and --checkpoint are the same' evaluate --backbone "$vit" --checkpoint m.safetensors --test X \
+  --json link.safetensors
+apart '--out and --train are the same' "${quick[@]}" --train train.bin --out train.bin --overwrite
+apart '--json and --test are the same' "${quick[@]}" --train X --test train.bin --out n --json here/train.bin
+apart '--json and --test are the same' evaluate --backbone "$vit" --checkpoint m.safetensors --test train.bin --json train.bin
+apart '--json and --resume are the same' "${quick[@]}" --train X --resume mine.safetensors --out n --json mine.safetensors
+apart 'snapshot of --out and --resume are the same' "${quick[@]}" --train X --resume n.snapshot --out n
+apart 'exists and is no JSON file' "${quick[@]}" --train X --out n --json X/batches.meta.txt
+apart 'exists and is no JSON file' evaluate --backbone "$vit" --checkpoint m.safetensors --test X --json "$first"
+apart 'exists and is no checkpoint' "${quick[@]}" --train pictures --out "$first" --overwrite
+apart 'm.safetensors exists; --resume m.safetensors learns on.*--overwrite' "${quick[@]}" --train X --out m.safetensors
+apart 'mine.safetensors exists' "${quick[@]}" --train X --resume m.safetensors --out mine.safetensors
+apart 'link.safetensors exists' "${quick[@]}" --train X --out link.safetensors
+apart '--out and --data are the same' export --data pictures --out here/pictures
+apart '.png exists and is not replaced' export --data X/train.bin --out pictures --count 3
+
+# What is meant is done.
+expect 0 '' "${quick[@]}" --train Y --resume mine.safetensors --out here/mine.safetensors --json report.json
+expect 0 '' "${quick[@]}" --train X --out mine.safetensors --overwrite --json report.json
+cmp -s m.safetensors mine.safetensors && fail '--overwrite replaced nothing'
+touch empty.json
+expect 0 '' "${quick[@]}" --train X --out link.safetensors --overwrite --json empty.json
+[ -L link.safetensors ] || fail 'a link at --out was replaced instead of what it leads to'
+cmp -s m.safetensors link.safetensors || fail 'a link at --out was not followed'
+ln -s report.json link.json
+chmod 640 report.json
+expect 0 '' evaluate --backbone "$vit" --checkpoint mine.safetensors --test X --json link.json
+[ -L link.json ] || fail 'a link at --json was replaced instead of what it leads to'
+same "$(stat -c %a report.json)" 640 'permissions of a report that was replaced'
+expect 0 '' "${quick[@]}" --train X --out n.safetensors --json /dev/null
+
+# ---- what cannot be written is known before anything is learnt ----
+
+cannot() { # cannot PATTERN ARGUMENT...
+  local before
+  before=$SECONDS
+  expect 1 "$@" --epochs 1000000
+  [ $((SECONDS - before)) -lt 60 ] || fail "found out too late: $*"
+  ! grep -q 'holds the run so far' output || fail "learning had begun: $*"
+}
+long_name=$(printf 'n%.0s' $(seq 250))
+cannot '/dev/full: it is a device' "${learn[@]}" --train X --out /dev/full
+cannot '/dev/null: it is a device' "${learn[@]}" --train X --out /dev/null
+cannot 'cannot write /dev/full: No space left' "${learn[@]}" --train X --out o --json /dev/full
+cannot 'none/o: the folder none/: No such file' "${learn[@]}" --train X --out none/o
+cannot 'none/o: the folder none/: No such file' "${learn[@]}" --train X --out o --json none/o
+cannot 'cannot write sub: it is a folder' "${learn[@]}" --train X --out sub
+cannot 'cannot write sub: it is a folder' "${learn[@]}" --train X --out o --json sub
+cannot 'cannot write new/: it is the name of a folder' "${learn[@]}" --train X --out new/
+cannot 'm.safetensors/o: Not a directory' "${learn[@]}" --train X --out m.safetensors/o
+cannot 'File name too long' "${learn[@]}" --train X --out "$long_name" # 250 bytes, but not with .snapshot
+cannot 'File name too long' "${learn[@]}" --train X --out o --json "$long_name$long_name"
+mkfifo fifo
+cannot 'fifo: it is a device, pipe' "${learn[@]}" --train X --out fifo
+ln -s loop loop
+cannot 'loop: Too many levels' "${learn[@]}" --train X --out loop
+expect 1 'cannot write /dev/full' evaluate --backbone "$vit" --checkpoint m.safetensors --test X --json /dev/full
+expect 1 'none/: No such file' evaluate --backbone "$vit" --checkpoint m.safetensors --test X --json none/e.json
+if [ "$(id -u)" -ne 0 ]; then
+  chmod a-w sub
+  cannot 'sub/: Permission denied' "${learn[@]}" --train X --out sub/o
+  chmod u+w sub
+  cp m.safetensors protected.safetensors
+  chmod a-w protected.safetensors
+  cannot 'protected.safetensors: Permission denied' "${learn[@]}" --train X --out protected.safetensors --overwrite
+fi
+# Names as long as names may be are no obstacle: temporary files have short ones.
+expect 0 '' "${quick[@]}" --train X --out "${long_name:0:246}" --json "$(printf 'j%.0s' $(seq 255))"
+[ -z "$(find . -name '*.tmp*')" ] || fail "temporary files are left: $(find . -name '*.tmp*')"
 
 if [ "$failures" -gt 0 ]; then
   printf '%d checks of the command and its files failed\n' "$failures" >&2

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "commands.h"
+#include "files.h"
 #include "report.h"
 #include "session.h"
 
@@ -87,8 +88,12 @@ int evaluate_command(int argc, char **argv) {
   if (!parse(&from, argc, argv, &code)) return code;
   progress_begin(&work.view, from.quiet, from.verbose);
   dataset_request request = {from.test, DATASET_TEST, from.images_per_class, from.skip_corrupt, from.check_headers};
-  bool done = (from.json == NULL || report_check_writable(from.json, &why)) &&
-              session_open(&work, &from.backbone, from.checkpoint, &from.learner, &why) &&
+  const file_use uses[] = {{"--json", from.json, FILE_REPORT},
+                           {"--checkpoint", from.checkpoint, FILE_READ},
+                           {"--backbone", from.backbone.path, FILE_READ},
+                           {"--test", from.test, FILE_READ}};
+  int checked = files_check(uses, sizeof uses / sizeof uses[0], &why);
+  bool done = checked == EXIT_DONE && session_open(&work, &from.backbone, from.checkpoint, &from.learner, &why) &&
               dataset_open(&test, &request, &why);
   if (done) dataset_print_notes(&test, from.test, stderr);
   done = done && class_table_from_learner(&classes, work.learner, &why) &&
@@ -105,6 +110,7 @@ int evaluate_command(int argc, char **argv) {
   if (done) done = write_results(&work, &from, &evaluation, progress_seconds() - started, test.num_skipped, &why);
   session_close(&work);
   if (!done) code = problem_report(&why, argv[1]);
+  if (checked == EXIT_USAGE) code = EXIT_USAGE;
   image_feed_close(&feed);
   class_table_free(&classes);
   dataset_close(&test);

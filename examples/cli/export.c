@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "dataset.h"
+#include "files.h"
 #include "image_file.h"
 
 static const char usage[] = "export --data DATA --out FOLDER [--count N] [--images-per-class K] [--part train|test]";
@@ -27,15 +28,38 @@ static bool make_folder(const char *path, problem *why) {
   return problem_set(why, "cannot make the folder %s: %s", path, strerror(errno));
 }
 
-static bool export_image(dataset *data, size_t index, const char *folder, problem *why) {
+/* Folder and file of an image; freed by the caller even after a failure. */
+static bool make_paths(const dataset *data, size_t index, const char *folder, char **class_folder, char **path,
+                       problem *why) {
   char class[256];
   char number[32];
-  dlora_images image;
   make_file_name(data->class_names[data->labels[index]], class, sizeof class);
   snprintf(number, sizeof number, "%06zu.png", index);
-  char *class_folder = dataset_join(folder, class);
-  char *path = class_folder == NULL ? NULL : dataset_join(class_folder, number);
-  bool done = path != NULL || problem_set(why, "no memory for a file name");
+  *class_folder = dataset_join(folder, class);
+  *path = *class_folder == NULL ? NULL : dataset_join(*class_folder, number);
+  return *path != NULL || problem_set(why, "no memory for a file name");
+}
+
+/* Earlier pictures, or those of a data set that lies there, are not replaced. */
+static bool check_new(const dataset *data, size_t count, const char *folder, problem *why) {
+  bool done = true;
+  for (size_t i = 0; done && i < count; i++) {
+    char *class_folder = NULL;
+    char *path = NULL;
+    done = make_paths(data, i, folder, &class_folder, &path, why);
+    if (done && files_exist(path))
+      done = problem_set(why, "--out: %s exists and is not replaced; name another folder", path);
+    free(path);
+    free(class_folder);
+  }
+  return done;
+}
+
+static bool export_image(dataset *data, size_t index, const char *folder, problem *why) {
+  dlora_images image;
+  char *class_folder = NULL;
+  char *path = NULL;
+  bool done = make_paths(data, index, folder, &class_folder, &path, why);
   done = done && make_folder(class_folder, why) && dataset_read(data, index, &image, why) &&
          image_file_write_png(path, image.u8, image.height, image.width, image.channels, why);
   free(path);
@@ -66,15 +90,23 @@ int export_command(int argc, char **argv) {
   if (!command_begin(usage, text, entries, sizeof entries / sizeof entries[0], argc, argv, NULL, NULL, &code))
     return code;
   dataset_request request = {path, part == 0 ? DATASET_TRAIN : DATASET_TEST, images_per_class, false, true};
+  if (files_are_same(path, out)) {
+    problem_set(&why, "--out and --data are the same folder, %s", out);
+    problem_report(&why, argv[1]);
+    return EXIT_USAGE;
+  }
   bool done = dataset_open(&data, &request, &why);
   if (done) dataset_print_notes(&data, path, stderr);
-  done = done && make_folder(out, &why);
   if (count == 0 || count > data.count) count = data.count;
+  bool replaces = done && !check_new(&data, count, out, &why);
+  done = done && !replaces && make_folder(out, &why);
   for (size_t i = 0; done && i < count; i++) {
     if (interrupt_requested()) done = problem_set(&why, "interrupted");
     if (done) done = export_image(&data, i, out, &why);
   }
   if (done) fprintf(stderr, "%zu images written to %s\n", count, out);
   dataset_close(&data);
-  return done ? EXIT_DONE : problem_report(&why, argv[1]);
+  if (done) return EXIT_DONE;
+  code = problem_report(&why, argv[1]);
+  return replaces ? EXIT_USAGE : code;
 }

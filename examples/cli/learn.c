@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "files.h"
 #include "report.h"
 #include "run_description.h"
 #include "session.h"
@@ -35,6 +36,7 @@ typedef struct learn_arguments {
   size_t test_images_per_class;
   size_t snapshot_steps;
   bool restart;
+  bool overwrite;
   bool skip_corrupt;
   bool check_headers;
   bool allow_missing;
@@ -73,6 +75,8 @@ static bool parse(learn_arguments *to, int argc, char **argv, int *code) {
        NULL, false, &to->num_tasks, NULL},
       {OPTION_TEXT, "out", "FILE", "checkpoint to write; it appears at the end, complete", 0, 0, NULL, true, &to->out,
        NULL},
+      {OPTION_FLAG, "overwrite", NULL, "replace FILE, a checkpoint of earlier learning that is not gone on from", 0, 0,
+       NULL, false, &to->overwrite, NULL},
       {OPTION_TEXT, "resume", "FILE", "checkpoint to go on from", 0, 0, NULL, false, &to->resume, NULL},
       {OPTION_SIZE, "snapshot-steps", "N",
        "keep the run in FILE.snapshot every N training steps (default 0: after each task and when interrupted)", 0, 1e9,
@@ -349,6 +353,24 @@ static bool write_results(learn_run *run, problem *why) {
   return done;
 }
 
+/* What is written must neither take the place of something else nor turn out to be impossible in the end. */
+static int check_files(const learn_run *run, problem *why) {
+  const learn_arguments *from = &run->arguments;
+  bool updates = from->resume != NULL && files_are_same(from->resume, from->out);
+  const file_use uses[] = {{"--out", from->out, FILE_CHECKPOINT},
+                           {"the snapshot of --out", run->snapshot, FILE_CHECKPOINT},
+                           {"--json", from->json, FILE_REPORT},
+                           {"--resume", updates ? NULL : from->resume, FILE_READ},
+                           {"--backbone", from->backbone.path, FILE_READ},
+                           {"--train", from->train, FILE_READ},
+                           {"--test", from->test, FILE_READ}};
+  int code = files_check(uses, sizeof uses / sizeof uses[0], why);
+  if (code != EXIT_DONE || updates || from->overwrite || !files_exist(from->out)) return code;
+  problem_set(why, "--out: %s exists; --resume %s learns on from it, and --overwrite replaces it", from->out,
+              from->out);
+  return EXIT_USAGE;
+}
+
 /* After a failure or an interrupt: nothing is lost, and what to do. The library may have kept the run by itself. */
 static void say_how_to_go_on(const learn_run *run, const char *command) {
   if (run->snapshot == NULL || run->work.learner == NULL || !snapshot_exists(run->snapshot)) return;
@@ -372,16 +394,16 @@ int learn_command(int argc, char **argv) {
   size_t part = 0;
   run.snapshot = snapshot_path(from->out);
   progress_begin(&run.work.view, from->quiet, from->verbose);
-  bool done = (run.snapshot != NULL || problem_set(&why, "no memory for a file name")) &&
-              report_check_writable(from->out, &why) && report_check_writable(run.snapshot, &why) &&
-              (from->json == NULL || report_check_writable(from->json, &why)) &&
-              session_open(&run.work, &from->backbone, from->resume, &from->learner, &why) && open_data(&run, &why) &&
-              prepare(&run, &why) && describe(&run, &why) && resume(&run, &part, &why);
+  bool done = run.snapshot != NULL || problem_set(&why, "no memory for a file name");
+  int checked = done ? check_files(&run, &why) : EXIT_FAILED;
+  done = checked == EXIT_DONE && session_open(&run.work, &from->backbone, from->resume, &from->learner, &why) &&
+         open_data(&run, &why) && prepare(&run, &why) && describe(&run, &why) && resume(&run, &part, &why);
   bool begun = done;
   for (; done && part < from->num_tasks; part++) done = learn_part(&run, part, &why);
   if (done) done = write_results(&run, &why);
   progress_clear(&run.work.view);
   if (!done) code = problem_report(&why, argv[1]);
+  if (checked == EXIT_USAGE) code = EXIT_USAGE;
   if (!done && begun) say_how_to_go_on(&run, argv[1]);
   session_close(&run.work);
   cJSON_Delete(run.tasks);

@@ -175,50 +175,52 @@ static bool is_replaceable(const char *path) {
   return stat(path, &status) != 0 || S_ISREG(status.st_mode);
 }
 
-bool report_check_writable(const char *path, problem *why) {
-  if (strcmp(path, "-") == 0) return true;
-  const char *slash = strrchr(path, '/');
-  char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
-  struct stat status;
-  bool done = true;
-  if (folder == NULL) {
-    done = problem_set(why, "no memory for a file name");
-  } else if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
-    done = problem_set(why, "cannot write %s: it is a folder", path);
-  } else if (stat(folder, &status) != 0 || (is_replaceable(path) && access(folder, W_OK | X_OK) != 0)) {
-    done = problem_set(why, "cannot write %s: the folder %s: %s", path, folder, strerror(errno));
-  }
-  free(folder);
+/* A file in the target's folder whose name does not contain the target's, which may be as long as a name can be. */
+static bool temporary_name(const char *target, char *name, size_t size) {
+  const char *slash = strrchr(target, '/');
+  int folder = slash == NULL ? 0 : (int)(slash - target) + 1;
+  int length = snprintf(name, size, "%.*s.duallora-%ld-json.tmp", folder, target, (long)getpid());
+  return length >= 0 && (size_t)length < size;
+}
+
+static bool write_file(const char *path, const char *text) {
+  FILE *file = fopen(path, "w");
+  if (file == NULL) return false;
+  bool done = fprintf(file, "%s\n", text) >= 0 && fflush(file) == 0;
+  int number = errno;
+  if (fclose(file) != 0 && done) return false;
+  if (!done) errno = number;
   return done;
 }
 
+/* A link is followed, and the file keeps its permissions. */
+static bool replace_file(const char *path, const char *text) {
+  char resolved[4096];
+  char temporary[4160];
+  struct stat status;
+  const char *target = realpath(path, resolved) != NULL ? resolved : path;
+  bool exists = stat(target, &status) == 0;
+  if (!temporary_name(target, temporary, sizeof temporary)) {
+    errno = ENAMETOOLONG;
+    return false;
+  }
+  if (write_file(temporary, text) && (!exists || chmod(temporary, status.st_mode & 0777) == 0) &&
+      rename(temporary, target) == 0)
+    return true;
+  int number = errno;
+  unlink(temporary);
+  errno = number;
+  return false;
+}
+
 bool report_write(const cJSON *json, const char *path, problem *why) {
-  char temporary[4096];
   char *text = cJSON_Print(json);
   if (text == NULL) return problem_set(why, "no memory for the report");
-  if (strcmp(path, "-") == 0) {
+  bool done = true;
+  if (strcmp(path, "-") == 0)
     puts(text);
-    cJSON_free(text);
-    return true;
-  }
-  bool replace = is_replaceable(path);
-  int length = snprintf(temporary, sizeof temporary, replace ? "%s.%ld.tmp" : "%s", path, (long)getpid());
-  FILE *file = NULL;
-  if (length < 0 || (size_t)length >= sizeof temporary)
-    errno = ENAMETOOLONG;
-  else
-    file = fopen(temporary, "w");
-  bool done = file != NULL && fprintf(file, "%s\n", text) >= 0;
-  int number = errno;
-  if (file != NULL && fclose(file) != 0 && done) {
-    number = errno;
-    done = false;
-  }
-  if (done && replace && rename(temporary, path) != 0) {
-    number = errno;
-    done = false;
-  }
-  if (!done && file != NULL && replace) unlink(temporary);
+  else if (!(is_replaceable(path) ? replace_file(path, text) : write_file(path, text)))
+    done = problem_set(why, "cannot write %s: %s", path, strerror(errno));
   cJSON_free(text);
-  return done || problem_set(why, "cannot write %s: %s", path, strerror(number));
+  return done;
 }

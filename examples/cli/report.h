@@ -22,7 +22,5 @@ bool report_add_number(cJSON *object, const char *name, double value);
 bool report_add_text(cJSON *object, const char *name, const char *text);
 /** Writes JSON to a file, all of it or nothing; "-" is standard output. */
 bool report_write(const cJSON *json, const char *path, problem *why);
-/** Fails now rather than after hours of learning if a file cannot be created where path says. */
-bool report_check_writable(const char *path, problem *why);
 
 #endif
