@@ -11,6 +11,8 @@
  *   head.<task>.temperature   F32 [1]
  *   metrics.accuracy          F64 [num_tasks, num_tasks]
  *   metrics.overall           F64 [num_tasks]
+ *   metrics.images            U64 [num_tasks, num_tasks]  digests of what was measured on; may be absent
+ *   metrics.overall_images    U64 [num_tasks]             likewise
  *
  *   training.*                checkpoint_task.c, if a task is open
  */
@@ -205,7 +207,9 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
   }
   const size_t tasks[] = {learner->metrics.num_tasks, learner->metrics.num_tasks};
   DLI_TRY(dli_writer_add(writer, "metrics.accuracy", DLI_F64, 2, tasks, learner->metrics.accuracy));
-  return dli_writer_add(writer, "metrics.overall", DLI_F64, 1, tasks, learner->metrics.overall);
+  DLI_TRY(dli_writer_add(writer, "metrics.overall", DLI_F64, 1, tasks, learner->metrics.overall));
+  DLI_TRY(dli_writer_add(writer, "metrics.images", DLI_U64, 2, tasks, learner->metrics.images));
+  return dli_writer_add(writer, "metrics.overall_images", DLI_U64, 1, tasks, learner->metrics.overall_images);
 }
 
 dlora_status dlora_learner_save(const dlora_learner *learner, const char *path) {
@@ -396,18 +400,22 @@ static dlora_status read_heads(dlora_learner *learner, const struct dli_tensors 
   return DLORA_OK;
 }
 
+/* Without the digests the accuracies stand for themselves, and are compared with no other. */
+static dlora_status read_digests(const struct dli_tensors *tensors, const char *name, size_t num_dims,
+                                 const size_t *shape, uint64_t *out) {
+  return dli_tensors_find(tensors, name) ? dli_tensors_copy(tensors, name, DLI_U64, num_dims, shape, out) : DLORA_OK;
+}
+
 static dlora_status read_metrics(dlora_learner *learner, const struct dli_tensors *tensors) {
   const size_t tasks = dlora_predictor_num_tasks(learner->plain), shape[] = {tasks, tasks};
   struct dli_metrics *metrics = &learner->metrics;
-  const struct dli_tensor *accuracy, *overall;
-  DLI_TRY(dli_tensors_require(tensors, "metrics.accuracy", DLI_F64, 2, shape, &accuracy));
-  DLI_TRY(dli_tensors_require(tensors, "metrics.overall", DLI_F64, 1, shape, &overall));
-  metrics->num_tasks = tasks;
-  DLI_TRY(DLI_NEW(&learner->allocator, metrics->accuracy, tasks * tasks));
-  DLI_TRY(DLI_NEW(&learner->allocator, metrics->overall, tasks));
-  if (accuracy->num_bytes) memcpy(metrics->accuracy, accuracy->data, accuracy->num_bytes);
-  if (overall->num_bytes) memcpy(metrics->overall, overall->data, overall->num_bytes);
-  return DLORA_OK;
+  const struct dli_tensor *tensor; /* before memory for as many tasks as they have is taken */
+  DLI_TRY(dli_tensors_require(tensors, "metrics.accuracy", DLI_F64, 2, shape, &tensor));
+  DLI_TRY(dli_metrics_create(metrics, tasks, &learner->allocator));
+  DLI_TRY(dli_tensors_copy(tensors, "metrics.accuracy", DLI_F64, 2, shape, metrics->accuracy));
+  DLI_TRY(dli_tensors_copy(tensors, "metrics.overall", DLI_F64, 1, shape, metrics->overall));
+  DLI_TRY(read_digests(tensors, "metrics.images", 2, shape, metrics->images));
+  return read_digests(tensors, "metrics.overall_images", 1, shape, metrics->overall_images);
 }
 
 static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors *tensors) {

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -11,6 +12,8 @@
 struct tally {
   size_t images, skipped, right, task_right, given_right, frozen_right;
   size_t *task_images, *task_images_right; /* [num_tasks] */
+  uint64_t *task_digests;                  /* [num_tasks] of their images */
+  uint64_t *stage_digests; /* [num_tasks] of the images that could be measured after each task already */
   struct dli_reliability class_reliability, task_reliability;
 };
 
@@ -20,6 +23,23 @@ static int64_t task_of_class(const struct dli_derived *d, int64_t class_id) {
     if (d->component_classes[k] == class_id) return d->component_tasks[k];
   }
   return -1;
+}
+
+/* The first task that has it. */
+static size_t first_task_of_class(const struct dli_derived *d, int64_t class_id) {
+  size_t k = 0;
+  while (d->component_classes[k] != class_id) k++;
+  return (size_t)d->component_tasks[k];
+}
+
+/* What was measured, as sums, so that the order of the images does not matter. */
+static void count_images(struct tally *tally, const struct dli_derived *d, const uint64_t *digests,
+                         const int64_t *labels, const int64_t *tasks, int tasks_given, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    const uint64_t digest = dli_mix(digests[i], (uint64_t)labels[i]);
+    tally->task_digests[tasks[i]] += digest;
+    tally->stage_digests[tasks_given ? (size_t)tasks[i] : first_task_of_class(d, labels[i])] += digest;
+  }
 }
 
 /* The most probable class among those of one task. */
@@ -98,6 +118,8 @@ static dlora_status run(struct evaluation *e) {
     dlora_images images;
     const int64_t *labels;
     DLI_TRY(dli_reader_read(e->reader, e->chosen + first, part, &images, &labels));
+    count_images(&e->tally, &learner->derived, dli_reader_digests(e->reader), labels, e->tasks + first,
+                 e->source->tasks != NULL, part);
     DLI_TRY(dli_pass_load(e->pass, &images, NULL, "dlora_learner_evaluate"));
     DLI_TRY(dli_learner_decide(learner, e->pass, given ? e->tasks + first : NULL, e->buffers, &out));
     if (learner->frozen) DLI_TRY(dli_learner_decide_frozen(learner, e->pass, e->buffers, e->frozen));
@@ -109,11 +131,20 @@ static dlora_status run(struct evaluation *e) {
   return DLORA_OK;
 }
 
-static void record(dlora_learner *learner, const struct tally *tally) {
+/* 0 would say that the images are not known. */
+static uint64_t known_digest(uint64_t sum) {
+  return sum ? sum : 1;
+}
+
+static void record(dlora_learner *learner, struct tally *tally) {
   const size_t tasks = learner->metrics.num_tasks;
+  for (size_t t = 1; t < tasks; t++) tally->stage_digests[t] += tally->stage_digests[t - 1];
+  for (size_t t = 0; t < tasks; t++) tally->stage_digests[t] = known_digest(tally->stage_digests[t]);
+  learner->metrics.overall_images[tasks - 1] = tally->stage_digests[tasks - 1];
   learner->metrics.overall[tasks - 1] = (double)tally->right / (double)tally->images;
   for (size_t t = 0; t < tasks; t++) {
     if (!tally->task_images[t]) continue;
+    learner->metrics.images[(tasks - 1) * tasks + t] = known_digest(tally->task_digests[t]);
     learner->metrics.accuracy[(tasks - 1) * tasks + t] =
         (double)tally->task_images_right[t] / (double)tally->task_images[t];
   }
@@ -130,7 +161,7 @@ static void fill(const dlora_learner *learner, const struct tally *tally, dlora_
   out->ece = dli_reliability_error(&tally->class_reliability);
   out->task_ece = dli_reliability_error(&tally->task_reliability);
   out->frozen_accuracy = learner->frozen ? (double)tally->frozen_right / images : (double)NAN;
-  dli_metrics_summary(&learner->metrics, out);
+  dli_metrics_summary(&learner->metrics, tally->stage_digests, out);
 }
 
 dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_source *source,
@@ -141,9 +172,6 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   const dlora_evaluation empty = DLORA_EVALUATION_INIT;
   if (evaluation) {
     DLI_TRY(dli_struct_write("dlora_evaluation", evaluation, evaluation->struct_size, &empty, sizeof empty));
-  }
-  if (learner->task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: a task is open; end or cancel it first");
   }
   const size_t tasks = dlora_learner_num_tasks(learner);
   if (!tasks) return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learnt yet; learn a task first");
@@ -161,6 +189,8 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   DLI_TRY_DONE(DLI_NEW(allocator, e.joint, e.batch * learner->derived.num_components));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_images, tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_images_right, tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_digests, tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, e.tally.stage_digests, tasks));
   DLI_TRY_DONE(choose_images(&e));
   const int before = dli_threads_enter(learner->options.threads);
   status = run(&e);
@@ -174,6 +204,8 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
     DLI_TRY_DONE(dli_struct_write("dlora_evaluation", evaluation, evaluation->struct_size, &full, sizeof full));
   }
 done:
+  dli_free(allocator, e.tally.stage_digests);
+  dli_free(allocator, e.tally.task_digests);
   dli_free(allocator, e.tally.task_images_right);
   dli_free(allocator, e.tally.task_images);
   dli_free(allocator, e.joint);

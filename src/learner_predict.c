@@ -200,10 +200,16 @@ static void write_decision(const dlora_learner *learner, const struct dli_predic
   }
 }
 
+/* Statistics with residual adapters, or NULL. Those made for the open task are of no finished one yet. */
+static const dlora_predictor *routed_of(const dlora_learner *learner) {
+  return learner->task && learner->task->made_routed ? NULL : learner->routed;
+}
+
 dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, const int64_t *tasks,
                                 struct dli_predict_buffers *b, const struct dli_decision *out) {
   const size_t count = pass->count, num_tasks = dlora_learner_num_tasks(learner);
   const struct dli_derived *d = &learner->derived;
+  const dlora_predictor *routed = routed_of(learner);
   int32_t relevance = tasks ? DLORA_RELEVANCE_GIVEN : learner->options.relevance;
   if (relevance != DLORA_RELEVANCE_GIVEN && !dli_learner_has_residuals(learner)) relevance = DLORA_RELEVANCE_NONE;
   struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED, .middle = b->middle, .middle_block = learner->middle_block};
@@ -241,12 +247,12 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   const int first_pass = relevance == DLORA_RELEVANCE_FINAL && learner->options.within != DLORA_WITHIN_STATISTICS;
   if (!first_pass) {
     if (own_task) memcpy(b->relevance, b->task, count * num_tasks * sizeof *b->task);
-    DLI_TRY(posterior(learner, learner->routed ? learner->routed : learner->plain, b, count, NULL));
+    DLI_TRY(posterior(learner, routed ? routed : learner->plain, b, count, NULL));
     if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
   }
   combine_within(learner, b, count);
   sum_classes(d, b, count);
-  write_decision(learner, b, count, d->thresholds[learner->routed && !first_pass ? 1 : 0], out);
+  write_decision(learner, b, count, d->thresholds[routed && !first_pass ? 1 : 0], out);
   return DLORA_OK;
 }
 

@@ -252,6 +252,192 @@ static void a_source_may_vary_its_images_within_a_process(void **state) {
   test_pictures_free(&p);
 }
 
+/* ---- accuracies ---- */
+
+static dlora_evaluation evaluate(dlora_learner *learner, const dlora_image_source *source) {
+  dlora_evaluation e = DLORA_EVALUATION_INIT;
+  assert_status(DLORA_OK, dlora_learner_evaluate(learner, source, &e));
+  return e;
+}
+
+/* Every image still counts for the accuracy; what would compare it with other images is undefined. */
+static void assert_compares_nothing(const dlora_evaluation *e) {
+  assert_true(e->accuracy >= 0.0 && e->accuracy <= 1.0);
+  assert_true(isnan(e->average_accuracy));
+  assert_true(isnan(e->forgetting));
+  assert_true(isnan(e->backward_transfer));
+}
+
+static void assert_same_figures(const dlora_evaluation *a, const dlora_evaluation *b) {
+  assert_true(a->average_accuracy == b->average_accuracy);
+  assert_true(a->forgetting == b->forgetting);
+  assert_true(a->backward_transfer == b->backward_transfer);
+}
+
+/* The images from the last to the first. */
+static int32_t read_backwards(size_t index, dlora_images *image, void *user) {
+  const struct test_pictures *p = user;
+  *image = test_part(&p->images, p->images.count - 1 - index, 1);
+  return 0;
+}
+
+static void accuracies_on_other_images_are_not_compared(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(model, &options), *loaded = NULL;
+  struct test_pictures p = test_pictures(four, 4, 10, 90), others = test_pictures(four, 4, 10, 91);
+  const dlora_image_source source = test_source_of(&p), other_source = test_source_of(&others);
+  const char *path = test_temporary("measured.safetensors");
+  double sum = 0.0;
+  dlora_evaluation straight = {0};
+  for (size_t t = 0; t < 2; t++) {
+    test_learn(learner, four + 2 * t, 2, 20, (uint32_t)t + 1, NULL);
+    straight = evaluate(learner, &source);
+    sum += straight.accuracy;
+  }
+  assert_true(fabs(straight.average_accuracy - sum / 2.0) < 1e-12);
+  assert_true(isfinite(straight.forgetting) && isfinite(straight.backward_transfer));
+
+  dlora_evaluation e = evaluate(learner, &other_source);
+  assert_compares_nothing(&e);
+  dlora_image_source fewer = source;
+  fewer.count = 36;
+  e = evaluate(learner, &fewer);
+  assert_compares_nothing(&e);
+  e = evaluate(learner, &source); /* the last evaluation of a stage is its row */
+  assert_same_figures(&e, &straight);
+
+  dlora_image_source backwards = source;
+  int64_t labels[40];
+  for (size_t i = 0; i < 40; i++) labels[i] = p.labels[39 - i];
+  backwards.read = read_backwards;
+  backwards.user = &p;
+  backwards.labels = labels;
+  e = evaluate(learner, &backwards);
+  assert_same_figures(&e, &straight);
+  for (size_t i = 0; i < 40; i++) labels[i] = p.labels[i] == 1 ? 2 : p.labels[i] == 2 ? 1 : p.labels[i];
+  dlora_image_source mislabelled = source;
+  mislabelled.labels = labels;
+  e = evaluate(learner, &mislabelled);
+  assert_compares_nothing(&e);
+
+  /* Images of the second task alone have nothing to do with the first one's, which are compared as before. */
+  fewer = source;
+  int64_t second[40];
+  for (size_t i = 0; i < 40; i++) second[i] = p.labels[i] > 2 ? p.labels[i] : 99;
+  e = evaluate(learner, &source);
+  fewer.labels = second;
+  e = evaluate(learner, &fewer);
+  assert_int_equal(e.num_skipped, 20);
+  assert_true(isnan(e.average_accuracy));
+  assert_true(e.forgetting == straight.forgetting);
+
+  assert_status(DLORA_OK, dlora_learner_save(learner, path));
+  assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, &options));
+  e = evaluate(loaded, &source);
+  assert_same_figures(&e, &straight);
+  e = evaluate(loaded, &other_source);
+  assert_compares_nothing(&e);
+  dlora_learner_destroy(loaded);
+
+  /* A file of before there were digests: it loads, and what it says is compared with nothing. */
+  size_t size = 0;
+  unsigned char *bytes = test_read_file(path, &size);
+  replace(bytes, "\"metrics.images\"", "\"metrics.imagez\"");
+  replace(bytes, "\"metrics.overall_images\"", "\"metrics.overall_imagez\"");
+  test_write_file(path, bytes, size);
+  free(bytes);
+  assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, &options));
+  e = evaluate(loaded, &source);
+  assert_compares_nothing(&e);
+  dlora_learner_destroy(loaded);
+  assert_int_equal(remove(path), 0);
+  test_pictures_free(&others);
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+}
+
+/* A class that comes again takes its images to its new task: what is left of the old task is measured on other images
+ * than before. All images together are the same ones, so that the average stands. */
+static void a_class_that_comes_again_is_followed(void **state) {
+  (void)state;
+  const int64_t again[] = {2, 3};
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(model, &options);
+  struct test_pictures p = test_pictures(four, 3, 10, 90);
+  const dlora_image_source source = test_source_of(&p);
+  test_learn(learner, four, 2, 20, 1, NULL);
+  const dlora_evaluation first = evaluate(learner, &source);
+  test_learn(learner, again, 2, 20, 2, NULL);
+  const dlora_evaluation second = evaluate(learner, &source);
+  assert_int_equal(second.num_images, 30);
+  assert_true(fabs(second.average_accuracy - (first.accuracy + second.accuracy) / 2.0) < 1e-12);
+  assert_true(isnan(second.forgetting));
+  assert_true(isnan(second.backward_transfer));
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+}
+
+/* ---- while a task is open ---- */
+
+enum { TESTED = 30 };
+
+static void what_is_finished_predicts_and_is_measured_while_a_task_is_open(void **state) {
+  (void)state;
+  static const int32_t relevances[] = {DLORA_RELEVANCE_FINAL, DLORA_RELEVANCE_GATE, DLORA_RELEVANCE_GIVEN,
+                                       DLORA_RELEVANCE_NONE};
+  struct test_pictures p = test_pictures(four + 2, 2, 20, 2), tested = test_pictures(four, 3, 10, 77);
+  const dlora_image_source source = test_source_of(&tested);
+  const int64_t tasks[TESTED] = {0};
+  const char *path = test_temporary("open.safetensors");
+  for (size_t way = 0; way < 8; way++) { /* each relevance, without and with residual adapters in the first task */
+    dlora_learner_options options = test_quick_options();
+    dlora_prediction was[2][TESTED], is[2][TESTED];
+    float log_probs[2][TESTED * 2];
+    options.relevance = relevances[way / 2];
+    options.rank_residual = way % 2 ? 4 : 0;
+    options.residual_share = 0.5f;
+    options.unknown_quantile = 0.2f; /* so that some of them are unknown */
+    dlora_learner *learner = test_learner(model, &options);
+    test_learn(learner, four, 2, 20, 1, NULL);
+    options.rank_residual = 4; /* those of the open task are its own */
+    assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
+    const int given = options.relevance == DLORA_RELEVANCE_GIVEN;
+    if (!given) assert_status(DLORA_OK, dlora_learner_predict(learner, &tested.images, was[0], log_probs[0]));
+    assert_status(DLORA_OK, dlora_learner_predict_given(learner, &tested.images, tasks, was[1], NULL));
+    const dlora_evaluation expected = evaluate(learner, &source);
+    assert_int_equal(expected.num_skipped, 10);
+    assert_status(DLORA_OK, dlora_learner_begin_task(learner, 2));
+    for (size_t call = 0; call <= 4; call++) { /* begun, observed, two steps, observed */
+      assert_status(DLORA_OK, dlora_learner_save(learner, path));
+      dlora_learner *loaded = NULL;
+      assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, &options));
+      for (size_t i = 0; i < 2; i++) {
+        dlora_learner *one = i ? loaded : learner;
+        if (!given) {
+          assert_status(DLORA_OK, dlora_learner_predict(one, &tested.images, is[0], log_probs[1]));
+          assert_memory_equal(was[0], is[0], sizeof is[0]);
+          assert_memory_equal(log_probs[0], log_probs[1], sizeof log_probs[0]);
+        }
+        assert_status(DLORA_OK, dlora_learner_predict_given(one, &tested.images, tasks, is[1], NULL));
+        assert_memory_equal(was[1], is[1], sizeof is[1]);
+        const dlora_evaluation e = evaluate(one, &source);
+        assert_memory_equal(&e, &expected, sizeof e);
+        assert_int_equal(open_task(one).is_open, 1);
+      }
+      test_assert_same_learner(learner, loaded); /* the task has not noticed */
+      dlora_learner_destroy(loaded);
+      if (call == 0 || call == 3) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+      if (call == 1 || call == 2) assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
+    }
+    assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+    dlora_learner_destroy(learner);
+  }
+  assert_int_equal(remove(path), 0);
+  test_pictures_free(&tested);
+  test_pictures_free(&p);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(other_images_with_the_same_labels_are_refused_before_anything_is_done),
@@ -259,6 +445,9 @@ int main(void) {
       cmocka_unit_test(snapshots_without_digests_are_taken_on_trust),
       cmocka_unit_test(digests_that_do_not_fit_are_refused_by_name),
       cmocka_unit_test(a_source_may_vary_its_images_within_a_process),
+      cmocka_unit_test(accuracies_on_other_images_are_not_compared),
+      cmocka_unit_test(a_class_that_comes_again_is_followed),
+      cmocka_unit_test(what_is_finished_predicts_and_is_measured_while_a_task_is_open),
   };
   return cmocka_run_group_tests(tests, load_model, free_model);
 }

@@ -716,9 +716,11 @@ typedef struct dlora_evaluation {
   double ece;                 /**< expected calibration error of the class probability, 15 bins */
   double task_ece;            /**< of the task probability */
   double frozen_accuracy;     /**< the same readout on the untouched backbone; NaN unless frozen_baseline */
-  double average_accuracy;    /**< mean of accuracy over all evaluated stages (average incremental accuracy) */
-  double forgetting;          /**< mean over earlier tasks of best minus present accuracy */
-  double backward_transfer;   /**< mean over earlier tasks of present accuracy minus that when learnt */
+  double average_accuracy;    /**< mean of accuracy over all evaluated stages (average incremental accuracy); NaN if one
+                                 was on other images than the last evaluation has of its classes or tasks */
+  double forgetting;        /**< mean over earlier tasks of best minus present accuracy, as far as both are on the same
+                               images */
+  double backward_transfer; /**< mean over earlier tasks of present accuracy minus that when learnt, likewise */
 } dlora_evaluation;
 #define DLORA_EVALUATION_INIT \
   { sizeof(dlora_evaluation), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 }
@@ -827,10 +829,10 @@ DLORA_API dlora_status dlora_learner_set_note(dlora_learner *learner, const char
 /** The note, or NULL if there is none. Borrowed. */
 DLORA_API const char *dlora_learner_get_note(const dlora_learner *learner, const char *key);
 
-/** Class, task and confidence of each image (METHOD.md 8). predictions: [count]; class_log_probs: [count, num_classes]
- * or NULL. This call and the next two keep their workspace, as dlora_model_embed does, so that a second call like the
- * first takes no memory; dlora_learner_begin_task and dlora_learner_configure release it. Errors: STATE before the
- * first task or where relevance is `given`. */
+/** Class, task and confidence of each image (METHOD.md 8), from the finished tasks; an open task has no part in it.
+ * predictions: [count]; class_log_probs: [count, num_classes] or NULL. This call and the next two keep their workspace,
+ * as dlora_model_embed does, so that a second call like the first takes no memory; dlora_learner_begin_task and
+ * dlora_learner_configure release it. Errors: STATE before the first task or where relevance is `given`. */
 DLORA_API dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
                                              dlora_prediction *predictions, float *class_log_probs);
 /** The same with the task of each image given: tasks [count] (task-incremental use). */
@@ -844,7 +846,10 @@ DLORA_API dlora_status dlora_learner_embed(const dlora_learner *learner, const d
 /** Evaluates on test images of any classes (those not learnt yet are skipped) and records the accuracy on each task
  * that has images among them in row num_tasks - 1 of the accuracy matrix; average_accuracy takes the accuracy of the
  * last such call as that of the stage. An image belongs to the task in source->tasks, or else to the last task that has
- * its class. */
+ * its class. What images an accuracy is of is recorded too, in any order, by digests of pixels and labels, so that only
+ * accuracies on the same ones are compared; a file of an older library has no such record, and nothing to compare with.
+ * An open task has no part in it. Errors: STATE before the first task, ARGUMENT, NOT_FINITE, CANCELLED, IO, NO_MEMORY.
+ */
 DLORA_API dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_source *source,
                                               dlora_evaluation *evaluation);
 /** matrix: [num_tasks, num_tasks], row i the accuracies after task i; NaN where nothing was evaluated. */
