@@ -58,24 +58,48 @@ static dlora_status range(const char *name, float value, float low, int inclusiv
                    (double)value, inclusive ? "at least" : "above", (double)low, (double)high);
 }
 
+/* What depends on the model's geometry. */
+static dlora_status check_geometry(const dlora_learner_options *o, const struct dli_vit *vit) {
+  if (o->first_block >= (int32_t)vit->depth) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: first_block is %d, the model has %zu blocks",
+                     (int)o->first_block, vit->depth);
+  }
+  if (o->num_blocks > (int32_t)vit->depth) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: num_blocks is %d, the model has %zu blocks",
+                     (int)o->num_blocks, vit->depth);
+  }
+  DLI_TRY(at_most("rank_orthogonal", o->rank_orthogonal, vit->dim, "embed_dim"));
+  DLI_TRY(at_most("rank_residual", o->rank_residual, vit->dim, "embed_dim"));
+  if ((size_t)o->crop_padding >= vit->image_size) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: crop_padding is %d, the image size is %zu",
+                     (int)o->crop_padding, vit->image_size);
+  }
+  return DLORA_OK;
+}
+
+dlora_status dlora_learner_options_check(const dlora_learner_options *options, const dlora_model *model) {
+  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options known;
+  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  return dli_learner_options_check(&known, model);
+}
+
 dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlora_model *model) {
-  const struct dli_vit *vit = &model->vit;
   const int32_t all =
       DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE | DLORA_SITE_OUTPUT | DLORA_SITE_FC1 | DLORA_SITE_FC2;
   if (!o->sites || (o->sites & ~all)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: sites is %d, expected DLORA_SITE_... or-ed",
                      (int)o->sites);
   }
-  if (o->first_block < DLORA_BLOCKS_UPPER_THREE_QUARTERS || o->first_block >= (int32_t)vit->depth) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: first_block is %d, the model has %zu blocks",
-                     (int)o->first_block, vit->depth);
+  if (o->first_block < DLORA_BLOCKS_UPPER_THREE_QUARTERS) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: first_block is %d, expected %d or more",
+                     (int)o->first_block, (int)DLORA_BLOCKS_UPPER_THREE_QUARTERS);
   }
-  if (o->num_blocks < 0 || o->num_blocks > (int32_t)vit->depth) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: num_blocks is %d, the model has %zu blocks",
-                     (int)o->num_blocks, vit->depth);
+  if (o->num_blocks < 0 || o->crop_padding < 0) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: num_blocks %d or crop_padding %d is negative",
+                     (int)o->num_blocks, (int)o->crop_padding);
   }
-  DLI_TRY(at_most("rank_orthogonal", o->rank_orthogonal, vit->dim, "embed_dim"));
-  DLI_TRY(at_most("rank_residual", o->rank_residual, vit->dim, "embed_dim"));
+  if (model) DLI_TRY(check_geometry(o, &model->vit));
   if (!o->batch_size || o->batch_size > 1 << 20) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: batch_size is %zu, expected 1 to 1048576",
                      o->batch_size);
@@ -86,10 +110,6 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
   if (!o->random_features || o->random_features > 1 << 16) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: random_features is %zu, expected 1 to 65536",
                      o->random_features);
-  }
-  if (o->crop_padding < 0 || (size_t)o->crop_padding >= vit->image_size) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: crop_padding is %d, the image size is %zu",
-                     (int)o->crop_padding, vit->image_size);
   }
   DLI_TRY(choice("layers", o->layers, DLORA_LAYERS_MIDDLE));
   DLI_TRY(choice("readout", o->readout, DLORA_READOUT_RANDOM_PROJECTION));

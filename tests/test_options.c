@@ -398,6 +398,13 @@ static void impossible_options_are_named(void **state) {
     assert_status(DLORA_ERR_ARGUMENT, dlora_learner_create(&learner, model, &options));
     assert_null(learner);
     assert_error_names(member);
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_check(&options, model));
+    assert_error_names(member);
+    /* Without a model, what its geometry decides is not known. */
+    const dlora_status alone = dlora_learner_options_check(&options, NULL);
+    const int of_geometry =
+        options.first_block == VIT_DEPTH || options.num_blocks == VIT_DEPTH + 1 || options.crop_padding == VIT_SIZE;
+    assert_status(of_geometry ? DLORA_OK : DLORA_ERR_ARGUMENT, alone);
     assert_status(DLORA_ERR_ARGUMENT, dlora_learner_configure(working, &options));
     assert_error_names(member);
   }
@@ -408,6 +415,11 @@ static void impossible_options_are_named(void **state) {
   assert_null(learner);
   assert_error_names("rank_orthogonal is 33, expected at most embed_dim 32");
   dlora_learner_destroy(working);
+  dlora_learner_options sound = DLORA_LEARNER_OPTIONS_INIT;
+  assert_status(DLORA_OK, dlora_learner_options_check(&sound, model));
+  assert_status(DLORA_OK, dlora_learner_options_check(NULL, NULL)); /* the defaults */
+  sound.struct_size = 3;
+  assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_options_check(&sound, NULL));
 }
 
 /* ---- log ---- */

@@ -137,7 +137,7 @@ static const row rows[] = {
      AT(shrinkage), false},
     {OPTION_REAL, "temperature", "X", "of the posterior until it is fitted (default 2)", 1e-6, 1e6, NULL,
      AT(temperature), false},
-    {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate (default 0.05)", 0, 0.9, NULL,
+    {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate (default 0.05)", 0, 0.5, NULL,
      AT(held_out), false},
     {OPTION_OFF, "no-frozen-baseline", NULL, "do not measure the untouched backbone beside it", 0, 0, NULL,
      AT(frozen_baseline), false},
@@ -268,4 +268,30 @@ size_t learner_settings_values(const dlora_learner_options *options, const char 
     values[count++] = value_of(&rows[i], options);
   }
   return count;
+}
+
+/* The library's sentence without the name of its struct. */
+static const char *reason(void) {
+  static const char prefix[] = "dlora_learner_options: ";
+  const char *sentence = dlora_last_error();
+  return strncmp(sentence, prefix, sizeof prefix - 1) == 0 ? sentence + sizeof prefix - 1 : sentence;
+}
+
+bool learner_settings_check(const learner_settings *settings, const dlora_model *model, problem *why) {
+  dlora_learner_options base = DLORA_LEARNER_OPTIONS_INIT;
+  learner_settings none = *settings;
+  memset(none.given, 0, sizeof none.given);
+  if (!learner_settings_apply(&none, &base, why)) return false;
+  /* One after the other, so that the one at fault is known. */
+  bool sound = dlora_learner_options_check(&base, model) == DLORA_OK;
+  for (size_t i = 0; sound && i < NUM_ROWS; i++) {
+    dlora_learner_options options = base;
+    if (!settings->given[i]) continue;
+    memcpy((char *)&options + rows[i].offset, (const char *)&settings->values + rows[i].offset,
+           kind_size(rows[i].kind));
+    if (dlora_learner_options_check(&options, model) != DLORA_OK)
+      return problem_set(why, "--%s: %s", rows[i].name, reason());
+  }
+  if (!learner_settings_apply(settings, &base, why)) return false;
+  return dlora_learner_options_check(&base, model) == DLORA_OK || problem_set(why, "options: %s", reason());
 }

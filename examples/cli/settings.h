@@ -36,6 +36,9 @@ void learner_settings_init(learner_settings *settings);
 size_t learner_settings_options(learner_settings *settings, bool learning, option *table);
 /** Changes in *options what the command line gave, and nothing else. */
 bool learner_settings_apply(const learner_settings *settings, dlora_learner_options *options, problem *why);
+/** Whether the library takes what the command line gave; the sentence names the switch. model NULL: as far as it does
+ * not depend on the model. */
+bool learner_settings_check(const learner_settings *settings, const dlora_model *model, problem *why);
 /** Name and value of every option that decides what is learnt: of all in the tables but threads and micro-batch.
  * Returns their number. */
 size_t learner_settings_values(const dlora_learner_options *options, const char *names[SETTINGS_MAX],

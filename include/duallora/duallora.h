@@ -730,6 +730,10 @@ DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options
 /** Sets the paper's reading: all blocks, `own` bases, relevance by energy, objective `task`, heads within the task,
  * final features, no drift compensation. */
 DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
+/** Whether a learner can be created with these options, without creating one: for programs that take them from their
+ * users and want to refuse them before hours of other work. model NULL: as far as it does not depend on the model.
+ * Errors: ARGUMENT, naming the member; STRUCT_SIZE. */
+DLORA_API dlora_status dlora_learner_options_check(const dlora_learner_options *options, const dlora_model *model);
 /** A learner with no task. The model is borrowed, may be shared, and must outlive it. */
 DLORA_API dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
                                             const dlora_learner_options *options);
