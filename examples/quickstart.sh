@@ -106,13 +106,16 @@ step 'Load the checkpoint again and measure it'
 "$duallora" evaluate --backbone "$backbone" --checkpoint "$run/fashion.safetensors" --test "$data" --quiet \
   --test-images-per-class "$test_images_per_class" --json "$run/evaluate.json" >/dev/null
 
-# A number of the top level of a report.
+# A number of the top level of a report; shares are in [0, 1] there.
 value() {
   awk -v key="\"$2\":" '$1 == key { sub(/,$/, "", $2); print $2; exit }' "$1"
 }
-learnt=$(value "$run/learn.json" last_accuracy)
-loaded=$(value "$run/evaluate.json" last_accuracy)
-frozen=$(value "$run/learn.json" frozen_last_accuracy)
+percent() {
+  value "$@" | awk '{ printf "%.6f", 100 * $1 }'
+}
+learnt=$(percent "$run/learn.json" last_accuracy)
+loaded=$(percent "$run/evaluate.json" last_accuracy)
+frozen=$(percent "$run/learn.json" frozen_last_accuracy)
 printf 'accuracy before saving %.2f %%, after loading %.2f %%\n' "$learnt" "$loaded"
 if [ "$learnt" != "$loaded" ]; then
   echo 'the loaded checkpoint does not predict what the saved one did' >&2
@@ -125,7 +128,7 @@ step 'Predict single files (folder names are the true classes)'
 
 step 'Result'
 printf 'after five tasks: %.2f %%; untouched backbone with the same readout: %.2f %%\n' "$learnt" "$frozen"
-printf 'forgetting: %.2f points; %.0f s of learning and measuring\n' "$(value "$run/learn.json" forgetting)" \
+printf 'forgetting: %.2f points; %.0f s of learning and measuring\n' "$(percent "$run/learn.json" forgetting)" \
   "$(value "$run/learn.json" seconds)"
 if ! awk -v learnt="$learnt" -v frozen="$frozen" -v margin="$margin" 'BEGIN { exit !(learnt >= frozen - margin) }'; then
   echo "that is more than $margin points below the untouched backbone" >&2

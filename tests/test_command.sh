@@ -103,8 +103,8 @@ grep -q '"accuracy_matrix"' c.json || fail 'the report has no accuracy_matrix'
 grep -q 'null' c.json || fail 'what was never measured is not null in the report'
 for name in red green yellow; do grep -q "\"$name\"" c.json || fail "class $name is not in the report"; done
 grep -q '\\"blue\\" one' c.json || fail 'quotes in a class name are not escaped'
-awk -v a="$(value c.json last_accuracy)" 'BEGIN { exit !(a > 50 && a <= 100) }' ||
-  fail "four plain colours are told apart in $(value c.json last_accuracy) % only"
+awk -v a="$(value c.json last_accuracy)" 'BEGIN { exit !(a > 0.5 && a <= 1) }' ||
+  fail "four plain colours are told apart with an accuracy of $(value c.json last_accuracy) only"
 
 expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data --json e.json --threads 2
 for key in last_accuracy task_accuracy accuracy_given_task frozen_last_accuracy ece num_images; do

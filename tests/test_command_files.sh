@@ -143,6 +143,69 @@ expect 1 'resume is not given' "${grow[@]}"
 mv first.safetensors moved.safetensors
 expect 0 '' "${grow[@]}" --resume moved.safetensors
 
+# ---- what is finished of a snapshot ----
+
+snapshot=s.safetensors.snapshot
+expect 0 '' "${learn[@]}" --train X --test X --epochs 1 --out s0.safetensors --json s0.json
+two=("${learn[@]}" --train Y --epochs 2000 --snapshot-steps 3 --resume s0.safetensors --out s.safetensors)
+for signal in HUP TERM; do
+  interrupted $signal "${two[@]}"
+  same "$got" 130 "exit code after SIG$signal"
+done
+use=(--backbone "$backbone" --threads 1)
+for from in s0.safetensors $snapshot; do
+  expect 0 '' evaluate "${use[@]}" --checkpoint "$from" --test X --json "$from.json" --relevance gate
+  mapfile -t last <<<"$(sed 's/.*is the snapshot.*//' output | sed '/^$/d')"
+  same "${#last[@]}" 9 "lines of evaluate on $from" # one task: its row, and the figures
+done
+grep -q "$snapshot is the snapshot of a run in the middle of task 1, which is left out; 1 task is finished" output ||
+  fail 'evaluate does not say that a task of the snapshot is open'
+for key in last_accuracy task_accuracy num_images num_tasks ece; do
+  same "$(value $snapshot.json $key)" "$(value s0.safetensors.json $key)" "$key of a snapshot"
+done
+expect 0 '' export --data X/train.bin --out some --count 4
+mapfile -t some < <(find some -name '*.png' | sort)
+"$duallora" predict "${use[@]}" --checkpoint s0.safetensors "${some[@]}" >predicted.before 2>/dev/null
+"$duallora" predict "${use[@]}" --checkpoint $snapshot "${some[@]}" >predicted 2>said
+cmp -s predicted.before predicted || fail 'a snapshot predicts otherwise than the checkpoint before it'
+grep -q 'in the middle of task 1' said || fail 'predict does not say that a task of the snapshot is open'
+cp $snapshot away.safetensors
+expect 1 '--resume: away.safetensors is the snapshot of a run in the middle' "${learn[@]}" --train X \
+  --resume away.safetensors --out t.safetensors
+expect 2 "--resume: $snapshot is the snapshot of --out" "${learn[@]}" --train Y --resume $snapshot --out s.safetensors
+# Of a run without a finished task there is nothing to use.
+snapshot=n0.safetensors.snapshot
+interrupted INT "${learn[@]}" --train Y --epochs 2000 --snapshot-steps 3 --out n0.safetensors
+expect 1 'n0.*has not finished learning a task' evaluate "${use[@]}" --checkpoint $snapshot --test Y
+expect 1 'n0.*has not finished learning a task' predict "${use[@]}" --checkpoint $snapshot "${some[0]}"
+
+# ---- figures: shares in [0, 1], and none across different images ----
+
+expect 0 '' "${learn[@]}" --train X --test X --tasks 2 --epochs 1 --out f.safetensors --json f.json
+awk -v a="$(value f.json last_accuracy)" 'BEGIN { exit !(a > 0.3 && a <= 1) }' || fail 'last_accuracy is no share'
+tr -d '[:space:]' <f.json | grep -qE '"accuracy_matrix":\[\[(0\.[0-9]*|1|0),null\],' || fail 'the matrix has no shares'
+tr -d '[:space:]' <f.json | grep -qE '"last_accuracy":(0\.[0-9]*|1|0)[,}].*"last_accuracy":(0\.[0-9]*|1|0)[,}]' ||
+  fail 'the accuracies after each task are no shares'
+expect 0 'average accuracy  *[0-9.]* %' evaluate "${use[@]}" --checkpoint f.safetensors --test X --json g.json
+grep -q 'forgetting  *-\{0,1\}[0-9.]* %' output || fail 'forgetting is not told'
+for key in average_accuracy forgetting backward_transfer; do
+  same "$(value g.json $key)" "$(value f.json $key)" "$key after loading"
+done
+expect 0 'average accuracy  *-$' evaluate "${use[@]}" --checkpoint f.safetensors --test Z --json g.json
+grep -q 'forgetting  *-$' output || fail 'forgetting is told across different images'
+for key in average_accuracy forgetting backward_transfer; do
+  same "$(value g.json $key)" null "$key across different images"
+done
+
+# ---- options are the library's to judge, before any work ----
+
+expect 2 '--held-out must be between 0 and 0.5' learn --backbone none --train none --out o --held-out 0.9
+expect 2 '--momentum: momentum is 1, expected' learn --backbone none --train none --out o --momentum 1
+expect 2 '--random-features: random_features is 100000' learn --backbone none --train none --out o --random-features 100000
+expect 2 '--unknown-quantile' evaluate --backbone none --checkpoint none --test none --unknown-quantile 2
+expect 1 '--rank: rank 5000 is larger than' "${learn[@]}" --train none --out o --rank 5000
+expect 1 '--first-block: first_block is 60, the model has 6' "${learn[@]}" --train none --out o --first-block 60
+
 # ---- folders of image files, by their names and sizes ----
 
 expect 0 '' export --data X/train.bin --out pictures
@@ -184,6 +247,16 @@ else
 fi
 expect 0 '' "${photos[@]}"
 
+# Sound in their headers, and not behind: left out by --skip-corrupt whatever else is given, named without it.
+cp -r pictures cut
+head -c 1500 saved.png >cut/b/cut.png
+expect 0 '' "${learn[@]}" --train cut --test cut --epochs 1 --out cut.safetensors --skip-corrupt --check-headers --json cut.json
+same "$(value cut.json skipped_files)" 2 'files left out with --skip-corrupt --check-headers'
+expect 0 '' evaluate "${use[@]}" --checkpoint cut.safetensors --test cut --skip-corrupt --check-headers
+expect 1 'cut/b/cut.png' "${learn[@]}" --train cut --epochs 1 --out cut2.safetensors --check-headers
+grep -q 'once that is mended, the same command goes on from there, and --restart begins anew' output ||
+  fail 'what to do about an image that cannot be read is not said'
+
 # ---- no file takes the place of another ----
 
 quick=("${learn[@]}" --instant)
@@ -217,7 +290,7 @@ apart '--out and --train are the same' "${quick[@]}" --train train.bin --out tra
 apart '--json and --test are the same' "${quick[@]}" --train X --test train.bin --out n --json here/train.bin
 apart '--json and --test are the same' evaluate --backbone "$vit" --checkpoint m.safetensors --test train.bin --json train.bin
 apart '--json and --resume are the same' "${quick[@]}" --train X --resume mine.safetensors --out n --json mine.safetensors
-apart 'snapshot of --out and --resume are the same' "${quick[@]}" --train X --resume n.snapshot --out n
+apart 'n.snapshot is the snapshot of --out n' "${quick[@]}" --train X --resume n.snapshot --out n
 apart 'exists and is no JSON file' "${quick[@]}" --train X --out n --json X/batches.meta.txt
 apart 'exists and is no JSON file' evaluate --backbone "$vit" --checkpoint m.safetensors --test X --json "$first"
 apart 'exists and is no checkpoint' "${quick[@]}" --train pictures --out "$first" --overwrite

@@ -41,7 +41,8 @@ static bool parse(evaluate_arguments *to, int argc, char **argv, int *code) {
        NULL, false, &to->true_task, &to->true_task_given},
       {OPTION_FLAG, "skip-corrupt", NULL, "leave unreadable image files out and count them, instead of failing", 0, 0,
        NULL, false, &to->skip_corrupt, NULL},
-      {OPTION_FLAG, "check-headers", NULL, "look at the header of each image file only beforehand, not at its pixels",
+      {OPTION_FLAG, "check-headers", NULL,
+       "look at the header of each image file only beforehand, not at its pixels; without effect beside --skip-corrupt",
        0, 0, NULL, false, &to->check_headers, NULL},
       {OPTION_FLAG, "quiet", NULL, "no progress", 0, 0, NULL, false, &to->quiet, NULL},
       {OPTION_FLAG, "verbose", NULL, "what the library notes", 0, 0, NULL, false, &to->verbose, NULL},
@@ -56,7 +57,8 @@ static bool parse(evaluate_arguments *to, int argc, char **argv, int *code) {
   count += learner_settings_options(&to->learner, false, table + count);
   char text[2048];
   snprintf(text, sizeof text, "%s%s", about, data_help);
-  return command_begin(usage, text, table, count, argc, argv, NULL, NULL, code);
+  return command_begin(usage, text, table, count, argc, argv, NULL, NULL, code) &&
+         session_check_settings(&to->learner, argv[1], code);
 }
 
 static bool write_results(const session *work, const evaluate_arguments *from, const dlora_evaluation *evaluation,
@@ -87,7 +89,8 @@ int evaluate_command(int argc, char **argv) {
   double started = progress_seconds();
   if (!parse(&from, argc, argv, &code)) return code;
   progress_begin(&work.view, from.quiet, from.verbose);
-  dataset_request request = {from.test, DATASET_TEST, from.images_per_class, from.skip_corrupt, from.check_headers};
+  dataset_request request = {from.test, DATASET_TEST, from.images_per_class, from.skip_corrupt,
+                             from.check_headers && !from.skip_corrupt};
   const file_use uses[] = {{"--json", from.json, FILE_REPORT},
                            {"--checkpoint", from.checkpoint, FILE_READ},
                            {"--backbone", from.backbone.path, FILE_READ},
@@ -98,6 +101,8 @@ int evaluate_command(int argc, char **argv) {
   if (done) dataset_print_notes(&test, from.test, stderr);
   done = done && class_table_from_learner(&classes, work.learner, &why) &&
          session_test_feed(&feed, &test, &classes, &num_unknown, &why);
+  if (done && dlora_learner_num_tasks(work.learner) == 0)
+    done = problem_set(&why, "%s has not finished learning a task yet", from.checkpoint);
   if (done && from.true_task_given && from.true_task >= dlora_learner_num_tasks(work.learner))
     done = problem_set(&why, "--true-task %zu: the checkpoint has %zu tasks, counted from 0", from.true_task,
                        dlora_learner_num_tasks(work.learner));

@@ -92,8 +92,9 @@ static bool parse(learn_arguments *to, int argc, char **argv, int *code) {
       {OPTION_FLAG, "skip-corrupt", NULL, "leave unreadable image files out and count them, instead of failing", 0, 0,
        NULL, false, &to->skip_corrupt, NULL},
       {OPTION_FLAG, "check-headers", NULL,
-       "before training look at the header of each image file only, not at its pixels: quicker on large data", 0, 0,
-       NULL, false, &to->check_headers, NULL},
+       "before training look at the header of each image file only, not at its pixels: quicker on large data, but "
+       "without effect beside --skip-corrupt",
+       0, 0, NULL, false, &to->check_headers, NULL},
       {OPTION_FLAG, "allow-missing-test-classes", NULL, "classes without test images are not measured", 0, 0, NULL,
        false, &to->allow_missing, NULL},
       {OPTION_FLAG, "quiet", NULL, "no progress", 0, 0, NULL, false, &to->quiet, NULL},
@@ -110,13 +111,17 @@ static bool parse(learn_arguments *to, int argc, char **argv, int *code) {
   count += learner_settings_options(&to->learner, true, table + count);
   char text[2048];
   snprintf(text, sizeof text, "%s%s", about, data_help);
-  return command_begin(usage, text, table, count, argc, argv, NULL, NULL, code);
+  return command_begin(usage, text, table, count, argc, argv, NULL, NULL, code) &&
+         session_check_settings(&to->learner, argv[1], code);
 }
 
 static bool open_data(learn_run *run, problem *why) {
   const learn_arguments *from = &run->arguments;
-  dataset_request request = {from->train, DATASET_TRAIN, from->images_per_class, from->skip_corrupt,
-                             from->check_headers};
+  /* What is to be left out shows in the pixels, and must be known before a task begins with it. */
+  bool check_headers = from->check_headers && !from->skip_corrupt;
+  if (check_headers != from->check_headers)
+    progress_say(&run->work.view, "--skip-corrupt looks at the pixels of all images, in spite of --check-headers");
+  dataset_request request = {from->train, DATASET_TRAIN, from->images_per_class, from->skip_corrupt, check_headers};
   if (!dataset_open(&run->train, &request, why)) return false;
   dataset_print_notes(&run->train, from->train, stderr);
   if (run->train.num_classes < 2 && from->resume == NULL)
@@ -219,7 +224,7 @@ static bool record_task(learn_run *run, const dlora_task_report *report, problem
               report_add_number(entry, "memory_max", (double)report->memory_max) &&
               report_add_number(entry, "rank_orthogonal_min", (double)report->rank_orthogonal_min) &&
               report_add_number(entry, "rank_orthogonal_max", (double)report->rank_orthogonal_max) &&
-              report_add_number(entry, "last_accuracy", 100.0 * run->evaluation.accuracy);
+              report_add_number(entry, "last_accuracy", run->evaluation.accuracy);
   return done || problem_set(why, "no memory for the report");
 }
 
@@ -353,9 +358,40 @@ static bool write_results(learn_run *run, problem *why) {
   return done;
 }
 
+/* A dlora_inspect visitor; user: bool. */
+static int32_t find_open_task(const dlora_tensor_info *info, void *user) {
+  if (info->value == NULL && strcmp(info->name, "training.counts") == 0) *(bool *)user = true;
+  return 0;
+}
+
+/* A snapshot is gone on with by the command that began it, which knows the images of the task that is open. */
+static int check_resume(const learn_run *run, problem *why) {
+  const char *resume = run->arguments.resume;
+  bool is_open = false;
+  if (resume == NULL) return EXIT_DONE;
+  if (files_are_same(resume, run->snapshot)) {
+    problem_set(why, "--resume: %s is the snapshot of --out %s, from which the command that began it goes on by itself",
+                resume, run->arguments.out);
+    return EXIT_USAGE;
+  }
+  if (dlora_inspect(resume, find_open_task, &is_open) != DLORA_OK) {
+    problem_set_library(why, "--resume");
+    return EXIT_FAILED;
+  }
+  if (!is_open) return EXIT_DONE;
+  problem_set(
+      why,
+      "--resume: %s is the snapshot of a run in the middle of a task; the command that began the run goes on from "
+      "there by itself, and --resume takes a checkpoint that is finished",
+      resume);
+  return EXIT_FAILED;
+}
+
 /* What is written must neither take the place of something else nor turn out to be impossible in the end. */
 static int check_files(const learn_run *run, problem *why) {
   const learn_arguments *from = &run->arguments;
+  int resumes = check_resume(run, why);
+  if (resumes != EXIT_DONE) return resumes;
   bool updates = from->resume != NULL && files_are_same(from->resume, from->out);
   const file_use uses[] = {{"--out", from->out, FILE_CHECKPOINT},
                            {"the snapshot of --out", run->snapshot, FILE_CHECKPOINT},

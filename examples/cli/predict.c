@@ -65,7 +65,9 @@ static bool parse(predict_arguments *to, int argc, char **argv, const char **ima
   memcpy(table, entries, sizeof entries);
   num_entries += backbone_settings_options(&to->backbone, table + num_entries);
   num_entries += learner_settings_options(&to->learner, false, table + num_entries);
-  if (!command_begin(usage, about, table, num_entries, argc, argv, images, count, code)) return false;
+  if (!command_begin(usage, about, table, num_entries, argc, argv, images, count, code) ||
+      !session_check_settings(&to->learner, argv[1], code))
+    return false;
   if (*count > 0) return true;
   fprintf(stderr, "duallora predict: which images? Try 'duallora predict --help'.\n");
   *code = EXIT_USAGE;
@@ -77,7 +79,7 @@ static bool prepare(predict_run *run, problem *why) {
   if (!session_open(&run->work, &from->backbone, from->checkpoint, &from->learner, why)) return false;
   size_t num_tasks = dlora_learner_num_tasks(run->work.learner);
   run->num_classes = dlora_learner_num_classes(run->work.learner);
-  if (num_tasks == 0) return problem_set(why, "%s has not learnt anything yet", from->checkpoint);
+  if (num_tasks == 0) return problem_set(why, "%s has not finished learning a task yet", from->checkpoint);
   if (from->task_given && from->task >= num_tasks)
     return problem_set(why, "--task %zu: the checkpoint has %zu tasks, counted from 0", from->task, num_tasks);
   run->ids = malloc(run->num_classes * sizeof *run->ids);

@@ -54,6 +54,8 @@ void interrupt_install(void) {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  struct sigaction before;
+  if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL);
   signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is then a failed write, which has a sentence */
 }
 

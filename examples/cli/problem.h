@@ -20,7 +20,8 @@ bool problem_set_library(problem *why, const char *doing);
 /** Prints the sentence on standard error and returns the exit code it deserves: interrupted or failed. */
 int problem_report(const problem *why, const char *command);
 
-/** From now on the first SIGINT or SIGTERM asks the program to stop; the second one ends it at once. */
+/** From now on the first SIGINT, SIGTERM or SIGHUP asks the program to stop; the second one ends it at once. SIGHUP
+ * stays ignored where it is, as under nohup. */
 void interrupt_install(void);
 bool interrupt_requested(void);
 

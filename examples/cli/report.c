@@ -45,7 +45,7 @@ static bool add_matrix(cJSON *root, const double *matrix, size_t count) {
     cJSON *row = cJSON_CreateArray();
     done = append(rows, row);
     for (size_t j = 0; done && j < count; j++) {
-      double value = 100.0 * matrix[i * count + j];
+      double value = matrix[i * count + j];
       done = append(row, isfinite(value) ? cJSON_CreateNumber(value) : cJSON_CreateNull());
     }
   }
@@ -121,7 +121,7 @@ cJSON *report_json(const dlora_learner *learner, const dlora_evaluation *evaluat
   cJSON *root = cJSON_CreateObject();
   bool done = ids != NULL && root != NULL && dlora_learner_get_classes(learner, ids) == DLORA_OK;
   for (size_t i = 0; done && i < sizeof shares / sizeof shares[0]; i++)
-    done = report_add_number(root, shares[i].name, 100.0 * shares[i].share);
+    done = report_add_number(root, shares[i].name, shares[i].share);
   done = done && report_add_number(root, "num_images", (double)evaluation->num_images) &&
          report_add_number(root, "num_skipped", (double)evaluation->num_skipped) &&
          report_add_number(root, "num_tasks", (double)num_tasks) && add_matrix(root, matrix, num_tasks) &&
@@ -137,6 +137,14 @@ cJSON *report_json(const dlora_learner *learner, const dlora_evaluation *evaluat
 
 static void print_share(const char *name, double share) {
   if (isfinite(share)) printf("%-24s%7.2f %%\n", name, 100.0 * share);
+}
+
+/* What the tasks so far are compared in: undefined where they were measured on other images than now, or not at all. */
+static void print_comparison(const char *name, double share, size_t num_tasks) {
+  if (isfinite(share))
+    print_share(name, share);
+  else if (num_tasks > 1)
+    printf("%-24s%7s\n", name, "-");
 }
 
 bool report_print(const dlora_learner *learner, const dlora_evaluation *evaluation, problem *why) {
@@ -161,8 +169,8 @@ bool report_print(const dlora_learner *learner, const dlora_evaluation *evaluati
   putchar('\n');
   print_share("last accuracy", evaluation->accuracy);
   print_share("frozen backbone", evaluation->frozen_accuracy);
-  print_share("average accuracy", evaluation->average_accuracy);
-  print_share("forgetting", evaluation->forgetting);
+  print_comparison("average accuracy", evaluation->average_accuracy, count);
+  print_comparison("forgetting", evaluation->forgetting, count);
   print_share("task right", evaluation->task_accuracy);
   print_share("class right given task", evaluation->accuracy_given_task);
   print_share("calibration error", evaluation->ece);

@@ -10,7 +10,7 @@
 
 /** An evaluation in which nothing was evaluated: every number is NaN. */
 dlora_evaluation report_no_evaluation(void);
-/** last_accuracy, average_accuracy, ..., accuracy_matrix and classes; shares in percent, null where undefined. NULL and
+/** last_accuracy, average_accuracy, ..., accuracy_matrix and classes; shares in [0, 1], null where undefined. NULL and
  * a sentence on failure. The caller deletes it. */
 cJSON *report_json(const dlora_learner *learner, const dlora_evaluation *evaluation, double seconds, problem *why);
 /** The accuracy matrix as a table and the figures below it, on standard output. */

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,16 +25,38 @@ static bool load_backbone(session *work, const backbone_settings *backbone, cons
   return true;
 }
 
+bool session_check_settings(const learner_settings *settings, const char *command, int *code) {
+  problem why = {""};
+  if (learner_settings_check(settings, NULL, &why)) return true;
+  fprintf(stderr, "duallora %s: %s\nTry 'duallora %s --help'.\n", command, why.text, command);
+  *code = EXIT_USAGE;
+  return false;
+}
+
+/* The snapshot of a run that is not finished is used as the checkpoint before the task that is open. */
+static bool drop_open_task(session *work, const char *checkpoint, problem *why) {
+  dlora_open_task open = DLORA_OPEN_TASK_INIT;
+  if (dlora_learner_get_open_task(work->learner, &open) != DLORA_OK) return problem_set_library(why, checkpoint);
+  if (!open.is_open) return true;
+  size_t tasks = dlora_learner_num_tasks(work->learner);
+  fprintf(stderr, "%s is the snapshot of a run in the middle of task %zu, which is left out; %zu %s finished\n",
+          checkpoint, tasks, tasks, tasks == 1 ? "task is" : "tasks are");
+  return dlora_learner_cancel_task(work->learner) == DLORA_OK || problem_set_library(why, checkpoint);
+}
+
 bool session_open(session *work, const backbone_settings *backbone, const char *checkpoint,
                   const learner_settings *settings, problem *why) {
   dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
   work->model = NULL;
   work->learner = NULL;
   work->mismatch = false;
-  if (!load_backbone(work, backbone, checkpoint, settings->values.threads, why)) return false;
+  if (!load_backbone(work, backbone, checkpoint, settings->values.threads, why) ||
+      !learner_settings_check(settings, work->model, why))
+    return false;
   if (checkpoint != NULL) {
     if (dlora_learner_load(&work->learner, work->model, checkpoint, NULL) != DLORA_OK)
       return settings_problem(why, checkpoint);
+    if (!drop_open_task(work, checkpoint, why)) return false;
     if (dlora_learner_get_options(work->learner, &options) != DLORA_OK) return settings_problem(why, checkpoint);
   } else {
     options.frozen_baseline = 1;

@@ -15,7 +15,10 @@ typedef struct session {
   progress_view view;
 } session;
 
-/** Loads the backbone, and the checkpoint or, if that is NULL, a learner without a task. The view must have begun. */
+/** Before any work: whether the library takes the options. If not, prints why and sets *code. */
+bool session_check_settings(const learner_settings *settings, const char *command, int *code);
+/** Loads the backbone, and the checkpoint or, if that is NULL, a learner without a task. The view must have begun. A
+ * task that is open in the checkpoint is dropped, and that is said. */
 bool session_open(session *work, const backbone_settings *backbone, const char *checkpoint,
                   const learner_settings *settings, problem *why);
 void session_close(session *work);
