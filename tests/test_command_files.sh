@@ -203,7 +203,7 @@ expect 2 '--held-out must be between 0 and 0.5' learn --backbone none --train no
 expect 2 '--momentum: momentum is 1, expected' learn --backbone none --train none --out o --momentum 1
 expect 2 '--random-features: random_features is 100000' learn --backbone none --train none --out o --random-features 100000
 expect 2 '--unknown-quantile' evaluate --backbone none --checkpoint none --test none --unknown-quantile 2
-expect 1 '--rank: rank 5000 is larger than' "${learn[@]}" --train none --out o --rank 5000
+expect 1 '--rank is 5000, expected at most embed_dim' "${learn[@]}" --train none --out o --rank 5000
 expect 1 '--first-block: first_block is 60, the model has 6' "${learn[@]}" --train none --out o --first-block 60
 
 # ---- folders of image files, by their names and sizes ----

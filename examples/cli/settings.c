@@ -263,35 +263,17 @@ size_t learner_settings_values(const dlora_learner_options *options, const char 
                                double values[SETTINGS_MAX]) {
   size_t count = 0;
   for (size_t i = 0; i < NUM_ROWS; i++) {
-    if (rows[i].offset == AT(threads) || rows[i].offset == AT(micro_batch)) continue;
+    if (rows[i].offset == offsetof(dlora_learner_options, threads) ||
+        rows[i].offset == offsetof(dlora_learner_options, micro_batch))
+      continue;
     names[count] = rows[i].name;
     values[count++] = value_of(&rows[i], options);
   }
   return count;
 }
 
-/* The library's sentence without the name of its struct. */
-static const char *reason(void) {
-  static const char prefix[] = "dlora_learner_options: ";
-  const char *sentence = dlora_last_error();
-  return strncmp(sentence, prefix, sizeof prefix - 1) == 0 ? sentence + sizeof prefix - 1 : sentence;
-}
-
 bool learner_settings_check(const learner_settings *settings, const dlora_model *model, problem *why) {
-  dlora_learner_options base = DLORA_LEARNER_OPTIONS_INIT;
-  learner_settings none = *settings;
-  memset(none.given, 0, sizeof none.given);
-  if (!learner_settings_apply(&none, &base, why)) return false;
-  /* One after the other, so that the one at fault is known. */
-  bool sound = dlora_learner_options_check(&base, model) == DLORA_OK;
-  for (size_t i = 0; sound && i < NUM_ROWS; i++) {
-    dlora_learner_options options = base;
-    if (!settings->given[i]) continue;
-    memcpy((char *)&options + rows[i].offset, (const char *)&settings->values + rows[i].offset,
-           kind_size(rows[i].kind));
-    if (dlora_learner_options_check(&options, model) != DLORA_OK)
-      return problem_set(why, "--%s: %s", rows[i].name, reason());
-  }
-  if (!learner_settings_apply(settings, &base, why)) return false;
-  return dlora_learner_options_check(&base, model) == DLORA_OK || problem_set(why, "options: %s", reason());
+  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  if (!learner_settings_apply(settings, &options, why)) return false;
+  return dlora_learner_options_check(&options, model) == DLORA_OK || settings_problem(why, "options");
 }
