@@ -54,7 +54,7 @@ static dlora_status at_most(const char *name, size_t value, size_t highest, cons
 /* low < value <= high, or low <= value where inclusive */
 static dlora_status range(const char *name, float value, float low, int inclusive, float high) {
   if (isfinite(value) && (inclusive ? value >= low : value > low) && value <= high) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %g, expected it %s %g and at most %g", name,
+  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %g, expected it %s %g and at most %.7g", name,
                    (double)value, inclusive ? "at least" : "above", (double)low, (double)high);
 }
 

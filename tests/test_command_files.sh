@@ -200,11 +200,11 @@ done
 # ---- options are the library's to judge, before any work ----
 
 expect 2 '--held-out must be between 0 and 0.5' learn --backbone none --train none --out o --held-out 0.9
-expect 2 '--momentum: momentum is 1, expected' learn --backbone none --train none --out o --momentum 1
-expect 2 '--random-features: random_features is 100000' learn --backbone none --train none --out o --random-features 100000
+expect 2 '--momentum is 1, expected it at least 0 and at most 0.9999999' learn --backbone none --train none --out o --momentum 1
+expect 2 '--random-features is 100000' learn --backbone none --train none --out o --random-features 100000
 expect 2 '--unknown-quantile' evaluate --backbone none --checkpoint none --test none --unknown-quantile 2
 expect 1 '--rank is 5000, expected at most embed_dim' "${learn[@]}" --train none --out o --rank 5000
-expect 1 '--first-block: first_block is 60, the model has 6' "${learn[@]}" --train none --out o --first-block 60
+expect 1 '--first-block is 60, the model has 6' "${learn[@]}" --train none --out o --first-block 60
 
 # ---- folders of image files, by their names and sizes ----
 

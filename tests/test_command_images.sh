@@ -43,7 +43,7 @@ same() {
   [ "$1" = "$2" ] || fail "$3: '$1' instead of '$2'"
 }
 
-learn=(learn --backbone "$backbone" --instant --threads 2 --quiet)
+learn=(learn --backbone "$backbone" --instant --threads 2 --quiet --overwrite)
 predict=(predict --backbone "$backbone" --threads 2)
 
 mkdir pixels
