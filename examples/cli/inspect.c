@@ -78,7 +78,9 @@ static void describe_backbone(const char *path) {
   info.struct_size = sizeof info;
   if (dlora_model_load(&model, path, NULL) != DLORA_OK) {
     settings_problem(&why, path);
-    printf("\nAs it is, no backbone: %s\n", why.text);
+    printf("\nAs it is, no backbone: ");
+    utf8_print(stdout, why.text);
+    putchar('\n');
   } else if (dlora_model_get_info(model, &info) == DLORA_OK) {
     printf(
         "\nA backbone with %s names: %zu blocks of width %zu, %zu heads, MLP %zu, patches of %zu pixels, images of\n"
