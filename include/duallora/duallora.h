@@ -828,7 +828,7 @@ DLORA_API dlora_status dlora_learner_set_class_name(dlora_learner *learner, int6
 DLORA_API const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id);
 /** A text of your own under a key, as what a run was about: kept in the checkpoint, and in snapshots, which are written
  * while you wait for dlora_learner_learn_source. Both are UTF-8, not interpreted, and copied; value NULL removes the
- * note. dlora_inspect lists it as metadata note.<key>. Errors: ARGUMENT, NO_MEMORY. */
+ * note. dlora_inspect lists it as metadata `note.KEY`. Errors: ARGUMENT, NO_MEMORY. */
 DLORA_API dlora_status dlora_learner_set_note(dlora_learner *learner, const char *key, const char *value);
 /** The note, or NULL if there is none. Borrowed. */
 DLORA_API const char *dlora_learner_get_note(const dlora_learner *learner, const char *key);
