@@ -2,8 +2,8 @@
 # Runs the suites of a build as other machines would: the BLAS's loops for older and newer processors, each table of the
 # library's kernels, oneDNN held back, and several numbers of threads, each as far as this processor has what it takes.
 #
-#     tests/machines.sh BUILD             every suite under every value, one variable at a time
-#     tests/machines.sh BUILD --short     every value, several variables at a time, the suites that compute most
+#     tests/machines.sh BUILD             every suite
+#     tests/machines.sh BUILD --short     the suites that compute most
 #
 # The last lines are a table of what ran and what was left out. Results may differ between machines by rounding alone;
 # tests that compare bits compare what one machine computes twice in the same way.
@@ -89,16 +89,10 @@ machine() {
 "
 }
 
-if [ "$short" = yes ]; then
-  machine OPENBLAS_CORETYPE=Prescott DUALLORA_ISA=generic THREADS=1
-  machine OPENBLAS_CORETYPE=Sandybridge DUALLORA_ISA=generic THREADS=3
-  machine OPENBLAS_CORETYPE=Haswell DUALLORA_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 THREADS=2
-  machine OPENBLAS_CORETYPE=SkylakeX DUALLORA_ISA=avx512
-else
-  for core in Prescott Sandybridge Haswell SkylakeX; do machine OPENBLAS_CORETYPE=$core; done
-  for isa in generic avx2 avx512; do machine DUALLORA_ISA=$isa; done
-  machine ONEDNN_MAX_CPU_ISA=AVX2
-  for threads in 1 2 3; do machine THREADS=$threads; done
-fi
+# An old processor, one with AVX, one with AVX2, one with AVX-512: each value of each variable comes once.
+machine OPENBLAS_CORETYPE=Prescott DUALLORA_ISA=generic THREADS=1
+machine OPENBLAS_CORETYPE=Sandybridge DUALLORA_ISA=generic THREADS=3
+machine OPENBLAS_CORETYPE=Haswell DUALLORA_ISA=avx2 ONEDNN_MAX_CPU_ISA=AVX2 THREADS=2
+machine OPENBLAS_CORETYPE=SkylakeX DUALLORA_ISA=avx512 THREADS=3
 printf '\nMachines:\n%s' "$table"
 exit $status
