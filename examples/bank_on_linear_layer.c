@@ -64,7 +64,7 @@ int main(void) {
 
     size_t rank = 0;
     if (dlora_projector_observe(memory, x[task][0], ROWS)) goto done;
-    if (dlora_projector_free_directions(memory, RANK, directions[0], &rank)) goto done;
+    if (dlora_projector_unused_directions(memory, RANK, directions[0], &rank)) goto done;
     if (dlora_bank_begin_task(bank) || dlora_bank_set_orthogonal(bank, 0, directions[0], rank, NULL)) goto done;
     double first = 0.0, last = 0.0;
     for (int step = 0; step < STEPS; step++) {
@@ -74,7 +74,7 @@ int main(void) {
       if (dlora_bank_backward(bank, 0, x[task][0], dy[0], ROWS, training, NULL)) goto done;
       if (dlora_bank_step(bank, 1e-2f)) goto done;
     }
-    if (dlora_bank_end_task(bank) || dlora_projector_commit_task(memory, 1.0f, NULL)) goto done;
+    if (dlora_bank_commit_task(bank) || dlora_projector_commit_task(memory, 1.0f, NULL)) goto done;
     printf("task %d: rank %zu, error %.4f -> %.4f\n", task, rank, first, last);
     if (forward(bank, w, x[0], DLORA_TERM_MERGED, y)) goto done;
     printf("        error on task 0 now: %.4f\n", squared_error(y, target[0], dy));

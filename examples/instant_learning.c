@@ -36,7 +36,7 @@ int main(int argc, char **argv) {
   dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
   options.rank_orthogonal = 0;
   options.rank_residual = 0;
-  options.layers = DLORA_LAYERS_FINAL; /* better with so few pictures */
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL; /* better with so few pictures */
   if (argc != 2) {
     fprintf(stderr, "usage: %s BACKBONE.safetensors\n", argv[0]);
     return EXIT_FAILURE;

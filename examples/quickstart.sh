@@ -115,7 +115,7 @@ percent() {
 }
 learnt=$(percent "$run/learn.json" last_accuracy)
 loaded=$(percent "$run/evaluate.json" last_accuracy)
-frozen=$(percent "$run/learn.json" frozen_last_accuracy)
+frozen=$(percent "$run/learn.json" untouched_last_accuracy)
 printf 'accuracy before saving %.2f %%, after loading %.2f %%\n' "$learnt" "$loaded"
 if [ "$learnt" != "$loaded" ]; then
   echo 'the loaded checkpoint does not predict what the saved one did' >&2

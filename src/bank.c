@@ -169,7 +169,7 @@ static void close_task(dlora_bank *bank) {
 }
 
 /* The list, and the arrays of its entries first ... end - 1. */
-static void release_kept(const dlora_bank *bank, struct dli_kept *kept, size_t first, size_t end) {
+static void release_kept(const dlora_bank *bank, struct dli_residual_adapter *kept, size_t first, size_t end) {
   for (size_t i = first; kept && i < end; i++) {
     dli_free(&bank->allocator, kept[i].adapter.a);
     dli_free(&bank->allocator, kept[i].adapter.b);
@@ -182,7 +182,7 @@ void dlora_bank_destroy(dlora_bank *bank) {
   const dlora_allocator allocator = bank->allocator;
   close_task(bank);
   for (size_t i = 0; bank->merged && i < bank->num_sites; i++) dli_free(&allocator, bank->merged[i]);
-  release_kept(bank, bank->kept, 0, bank->num_kept);
+  release_kept(bank, bank->kept, 0, bank->num_residuals);
   dli_free(&allocator, bank->merged);
   dli_free(&allocator, bank->sites);
   dli_free(&allocator, bank);
@@ -231,10 +231,10 @@ dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, size_t
 }
 
 const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site) {
-  size_t first = 0, end = bank->num_kept;
+  size_t first = 0, end = bank->num_residuals;
   while (first < end) {
     const size_t middle = first + (end - first) / 2;
-    const struct dli_kept *kept = &bank->kept[middle];
+    const struct dli_residual_adapter *kept = &bank->kept[middle];
     if (kept->task == task && kept->site == site) return &kept->adapter;
     if (kept->task < task || (kept->task == task && kept->site < site)) {
       first = middle + 1;
@@ -247,7 +247,7 @@ const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_
 
 size_t dli_bank_max_rank(const dlora_bank *bank) {
   size_t rank = 0;
-  for (size_t i = 0; i < bank->num_kept; i++) {
+  for (size_t i = 0; i < bank->num_residuals; i++) {
     if (bank->kept[i].adapter.rank > rank) rank = bank->kept[i].adapter.rank;
   }
   for (size_t i = 0; bank->pairs && i < 2 * bank->num_sites; i++) {
@@ -266,7 +266,7 @@ static dlora_status require_open(const dlora_bank *bank, const char *caller) {
 
 dlora_status dli_bank_require_training(const dlora_bank *bank, const char *caller) {
   DLI_TRY(require_open(bank, caller));
-  if (bank->shares[DLI_ORTHOGONAL] == 1.0f && bank->shares[DLI_RESIDUAL] == 0.0f) return DLORA_OK;
+  if (bank->merge_fractions[DLI_ORTHOGONAL] == 1.0f && bank->merge_fractions[DLI_RESIDUAL] == 0.0f) return DLORA_OK;
   return dli_raise(DLORA_ERR_STATE, "%s: shares are set, so that training is over", caller);
 }
 
@@ -282,8 +282,8 @@ dlora_status dlora_bank_begin_task(dlora_bank *bank) {
     return status;
   }
   bank->open = 1;
-  bank->shares[DLI_ORTHOGONAL] = 1.0f;
-  bank->shares[DLI_RESIDUAL] = 0.0f;
+  bank->merge_fractions[DLI_ORTHOGONAL] = 1.0f;
+  bank->merge_fractions[DLI_RESIDUAL] = 0.0f;
   return DLORA_OK;
 }
 
@@ -369,14 +369,14 @@ dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate) {
 
 /* ---- end of a task ---- */
 
-dlora_status dlora_bank_set_shares(dlora_bank *bank, float orthogonal, float residual) {
+dlora_status dlora_bank_set_merge_fractions(dlora_bank *bank, float orthogonal, float residual) {
   DLI_TRY(require_open(bank, __func__));
   if (!(orthogonal >= 0.0f && orthogonal <= 1.0f && residual >= 0.0f && residual <= 1.0f)) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_set_shares: %g and %g, expected shares from 0 to 1",
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_set_merge_fractions: %g and %g, expected shares from 0 to 1",
                      (double)orthogonal, (double)residual);
   }
-  bank->shares[DLI_ORTHOGONAL] = orthogonal;
-  bank->shares[DLI_RESIDUAL] = residual;
+  bank->merge_fractions[DLI_ORTHOGONAL] = orthogonal;
+  bank->merge_fractions[DLI_RESIDUAL] = residual;
   return DLORA_OK;
 }
 
@@ -385,23 +385,23 @@ void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit
     if (commit->merged[i] != bank->merged[i]) dli_free(&bank->allocator, commit->merged[i]);
   }
   dli_free(&bank->allocator, commit->merged);
-  release_kept(bank, commit->kept, bank->num_kept, commit->num_kept);
+  release_kept(bank, commit->kept, bank->num_residuals, commit->num_residuals);
   *commit = (struct dli_bank_commit){0};
 }
 
 /* What of an open pair M is to get; 0 without the pair. */
 static float merged_share(const dlora_bank *bank, size_t site, size_t branch) {
-  return bank->pairs[2 * site + branch].rank ? bank->shares[branch] : 0.0f;
+  return bank->pairs[2 * site + branch].rank ? bank->merge_fractions[branch] : 0.0f;
 }
 
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
   const dlora_allocator *allocator = &bank->allocator;
-  struct dli_bank_commit commit = {.num_kept = bank->num_kept};
-  const float kept_share = 1.0f - bank->shares[DLI_RESIDUAL];
+  struct dli_bank_commit commit = {.num_residuals = bank->num_residuals};
+  const float kept_share = 1.0f - bank->merge_fractions[DLI_RESIDUAL];
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, commit.merged, bank->num_sites));
-  DLI_TRY_DONE(DLI_NEW(allocator, commit.kept, bank->num_kept + bank->num_sites));
-  if (bank->num_kept) memcpy(commit.kept, bank->kept, bank->num_kept * sizeof *bank->kept);
+  DLI_TRY_DONE(DLI_NEW(allocator, commit.kept, bank->num_residuals + bank->num_sites));
+  if (bank->num_residuals) memcpy(commit.kept, bank->kept, bank->num_residuals * sizeof *bank->kept);
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     const struct dli_pair *pair = &bank->pairs[2 * i + DLI_RESIDUAL];
@@ -412,8 +412,8 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
     }
     if (!pair->rank || kept_share == 0.0f) continue;
     float *a, *b;
-    struct dli_kept *kept = &commit.kept[commit.num_kept++];
-    *kept = (struct dli_kept){.task = bank->num_tasks, .site = i, .adapter.rank = pair->rank};
+    struct dli_residual_adapter *kept = &commit.kept[commit.num_residuals++];
+    *kept = (struct dli_residual_adapter){.task = bank->num_tasks, .site = i, .adapter.rank = pair->rank};
     DLI_TRY_DONE(DLI_NEW(allocator, a, pair->rank * site->input_dim));
     kept->adapter.a = a;
     DLI_TRY_DONE(DLI_NEW(allocator, b, pair->rank * site->output_dim));
@@ -444,14 +444,14 @@ void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
   dli_free(&bank->allocator, bank->kept);
   bank->merged = commit->merged;
   bank->kept = commit->kept;
-  bank->num_kept = commit->num_kept;
+  bank->num_residuals = commit->num_residuals;
   *commit = (struct dli_bank_commit){0};
   close_task(bank);
   bank->num_tasks++;
   bank->version++;
 }
 
-dlora_status dlora_bank_end_task(dlora_bank *bank) {
+dlora_status dlora_bank_commit_task(dlora_bank *bank) {
   DLI_TRY(require_open(bank, __func__));
   struct dli_bank_commit commit;
   DLI_TRY(dli_bank_prepare_end(bank, &commit));
@@ -459,7 +459,7 @@ dlora_status dlora_bank_end_task(dlora_bank *bank) {
   return DLORA_OK;
 }
 
-dlora_status dlora_bank_cancel_task(dlora_bank *bank) {
+dlora_status dlora_bank_discard_task(dlora_bank *bank) {
   DLI_TRY(require_open(bank, __func__));
   close_task(bank);
   return DLORA_OK;

@@ -1,4 +1,4 @@
-/* What passes, the learner and the checkpoint need of a bank beyond the public header. */
+/* What sessions, the learner and the checkpoint need of a bank beyond the public header. */
 #ifndef DLI_SRC_BANK_H
 #define DLI_SRC_BANK_H
 
@@ -19,7 +19,7 @@ struct dli_pair {
 };
 
 /* A learnt residual adapter. Only these are kept: tasks and sites without one take no memory. */
-struct dli_kept {
+struct dli_residual_adapter {
   size_t task, site;
   dlora_adapter adapter; /* arrays owned, rank not 0 */
 };
@@ -30,14 +30,14 @@ struct dlora_bank {
   size_t num_sites;
   dlora_site *sites;
   size_t num_tasks;
-  uint64_t version;      /* counts finished tasks' changes of M, for caches of W + M */
-  float **merged;        /* [num_sites] of [output_dim, input_dim] or NULL */
-  struct dli_kept *kept; /* [num_kept] in order of task, and of site within one */
-  size_t num_kept;
+  uint64_t version;                  /* counts finished tasks' changes of M, for caches of W + M */
+  float **merged;                    /* [num_sites] of [output_dim, input_dim] or NULL */
+  struct dli_residual_adapter *kept; /* [num_residuals] in order of task, and of site within one */
+  size_t num_residuals;
   int open;
-  float shares[2];        /* of the open task's pairs, by branch: what M is to get; trained while {1, 0} */
-  struct dli_pair *pairs; /* [num_sites, 2] of the open task */
-  size_t count;           /* parameters of the pairs, and then `extra` of whoever trains along */
+  float merge_fractions[2]; /* of the open task's pairs, by branch: what M is to get; trained while {1, 0} */
+  struct dli_pair *pairs;   /* [num_sites, 2] of the open task */
+  size_t count;             /* parameters of the pairs, and then `extra` of whoever trains along */
   size_t extra;
   float *parameters;
   float *gradients;
@@ -57,7 +57,7 @@ const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_
  * checks; gradients go to an array like bank->gradients. thin: does products of small ranks instead of the BLAS, unless
  * NULL; scratch is then larger by [2 * max rank * output_dim]. */
 void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
-                      size_t rows, size_t ldx, int32_t terms, const float *relevance, size_t rows_per_item, float *y,
+                      size_t rows, size_t ldx, int32_t terms, const float *routing, size_t rows_per_item, float *y,
                       size_t ldy, float *scratch);
 void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
                        size_t rows, size_t ldx, const float *dy, size_t lddy, int32_t terms, float *dx, size_t lddx,
@@ -66,8 +66,8 @@ void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16
 /* Closing a task in two halves: prepare takes all memory and may fail; commit cannot. */
 struct dli_bank_commit {
   float **merged;
-  struct dli_kept *kept;
-  size_t num_kept;
+  struct dli_residual_adapter *kept;
+  size_t num_residuals;
 };
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out);
 void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit);

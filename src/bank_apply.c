@@ -38,13 +38,13 @@ static void add_pair(const struct dli_kernels_bfloat16 *thin, const dlora_site *
 /* Weight of an open pair: TERM_ORTHOGONAL stands for what M is to get of both, TERM_RESIDUAL for what of the residual
  * one is to be kept. */
 static float open_scale(const dlora_bank *bank, size_t branch, int32_t terms) {
-  const float merged = terms & DLORA_TERM_ORTHOGONAL ? bank->shares[branch] : 0.0f;
+  const float merged = terms & DLORA_TERM_ORTHOGONAL ? bank->merge_fractions[branch] : 0.0f;
   const int kept = branch == DLI_RESIDUAL && (terms & DLORA_TERM_RESIDUAL);
-  return merged + (kept ? 1.0f - bank->shares[branch] : 0.0f);
+  return merged + (kept ? 1.0f - bank->merge_fractions[branch] : 0.0f);
 }
 
 void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
-                      size_t rows, size_t ldx, int32_t terms, const float *relevance, size_t rows_per_item, float *y,
+                      size_t rows, size_t ldx, int32_t terms, const float *routing, size_t rows_per_item, float *y,
                       size_t ldy, float *scratch) {
   const dlora_site *s = &bank->sites[site];
   if ((terms & DLORA_TERM_MERGED) && bank->merged[site]) {
@@ -57,12 +57,12 @@ void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 
     add_pair(thin, s, a_of(bank, pair), bank->parameters + pair->b_offset, pair->rank, scale, x, rows, ldx, y, ldy,
              scratch);
   }
-  if (!relevance) return;
+  if (!routing) return;
   const size_t tasks = bank->num_tasks, items = rows / rows_per_item;
   for (size_t first = 0, next; first < items; first = next) {
-    const float *w = relevance + first * tasks;
+    const float *w = routing + first * tasks;
     next = first + 1;
-    while (next < items && memcmp(w, relevance + next * tasks, tasks * sizeof *w) == 0) next++;
+    while (next < items && memcmp(w, routing + next * tasks, tasks * sizeof *w) == 0) next++;
     const size_t at = first * rows_per_item, count = (next - first) * rows_per_item;
     for (size_t t = 0; t < tasks; t++) {
       const dlora_adapter *adapter = w[t] == 0.0f ? NULL : dli_bank_adapter(bank, t, site);
@@ -149,16 +149,16 @@ static dlora_status check_call(const dlora_bank *bank, size_t site, const float 
 }
 
 dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, int32_t terms,
-                                const float *relevance, size_t rows_per_item, float *y) {
+                                const float *routing, size_t rows_per_item, float *y) {
   DLI_TRY(check_call(bank, site, x, y, rows, terms, __func__));
-  if (relevance && (!rows_per_item || rows % rows_per_item)) {
+  if (routing && (!rows_per_item || rows % rows_per_item)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_forward: %zu rows are no multiple of rows_per_item %zu", rows,
                      rows_per_item);
   }
   float *scratch;
   DLI_TRY(DLI_NEW(&bank->allocator, scratch, rows * dli_bank_max_rank(bank)));
   const dlora_site *s = &bank->sites[site];
-  dli_bank_forward(bank, NULL, site, x, rows, s->input_dim, terms, relevance, rows_per_item, y, s->output_dim, scratch);
+  dli_bank_forward(bank, NULL, site, x, rows, s->input_dim, terms, routing, rows_per_item, y, s->output_dim, scratch);
   dli_free(&bank->allocator, scratch);
   return DLORA_OK;
 }

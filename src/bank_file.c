@@ -37,8 +37,8 @@ dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, c
     snprintf(name, sizeof name, "%s.merged.%zu", prefix, i);
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){s->output_dim, s->input_dim}, bank->merged[i]));
   }
-  for (size_t i = 0; i < bank->num_kept; i++) {
-    const struct dli_kept *kept = &bank->kept[i];
+  for (size_t i = 0; i < bank->num_residuals; i++) {
+    const struct dli_residual_adapter *kept = &bank->kept[i];
     const dlora_site *s = &bank->sites[kept->site];
     const size_t rank = kept->adapter.rank;
     snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, kept->task, kept->site);
@@ -60,7 +60,7 @@ static dlora_status read_array(const dlora_bank *bank, const struct dli_tensors 
 
 /* That of kept->task and kept->site. */
 static dlora_status read_adapter(const dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
-                                 struct dli_kept *kept) {
+                                 struct dli_residual_adapter *kept) {
   const size_t site = kept->site;
   char name[NAME_SIZE];
   snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, kept->task, site);
@@ -106,7 +106,7 @@ static bool names_adapter(const char *at, const char *prefix, const dlora_bank *
 }
 
 static int compare_kept(const void *a, const void *b) {
-  const struct dli_kept *x = a, *y = b;
+  const struct dli_residual_adapter *x = a, *y = b;
   if (x->task != y->task) return x->task < y->task ? -1 : 1;
   return x->site < y->site ? -1 : x->site > y->site;
 }
@@ -127,7 +127,7 @@ static dlora_status read_content(dlora_bank *bank, const struct dli_tensors *ten
   DLI_TRY(DLI_NEW(&bank->allocator, bank->kept, count));
   for (size_t i = 0; i < dli_tensors_count(tensors); i++) {
     if (!names_adapter(dli_tensors_at(tensors, i)->name, prefix, bank, &task, &site)) continue;
-    bank->kept[bank->num_kept++] = (struct dli_kept){.task = task, .site = site};
+    bank->kept[bank->num_residuals++] = (struct dli_residual_adapter){.task = task, .site = site};
   }
   if (count > 1) qsort(bank->kept, count, sizeof *bank->kept, compare_kept);
   for (size_t i = 0; i < count; i++) DLI_TRY(read_adapter(bank, tensors, prefix, &bank->kept[i]));

@@ -45,13 +45,13 @@ static void options_to_arrays(const dlora_learner_options *o, int64_t *integers,
       o->sites,
       o->first_block,
       o->num_blocks,
-      o->layers,
+      o->feature_layers,
       o->readout,
-      o->frozen_baseline,
+      o->untouched_baseline,
       o->residual_basis,
-      o->relevance,
-      o->objective,
-      o->within,
+      o->routing,
+      o->loss_classes,
+      o->class_scores,
       o->train_head,
       o->drift_compensation,
       o->train_orthogonal_a,
@@ -62,10 +62,24 @@ static void options_to_arrays(const dlora_learner_options *o, int64_t *integers,
       o->crop_padding,
       o->use_prior,
   };
-  const float f[NUM_FLOATS] = {
-      o->energy_threshold,      o->learning_rate, o->beta1,       o->beta2,      o->epsilon,        o->momentum,
-      o->weight_decay,          o->shrinkage,     o->temperature, o->held_out,   o->ridge,          o->unknown_quantile,
-      o->objective_temperature, o->crop_scale,    o->jitter,      o->later_rate, o->residual_share, o->merge_exponent};
+  const float f[NUM_FLOATS] = {o->energy_threshold,
+                               o->learning_rate,
+                               o->beta1,
+                               o->beta2,
+                               o->epsilon,
+                               o->momentum,
+                               o->weight_decay,
+                               o->shrinkage,
+                               o->temperature,
+                               o->held_out,
+                               o->ridge,
+                               o->unknown_quantile,
+                               o->loss_temperature,
+                               o->crop_scale,
+                               o->jitter,
+                               o->later_task_lr_scale,
+                               o->residual_merge_fraction,
+                               o->merge_decay};
   memcpy(integers, i, sizeof i);
   memcpy(floats, f, sizeof f);
 }
@@ -80,13 +94,13 @@ static void options_from_arrays(const int64_t *i, const float *f, dlora_learner_
   int32_t *const words[] = {&o->sites,
                             &o->first_block,
                             &o->num_blocks,
-                            &o->layers,
+                            &o->feature_layers,
                             &o->readout,
-                            &o->frozen_baseline,
+                            &o->untouched_baseline,
                             &o->residual_basis,
-                            &o->relevance,
-                            &o->objective,
-                            &o->within,
+                            &o->routing,
+                            &o->loss_classes,
+                            &o->class_scores,
                             &o->train_head,
                             &o->drift_compensation,
                             &o->train_orthogonal_a,
@@ -111,12 +125,12 @@ static void options_from_arrays(const int64_t *i, const float *f, dlora_learner_
                            &o->held_out,
                            &o->ridge,
                            &o->unknown_quantile,
-                           &o->objective_temperature,
+                           &o->loss_temperature,
                            &o->crop_scale,
                            &o->jitter,
-                           &o->later_rate,
-                           &o->residual_share,
-                           &o->merge_exponent};
+                           &o->later_task_lr_scale,
+                           &o->residual_merge_fraction,
+                           &o->merge_decay};
   for (size_t k = 0; k < NUM_FLOATS; k++) *floats[k] = f[k];
 }
 
@@ -131,13 +145,13 @@ static const char *const integer_names[] = {"seed",
                                             "sites",
                                             "first_block",
                                             "num_blocks",
-                                            "layers",
+                                            "feature_layers",
                                             "readout",
-                                            "frozen_baseline",
+                                            "untouched_baseline",
                                             "residual_basis",
-                                            "relevance",
-                                            "objective",
-                                            "within",
+                                            "routing",
+                                            "loss_classes",
+                                            "class_scores",
                                             "train_head",
                                             "drift_compensation",
                                             "train_orthogonal_a",
@@ -147,10 +161,24 @@ static const char *const integer_names[] = {"seed",
                                             "flip",
                                             "crop_padding",
                                             "use_prior"};
-static const char *const float_names[] = {
-    "energy_threshold",      "learning_rate", "beta1",       "beta2",      "epsilon",        "momentum",
-    "weight_decay",          "shrinkage",     "temperature", "held_out",   "ridge",          "unknown_quantile",
-    "objective_temperature", "crop_scale",    "jitter",      "later_rate", "residual_share", "merge_exponent"};
+static const char *const float_names[] = {"energy_threshold",
+                                          "learning_rate",
+                                          "beta1",
+                                          "beta2",
+                                          "epsilon",
+                                          "momentum",
+                                          "weight_decay",
+                                          "shrinkage",
+                                          "temperature",
+                                          "held_out",
+                                          "ridge",
+                                          "unknown_quantile",
+                                          "loss_temperature",
+                                          "crop_scale",
+                                          "jitter",
+                                          "later_task_lr_scale",
+                                          "residual_merge_fraction",
+                                          "merge_decay"};
 _Static_assert(sizeof integer_names / sizeof *integer_names == NUM_INTEGERS, "a name for each integer");
 _Static_assert(sizeof float_names / sizeof *float_names == NUM_FLOATS, "a name for each float");
 
@@ -177,7 +205,7 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
   DLI_TRY(dli_writer_set_metadata(writer, "fingerprint", learner->model->vit.fingerprint));
   snprintf(text, sizeof text, "%zu", learner->model->vit.image_size);
   DLI_TRY(dli_writer_set_metadata(writer, "image_size", text));
-  snprintf(text, sizeof text, "%zu", learner->num_heads);
+  snprintf(text, sizeof text, "%zu", learner->num_task_heads);
   DLI_TRY(dli_writer_set_metadata(writer, "num_tasks", text));
   for (size_t i = 0; i < learner->num_names; i++) {
     snprintf(name, sizeof name, "class_name.%lld", (long long)learner->names[i].class_id);
@@ -190,12 +218,12 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
     snprintf(name, sizeof name, "memory.%zu.%zu", i / 4, i % 4);
     DLI_TRY(dli_projector_write(learner->projectors[i], writer, name));
   }
-  DLI_TRY(dli_predictor_write(learner->plain, writer, "plain"));
+  DLI_TRY(dli_predictor_write(learner->base, writer, "plain"));
   DLI_TRY(dli_predictor_write(learner->gate, writer, "gate"));
   const int has_routed = learner->routed && !(learner->task && learner->task->made_routed);
   if (has_routed) DLI_TRY(dli_predictor_write(learner->routed, writer, "routed"));
-  if (learner->frozen) DLI_TRY(dli_predictor_write(learner->frozen, writer, "frozen"));
-  for (size_t t = 0; t < learner->num_heads; t++) {
+  if (learner->untouched) DLI_TRY(dli_predictor_write(learner->untouched, writer, "frozen"));
+  for (size_t t = 0; t < learner->num_task_heads; t++) {
     const struct dli_head *head = &learner->heads[t];
     const size_t shape[] = {head->num_classes, learner->model->vit.dim};
     snprintf(name, sizeof name, "head.%zu.weight", t);
@@ -285,7 +313,7 @@ static dlora_status read_names(dlora_learner *learner, const struct dli_tensors 
 static dlora_status read_memories(dlora_learner *learner, const struct dli_tensors *tensors) {
   const struct dli_vit *vit = &learner->model->vit;
   const dlora_projector_options options = {sizeof options, &learner->allocator};
-  const size_t tasks = dlora_predictor_num_tasks(learner->plain);
+  const size_t tasks = dlora_predictor_num_tasks(learner->base);
   DLI_TRY(DLI_NEW(&learner->allocator, learner->projectors, 4 * vit->depth));
   for (size_t s = 0; s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
@@ -318,22 +346,22 @@ static dlora_status check_bank(const dlora_learner *learner, const struct dli_te
       at++;
     }
   }
-  if (at == bank->num_sites && bank->num_tasks == dlora_predictor_num_tasks(learner->plain)) return DLORA_OK;
+  if (at == bank->num_sites && bank->num_tasks == dlora_predictor_num_tasks(learner->base)) return DLORA_OK;
   return dli_raise(DLORA_ERR_FORMAT, "%s: the bank has %zu sites and %zu tasks, expected %zu and %zu",
                    dli_tensors_label(tensors), bank->num_sites, bank->num_tasks, at,
-                   dlora_predictor_num_tasks(learner->plain));
+                   dlora_predictor_num_tasks(learner->base));
 }
 
-/* Predictions lay the scores of one predictor beside the components of `plain`, so all must have the same ones. The
+/* Predictions lay the scores of one predictor beside the components of `base`, so all must have the same ones. The
  * gate tells tasks only, and the untouched backbone's statistics speak for themselves; both are taken before training,
  * when the images may have come in another order: that of their classes within a task is their own. */
 static dlora_status check_components(const dlora_learner *learner, const dlora_predictor *predictor, const char *name,
                                      const struct dli_tensors *tensors) {
-  const struct dli_derived *d = &learner->derived;
+  const struct dli_class_index *d = &learner->class_index;
   const size_t count = dlora_predictor_num_components(predictor);
   int64_t *tasks = NULL, *classes = NULL;
   dlora_status status = DLORA_OK;
-  if (predictor == learner->plain || !count) return DLORA_OK;
+  if (predictor == learner->base || !count) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, tasks, count));
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, classes, count));
   DLI_TRY_DONE(dlora_predictor_get_components(predictor, tasks, classes, NULL, NULL));
@@ -355,7 +383,7 @@ static dlora_status read_predictor(const dlora_learner *learner, const struct dl
   const int32_t readout = strcmp(name, "gate") == 0 ? DLORA_READOUT_GAUSSIAN : learner->options.readout;
   const dlora_predictor_options options = dli_predictor_options_of(&learner->options, &learner->allocator, readout);
   DLI_TRY(dli_predictor_read(out, tensors, name, &options));
-  const dlora_predictor *reference = learner->plain ? learner->plain : *out;
+  const dlora_predictor *reference = learner->base ? learner->base : *out;
   if (dlora_predictor_dim(*out) == width && dlora_predictor_num_tasks(*out) == dlora_predictor_num_tasks(reference) &&
       dlora_predictor_num_components(*out) == dlora_predictor_num_components(reference)) {
     return check_components(learner, *out, name, tensors);
@@ -368,15 +396,16 @@ static dlora_status read_predictor(const dlora_learner *learner, const struct dl
 }
 
 static dlora_status read_heads(dlora_learner *learner, const struct dli_tensors *tensors) {
-  const size_t tasks = dlora_predictor_num_tasks(learner->plain), dim = learner->model->vit.dim;
+  const size_t tasks = dlora_predictor_num_tasks(learner->base), dim = learner->model->vit.dim;
   size_t component = 0;
   DLI_TRY(DLI_NEW(&learner->allocator, learner->heads, tasks));
   for (size_t t = 0; t < tasks; t++) {
     struct dli_head *head = &learner->heads[t];
     const struct dli_tensor *tensor;
     char name[NAME_SIZE];
-    learner->num_heads = t + 1;
-    while (component < learner->derived.num_components && learner->derived.component_tasks[component] == (int64_t)t) {
+    learner->num_task_heads = t + 1;
+    while (component < learner->class_index.num_components &&
+           learner->class_index.component_tasks[component] == (int64_t)t) {
       head->num_classes++;
       component++;
     }
@@ -407,7 +436,7 @@ static dlora_status read_digests(const struct dli_tensors *tensors, const char *
 }
 
 static dlora_status read_metrics(dlora_learner *learner, const struct dli_tensors *tensors) {
-  const size_t tasks = dlora_predictor_num_tasks(learner->plain), shape[] = {tasks, tasks};
+  const size_t tasks = dlora_predictor_num_tasks(learner->base), shape[] = {tasks, tasks};
   struct dli_metrics *metrics = &learner->metrics;
   const struct dli_tensor *tensor; /* before memory for as many tasks as they have is taken */
   DLI_TRY(dli_tensors_require(tensors, "metrics.accuracy", DLI_F64, 2, shape, &tensor));
@@ -421,22 +450,23 @@ static dlora_status read_metrics(dlora_learner *learner, const struct dli_tensor
 static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors *tensors) {
   const dlora_allocator *allocator = &learner->allocator;
   const size_t dim = learner->model->vit.dim;
-  DLI_TRY(read_predictor(learner, tensors, "plain", learner->width, &learner->plain));
-  DLI_TRY(dli_derived_create(&learner->derived, learner->plain, NULL, learner->options.unknown_quantile, allocator));
+  DLI_TRY(read_predictor(learner, tensors, "plain", learner->width, &learner->base));
+  DLI_TRY(
+      dli_class_index_create(&learner->class_index, learner->base, NULL, learner->options.unknown_quantile, allocator));
   DLI_TRY(read_predictor(learner, tensors, "gate", 2 * dim, &learner->gate));
   if (dli_tensors_find(tensors, "routed.means")) {
     DLI_TRY(read_predictor(learner, tensors, "routed", learner->width, &learner->routed));
   }
-  if (learner->options.frozen_baseline) {
-    DLI_TRY(read_predictor(learner, tensors, "frozen", learner->width, &learner->frozen));
+  if (learner->options.untouched_baseline) {
+    DLI_TRY(read_predictor(learner, tensors, "frozen", learner->width, &learner->untouched));
   }
-  dli_derived_release(&learner->derived, allocator);
-  DLI_TRY(dli_derived_create(&learner->derived, learner->plain, learner->routed, learner->options.unknown_quantile,
-                             allocator));
+  dli_class_index_release(&learner->class_index, allocator);
+  DLI_TRY(dli_class_index_create(&learner->class_index, learner->base, learner->routed,
+                                 learner->options.unknown_quantile, allocator));
   const dlora_bank_options bank = dli_bank_options_of(&learner->options, allocator);
   DLI_TRY(dli_bank_read(&learner->bank, tensors, "bank", &bank));
   DLI_TRY(check_bank(learner, tensors));
-  DLI_TRY(dli_deployed_create(&learner->deployed, learner->model, learner->bank, 1, allocator));
+  DLI_TRY(dli_merged_weights_create(&learner->merged_weights, learner->model, learner->bank, 1, allocator));
   DLI_TRY(read_memories(learner, tensors));
   DLI_TRY(read_heads(learner, tensors));
   DLI_TRY(read_metrics(learner, tensors));

@@ -7,7 +7,7 @@
  *   training.seen             U64 [classes] images of each in the present round
  *   training.images           U64 [source images] digest of each that was read, else 0; absent: not known
  *   training.memory.<block>.<input>.observed, .moment   projector_file.c
- *   training.memory.<block>.<input>.sample              F32 [rows, input_dim] class tokens; relevance by energy
+ *   training.memory.<block>.<input>.sample              F32 [rows, input_dim] class tokens; routing by energy
  *   training.{plain,routed,gate,frozen}.*               predictor_file.c
  *   training.bank.*           bank_file.c; from here on once training has begun
  *   training.head.weight      F32 [classes, dim]
@@ -18,7 +18,7 @@
  *   training.drift.before, .after  F32 [rows, moving columns]  only if drift is compensated for, after training
  *
  * Not written is what follows from the options and the finished tasks, the workspace, and how long things took: the
- * same task at the same place gives the same bytes. `routed` without finished tasks of its own is a copy of `plain`. */
+ * same task at the same place gives the same bytes. `routed` without finished tasks of its own is a copy of `base`. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,13 +52,13 @@ struct dli_task_record {
   uint64_t counts[NUM_COUNTS];
   uint64_t random[2][6];
   double losses[NUM_LOSSES];
-  uint64_t *seen;
+  uint64_t *num_shown;
 };
 
 static const char *const predictor_names[] = {"plain", "routed", "gate", "frozen"};
 
 static void list_predictors(const dlora_learner *learner, dlora_predictor *out[4]) {
-  dlora_predictor *const list[] = {learner->plain, learner->routed, learner->gate, learner->frozen};
+  dlora_predictor *const list[] = {learner->base, learner->routed, learner->gate, learner->untouched};
   memcpy(out, list, sizeof list);
 }
 
@@ -71,8 +71,8 @@ static size_t smaller(size_t a, size_t b) {
 static void fill_record(const struct dli_task *task, struct dli_task_record *record) {
   const uint64_t counts[NUM_COUNTS] = {(uint64_t)task->phase,    task->planned_steps, task->num_steps,
                                        task->num_images[0],      task->num_images[1], task->observed_images[0],
-                                       task->observed_images[1], task->seen_drift,    task->seen_held,
-                                       task->seen_energy,        task->source_images, task->source_labels};
+                                       task->observed_images[1], task->offered_drift, task->offered_held,
+                                       task->offered_energy,     task->source_images, task->source_labels};
   const struct dli_random *const randoms[] = {&task->random, &task->sampling};
   memcpy(record->counts, counts, sizeof counts);
   for (size_t i = 0; i < 2; i++) {
@@ -83,7 +83,7 @@ static void fill_record(const struct dli_task *task, struct dli_task_record *rec
   record->losses[0] = task->first_loss;
   memcpy(record->losses + 1, task->last_losses, sizeof task->last_losses);
   record->losses[NUM_LOSSES - 1] = task->running_loss;
-  for (size_t i = 0; i < task->num_classes; i++) record->seen[i] = task->seen[i];
+  for (size_t i = 0; i < task->num_classes; i++) record->num_shown[i] = task->num_shown[i];
 }
 
 static dlora_status write_record(const struct dli_task *task, struct dli_writer *writer,
@@ -96,7 +96,7 @@ static dlora_status write_record(const struct dli_task *task, struct dli_writer 
     DLI_TRY(dli_writer_add(writer, "training.images", DLI_U64, 1, &task->source_images, task->source_digests));
   }
   DLI_TRY(dli_writer_add(writer, "training.classes", DLI_I64, 1, &task->num_classes, task->classes));
-  return dli_writer_add(writer, "training.seen", DLI_U64, 1, &task->num_classes, record->seen);
+  return dli_writer_add(writer, "training.seen", DLI_U64, 1, &task->num_classes, record->num_shown);
 }
 
 static dlora_status write_samples(const dlora_learner *learner, struct dli_writer *writer) {
@@ -108,7 +108,7 @@ static dlora_status write_samples(const dlora_learner *learner, struct dli_write
     DLI_TRY(dli_writer_add(writer, "training.held_out.labels", DLI_I64, 1, shape, task->held_labels));
   }
   if (!task->max_drift) return DLORA_OK;
-  const size_t shape[] = {task->num_drift, dli_learner_moving(learner)};
+  const size_t shape[] = {task->num_drift, dli_learner_num_drifting_columns(learner)};
   DLI_TRY(dli_writer_add(writer, "training.drift.before", DLI_F32, 2, shape, task->drift_before));
   return dli_writer_add(writer, "training.drift.after", DLI_F32, 2, shape, task->drift_after);
 }
@@ -147,7 +147,7 @@ dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *wri
   char name[NAME_SIZE];
   DLI_TRY(DLI_NEW(&learner->allocator, record, 1));
   *out = record; /* also after a failure: the writer may borrow from it */
-  DLI_TRY(DLI_NEW(&learner->allocator, record->seen, task->num_classes));
+  DLI_TRY(DLI_NEW(&learner->allocator, record->num_shown, task->num_classes));
   fill_record(task, record);
   DLI_TRY(write_record(task, writer, record));
   DLI_TRY(write_samples(learner, writer));
@@ -161,7 +161,7 @@ dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *wri
 }
 
 void dli_task_record_free(const dlora_learner *learner, struct dli_task_record *record) {
-  if (record) dli_free(&learner->allocator, record->seen);
+  if (record) dli_free(&learner->allocator, record->num_shown);
   dli_free(&learner->allocator, record);
 }
 
@@ -186,7 +186,7 @@ static dlora_status check_counts(const dlora_learner *learner, const struct dli_
   const uint64_t phase = counts[COUNT_PHASE], steps = counts[COUNT_STEPS], *images = counts + COUNT_IMAGES;
   const uint64_t present = images[phase == DLI_OBSERVE_AFTER]; /* images of the present round */
   const int moves = phase == DLI_OBSERVE_AFTER && o->drift_compensation && dlora_learner_num_tasks(learner);
-  const int samples = dli_learner_trains(learner) && o->relevance == DLORA_RELEVANCE_ENERGY;
+  const int samples = dli_learner_trains(learner) && o->routing == DLORA_ROUTING_ENERGY;
   for (size_t i = 0; i < COUNT_SOURCE_LABELS; i++) {
     if (counts[i] > (uint64_t)1 << 53 || counts[i] > SIZE_MAX) {
       return refuse(tensors, "training.counts", "has a count beyond reason");
@@ -211,12 +211,12 @@ static void set_counts(struct dli_task *task, const uint64_t *counts) {
     task->num_images[i] = (size_t)counts[COUNT_IMAGES + i];
     task->observed_images[i] = (size_t)counts[COUNT_OBSERVED + i];
   }
-  task->seen_drift = (size_t)counts[COUNT_DRIFT];
-  task->seen_held = (size_t)counts[COUNT_HELD_OUT];
-  task->seen_energy = (size_t)counts[COUNT_ENERGY];
-  task->num_drift = smaller(task->seen_drift, task->max_drift);
-  task->num_held = smaller(task->seen_held, DLI_HEAD_SAMPLE);
-  task->num_energy = smaller(task->seen_energy, DLI_ENERGY_SAMPLE);
+  task->offered_drift = (size_t)counts[COUNT_DRIFT];
+  task->offered_held = (size_t)counts[COUNT_HELD_OUT];
+  task->offered_energy = (size_t)counts[COUNT_ENERGY];
+  task->num_drift = smaller(task->offered_drift, task->max_drift);
+  task->num_held = smaller(task->offered_held, DLI_HEAD_SAMPLE);
+  task->num_energy = smaller(task->offered_energy, DLI_ENERGY_SAMPLE);
   task->source_images = (size_t)counts[COUNT_SOURCE_IMAGES];
   task->source_labels = counts[COUNT_SOURCE_LABELS];
 }
@@ -296,7 +296,7 @@ static dlora_status read_classes(const dlora_learner *learner, struct dli_task *
       return refuse(tensors, "training.seen", "does not add up to the images observed");
     }
     total += one;
-    task->seen[i] = (size_t)one;
+    task->num_shown[i] = (size_t)one;
   }
   return total == images ? DLORA_OK : refuse(tensors, "training.seen", "does not add up to the images observed");
 }
@@ -321,7 +321,7 @@ static dlora_status read_samples(const dlora_learner *learner, struct dli_task *
     DLI_TRY(check_labels(task, tensors, "training.held_out.labels", task->held_labels, task->num_held));
   }
   if (!task->max_drift) return DLORA_OK;
-  const size_t columns = dli_learner_moving(learner);
+  const size_t columns = dli_learner_num_drifting_columns(learner);
   DLI_TRY(read_floats(tensors, "training.drift.before", task->num_drift, columns, task->drift_before));
   return read_floats(tensors, "training.drift.after", task->num_drift, columns, task->drift_after);
 }
@@ -356,7 +356,7 @@ static int same_ids(const int64_t *(*get)(const dlora_predictor *, size_t *), co
 static dlora_status check_predictor(const dlora_learner *learner, const struct dli_task *task,
                                     const dlora_predictor *predictor, const char *name,
                                     const struct dli_tensors *tensors) {
-  const int follows = predictor == learner->plain || predictor == learner->routed; /* trained features */
+  const int follows = predictor == learner->base || predictor == learner->routed; /* trained features */
   const int second_round = follows && task->phase == DLI_OBSERVE_AFTER;
   const size_t expected = follows && task->phase == DLI_TRAIN ? 0 : task->num_images[second_round];
   char full[NAME_SIZE + 24];
@@ -369,12 +369,12 @@ static dlora_status check_predictor(const dlora_learner *learner, const struct d
   if (expected && !second_round && num_classes != task->num_classes) {
     return refuse(tensors, full, "lacks a class of the task");
   }
-  if (predictor == learner->routed && !same_ids(dli_predictor_open_classes, predictor, learner->plain)) {
+  if (predictor == learner->routed && !same_ids(dli_predictor_open_classes, predictor, learner->base)) {
     return refuse(tensors, full, "differs from that of predictor plain");
   }
   snprintf(full, sizeof full, "%s.held_out_labels", name);
   DLI_TRY(check_labels(task, tensors, full, labels, num_labels));
-  if (predictor == learner->routed && !same_ids(dli_predictor_open_labels, predictor, learner->plain)) {
+  if (predictor == learner->routed && !same_ids(dli_predictor_open_labels, predictor, learner->base)) {
     return refuse(tensors, full, "differs from that of predictor plain");
   }
   snprintf(full, sizeof full, "%s.counts", name);
@@ -399,9 +399,9 @@ static dlora_status read_predictors(const dlora_learner *learner, const struct d
 /* Rows of earlier components in the objective: those of classes that do not come again. */
 static size_t count_old(const dlora_learner *learner, const struct dli_task *task) {
   size_t count = 0;
-  if (learner->options.objective != DLORA_OBJECTIVE_ALL) return 0;
-  for (size_t i = 0; i < learner->derived.num_components; i++) {
-    count += dli_task_find_class(task, learner->derived.component_classes[i]) == task->num_classes;
+  if (learner->options.loss_classes != DLORA_LOSS_CLASSES_ALL) return 0;
+  for (size_t i = 0; i < learner->class_index.num_components; i++) {
+    count += dli_task_find_class(task, learner->class_index.component_classes[i]) == task->num_classes;
   }
   return count;
 }
@@ -418,7 +418,7 @@ static dlora_status read_training(dlora_learner *learner, struct dli_task *task,
   }
   const size_t limits[] = {o->rank_orthogonal, o->rank_residual};
   const dlora_status status = dli_bank_read_pairs(learner->bank, tensors, "training.bank", limits, memories,
-                                                  o->residual_basis == DLORA_BASIS_FREE);
+                                                  o->residual_basis == DLORA_RESIDUAL_RANDOM);
   dli_free(allocator, memories);
   if (status != DLORA_OK) return status;
   task->num_old = count_old(learner, task);
@@ -426,11 +426,11 @@ static dlora_status read_training(dlora_learner *learner, struct dli_task *task,
   DLI_TRY(DLI_NEW(allocator, task->old_bias, task->num_old));
   DLI_TRY(read_floats(tensors, "training.old.weight", task->num_old, dim, task->old_weight));
   DLI_TRY(read_floats(tensors, "training.old.bias", task->num_old, 0, task->old_bias));
-  DLI_TRY(dli_task_take_rows(learner, task));
+  DLI_TRY(dli_task_alloc_rows(learner, task));
   DLI_TRY(dli_bank_read_values(learner->bank, tensors, "training.bank", task->num_steps));
   DLI_TRY(read_floats(tensors, "training.head.weight", own, dim, task->head_weight));
   DLI_TRY(read_floats(tensors, "training.head.bias", own, 0, task->head_bias));
-  return dli_pass_reserve(task->pass);
+  return dli_session_reserve(task->session);
 }
 
 int dli_task_is_open(const struct dli_tensors *tensors) {
@@ -448,7 +448,7 @@ dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *ten
   const int second_round = counts[COUNT_PHASE] == DLI_OBSERVE_AFTER;
   DLI_TRY_DONE(read_classes(learner, task, counts[COUNT_IMAGES + second_round], second_round, tensors));
   task->num_images[0] = (size_t)counts[COUNT_IMAGES];
-  if (second_round) DLI_TRY_DONE(dli_task_take_drift(learner, task));
+  if (second_round) DLI_TRY_DONE(dli_task_alloc_drift(learner, task));
   set_counts(task, counts);
   task->loaded = 1;
   DLI_TRY_DONE(read_random(task, tensors));
@@ -456,7 +456,7 @@ dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *ten
   DLI_TRY_DONE(read_digests(learner, task, tensors));
   DLI_TRY_DONE(read_samples(learner, task, tensors));
   DLI_TRY_DONE(read_predictors(learner, task, tensors));
-  if (second_round) DLI_TRY_DONE(dli_task_set_shares(learner));
+  if (second_round) DLI_TRY_DONE(dli_task_set_merge_fractions(learner));
   DLI_TRY_DONE(read_memories(learner, task, tensors));
   if (task->phase != DLI_OBSERVE_BEFORE) DLI_TRY_DONE(read_training(learner, task, tensors));
 done:

@@ -31,8 +31,8 @@ static size_t slot_of(int32_t projection, size_t dim, size_t *first_row) {
 }
 
 /* The packed copies of a weight, [3]. */
-static struct dli_packed **copies_of(const struct dli_deployed *deployed, size_t block, size_t slot) {
-  return deployed->packed + NUM_COPIES * (NUM_SLOTS * block + slot);
+static struct dli_packed **copies_of(const struct dli_merged_weights *merged_weights, size_t block, size_t slot) {
+  return merged_weights->packed + NUM_COPIES * (NUM_SLOTS * block + slot);
 }
 
 /* Part i of what the backward pass uses by itself: query apart from key and value, all rows of other weights. */
@@ -41,17 +41,17 @@ static size_t backward_rows(const struct dli_vit *vit, const struct dli_weight *
   return i ? weight->rows - split : split;
 }
 
-static dlora_status reserve_backward(struct dli_deployed *deployed) {
-  const struct dli_vit *vit = &deployed->model->vit;
-  for (size_t b = deployed->first_backward; b < vit->depth; b++) {
+static dlora_status reserve_backward(struct dli_merged_weights *merged_weights) {
+  const struct dli_vit *vit = &merged_weights->model->vit;
+  for (size_t b = merged_weights->first_backward; b < vit->depth; b++) {
     for (size_t slot = 0; slot < NUM_SLOTS; slot++) {
-      struct dli_weight *weight = weight_of(&deployed->blocks[b], slot);
-      struct dli_packed **copies = copies_of(deployed, b, slot);
+      struct dli_weight *weight = weight_of(&merged_weights->blocks[b], slot);
+      struct dli_packed **copies = copies_of(merged_weights, b, slot);
       weight->split = backward_rows(vit, weight, slot, 0);
       for (size_t i = 0; i < 2; i++) {
         const size_t rows = backward_rows(vit, weight, slot, i);
         if (!rows) continue;
-        DLI_TRY(dli_packed_create(&copies[BACKWARD + i], vit->onednn, rows, weight->cols, &deployed->allocator));
+        DLI_TRY(dli_packed_create(&copies[BACKWARD + i], vit->onednn, rows, weight->cols, &merged_weights->allocator));
         weight->backward[i] = copies[BACKWARD + i];
       }
     }
@@ -60,9 +60,9 @@ static dlora_status reserve_backward(struct dli_deployed *deployed) {
 }
 
 /* Copies a block's weight anew. */
-static void repack(struct dli_deployed *deployed, size_t block, size_t slot) {
-  const struct dli_weight *weight = weight_of(&deployed->blocks[block], slot);
-  struct dli_packed **copies = copies_of(deployed, block, slot);
+static void repack(struct dli_merged_weights *merged_weights, size_t block, size_t slot) {
+  const struct dli_weight *weight = weight_of(&merged_weights->blocks[block], slot);
+  struct dli_packed **copies = copies_of(merged_weights, block, slot);
   if (copies[FORWARD]) dli_packed_fill(copies[FORWARD], weight->data, weight->cols, true);
   for (size_t i = 0; i < 2; i++) {
     const float *rows = weight->data + i * weight->split * weight->cols;
@@ -70,20 +70,20 @@ static void repack(struct dli_deployed *deployed, size_t block, size_t slot) {
   }
 }
 
-dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *model, const dlora_bank *bank,
-                                 int training, const dlora_allocator *allocator) {
+dlora_status dli_merged_weights_create(struct dli_merged_weights **out, const dlora_model *model,
+                                       const dlora_bank *bank, int training, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
   dlora_status status = DLORA_OK;
-  struct dli_deployed *deployed;
-  DLI_TRY(DLI_NEW(allocator, deployed, 1));
-  deployed->allocator = *allocator;
-  deployed->model = model;
-  deployed->bank = bank;
-  DLI_TRY_DONE(DLI_NEW(allocator, deployed->blocks, vit->depth));
-  DLI_TRY_DONE(DLI_NEW(allocator, deployed->arrays, NUM_SLOTS * vit->depth));
-  DLI_TRY_DONE(DLI_NEW(allocator, deployed->packed, NUM_COPIES * NUM_SLOTS * vit->depth));
-  memcpy(deployed->blocks, vit->blocks, vit->depth * sizeof *vit->blocks);
-  deployed->first_backward = vit->depth;
+  struct dli_merged_weights *merged_weights;
+  DLI_TRY(DLI_NEW(allocator, merged_weights, 1));
+  merged_weights->allocator = *allocator;
+  merged_weights->model = model;
+  merged_weights->bank = bank;
+  DLI_TRY_DONE(DLI_NEW(allocator, merged_weights->blocks, vit->depth));
+  DLI_TRY_DONE(DLI_NEW(allocator, merged_weights->arrays, NUM_SLOTS * vit->depth));
+  DLI_TRY_DONE(DLI_NEW(allocator, merged_weights->packed, NUM_COPIES * NUM_SLOTS * vit->depth));
+  memcpy(merged_weights->blocks, vit->blocks, vit->depth * sizeof *vit->blocks);
+  merged_weights->first_backward = vit->depth;
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     if (site->block < 0 || (size_t)site->block >= vit->depth) {
@@ -110,69 +110,70 @@ dlora_status dli_deployed_create(struct dli_deployed **out, const dlora_model *m
                          site->output_dim, site->input_dim, rows, in);
       goto done;
     }
-    if (training && (size_t)site->block < deployed->first_backward) deployed->first_backward = (size_t)site->block;
+    if (training && (size_t)site->block < merged_weights->first_backward)
+      merged_weights->first_backward = (size_t)site->block;
   }
   if (vit->onednn) {
-    DLI_TRY_DONE(reserve_backward(deployed));
-    for (size_t b = deployed->first_backward; b < vit->depth; b++) {
-      for (size_t slot = 0; slot < NUM_SLOTS; slot++) repack(deployed, b, slot);
+    DLI_TRY_DONE(reserve_backward(merged_weights));
+    for (size_t b = merged_weights->first_backward; b < vit->depth; b++) {
+      for (size_t slot = 0; slot < NUM_SLOTS; slot++) repack(merged_weights, b, slot);
     }
   }
-  DLI_TRY_DONE(dli_deployed_reserve(deployed, bank->merged));
-  dli_deployed_update(deployed);
-  *out = deployed;
+  DLI_TRY_DONE(dli_merged_weights_reserve(merged_weights, bank->merged));
+  dli_merged_weights_update(merged_weights);
+  *out = merged_weights;
 done:
-  if (status != DLORA_OK) dli_deployed_destroy(deployed);
+  if (status != DLORA_OK) dli_merged_weights_destroy(merged_weights);
   return status;
 }
 
-void dli_deployed_destroy(struct dli_deployed *deployed) {
-  if (!deployed) return;
-  const dlora_allocator allocator = deployed->allocator;
-  const size_t slots = NUM_SLOTS * deployed->model->vit.depth;
-  for (size_t i = 0; deployed->arrays && i < slots; i++) dli_free(&allocator, deployed->arrays[i]);
-  for (size_t i = 0; deployed->packed && i < NUM_COPIES * slots; i++) {
-    dli_packed_destroy(deployed->packed[i], &allocator);
+void dli_merged_weights_destroy(struct dli_merged_weights *merged_weights) {
+  if (!merged_weights) return;
+  const dlora_allocator allocator = merged_weights->allocator;
+  const size_t slots = NUM_SLOTS * merged_weights->model->vit.depth;
+  for (size_t i = 0; merged_weights->arrays && i < slots; i++) dli_free(&allocator, merged_weights->arrays[i]);
+  for (size_t i = 0; merged_weights->packed && i < NUM_COPIES * slots; i++) {
+    dli_packed_destroy(merged_weights->packed[i], &allocator);
   }
-  dli_free(&allocator, deployed->arrays);
-  dli_free(&allocator, deployed->packed);
-  dli_free(&allocator, deployed->blocks);
-  dli_free(&allocator, deployed);
+  dli_free(&allocator, merged_weights->arrays);
+  dli_free(&allocator, merged_weights->packed);
+  dli_free(&allocator, merged_weights->blocks);
+  dli_free(&allocator, merged_weights);
 }
 
-dlora_status dli_deployed_reserve(struct dli_deployed *deployed, float *const *merged) {
-  const dlora_bank *bank = deployed->bank;
+dlora_status dli_merged_weights_reserve(struct dli_merged_weights *merged_weights, float *const *merged) {
+  const dlora_bank *bank = merged_weights->bank;
   for (size_t i = 0; i < bank->num_sites; i++) {
     if (!merged[i]) continue;
     size_t row;
     const size_t block = (size_t)bank->sites[i].block;
-    const size_t slot = slot_of(bank->sites[i].projection, deployed->model->vit.dim, &row);
-    float **array = &deployed->arrays[NUM_SLOTS * block + slot];
-    struct dli_packed **copy = &copies_of(deployed, block, slot)[FORWARD];
-    const struct dli_vit *vit = &deployed->model->vit;
+    const size_t slot = slot_of(bank->sites[i].projection, merged_weights->model->vit.dim, &row);
+    float **array = &merged_weights->arrays[NUM_SLOTS * block + slot];
+    struct dli_packed **copy = &copies_of(merged_weights, block, slot)[FORWARD];
+    const struct dli_vit *vit = &merged_weights->model->vit;
     const struct dli_weight *original = weight_of(&vit->blocks[block], slot);
-    if (!*array) DLI_TRY(DLI_NEW(&deployed->allocator, *array, original->rows * original->cols));
+    if (!*array) DLI_TRY(DLI_NEW(&merged_weights->allocator, *array, original->rows * original->cols));
     if (vit->onednn && !*copy) {
-      DLI_TRY(dli_packed_create(copy, vit->onednn, original->cols, original->rows, &deployed->allocator));
+      DLI_TRY(dli_packed_create(copy, vit->onednn, original->cols, original->rows, &merged_weights->allocator));
     }
   }
   return DLORA_OK;
 }
 
-void dli_deployed_update(struct dli_deployed *deployed) {
-  const dlora_bank *bank = deployed->bank;
-  const struct dli_vit *vit = &deployed->model->vit;
+void dli_merged_weights_update(struct dli_merged_weights *merged_weights) {
+  const dlora_bank *bank = merged_weights->bank;
+  const struct dli_vit *vit = &merged_weights->model->vit;
   /* Versions count from 0; the + 1 tells "made from version 0" apart from "never made". */
-  if (deployed->version == bank->version + 1) return;
+  if (merged_weights->version == bank->version + 1) return;
   for (size_t b = 0; b < vit->depth; b++) {
     for (size_t slot = 0; slot < NUM_SLOTS; slot++) {
-      float *array = deployed->arrays[NUM_SLOTS * b + slot];
+      float *array = merged_weights->arrays[NUM_SLOTS * b + slot];
       if (!array) continue;
-      const struct dli_weight *original = weight_of(&deployed->model->vit.blocks[b], slot);
-      struct dli_weight *weight = weight_of(&deployed->blocks[b], slot);
+      const struct dli_weight *original = weight_of(&merged_weights->model->vit.blocks[b], slot);
+      struct dli_weight *weight = weight_of(&merged_weights->blocks[b], slot);
       memcpy(array, original->data, original->rows * original->cols * sizeof *array);
       weight->data = array;
-      if (vit->onednn) weight->forward = copies_of(deployed, b, slot)[FORWARD];
+      if (vit->onednn) weight->forward = copies_of(merged_weights, b, slot)[FORWARD];
     }
   }
   for (size_t i = 0; i < bank->num_sites; i++) {
@@ -180,13 +181,13 @@ void dli_deployed_update(struct dli_deployed *deployed) {
     const dlora_site *site = &bank->sites[i];
     size_t row;
     const size_t slot = slot_of(site->projection, vit->dim, &row), count = site->output_dim * site->input_dim;
-    float *array = deployed->arrays[NUM_SLOTS * (size_t)site->block + slot] + row * site->input_dim;
-    deployed->model->kernels->add(bank->merged[i], count, array);
+    float *array = merged_weights->arrays[NUM_SLOTS * (size_t)site->block + slot] + row * site->input_dim;
+    merged_weights->model->kernels->add(bank->merged[i], count, array);
   }
   for (size_t b = 0; vit->onednn && b < vit->depth; b++) {
     for (size_t slot = 0; slot < NUM_SLOTS; slot++) {
-      if (deployed->arrays[NUM_SLOTS * b + slot]) repack(deployed, b, slot);
+      if (merged_weights->arrays[NUM_SLOTS * b + slot]) repack(merged_weights, b, slot);
     }
   }
-  deployed->version = bank->version + 1;
+  merged_weights->version = bank->version + 1;
 }

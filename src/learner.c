@@ -29,7 +29,7 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
   const struct dli_vit *vit = &learner->model->vit;
   /* Where the BLAS has threads of its own, one thread of ours runs all images. */
   const size_t threads = dli_blas_runs_inside_threads() ? o->threads : 1;
-  size_t images = o->micro_batch ? o->micro_batch * threads : dli_pass_micro_batch(vit, threads, 0);
+  size_t images = o->micro_batch ? o->micro_batch * threads : dli_session_micro_batch(vit, threads, 0);
   if (!o->micro_batch && training) {
     /* What a training pass keeps of an image (lib/vit/workspace.c), held to about 256 MiB over all threads: more rows
      * than that make products hardly faster. Products that need not arrange the weights first are fast with few rows,
@@ -51,7 +51,7 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
 }
 
 int dli_learner_has_residuals(const dlora_learner *learner) {
-  return learner->bank->num_kept > 0;
+  return learner->bank->num_residuals > 0;
 }
 
 void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out) {
@@ -66,7 +66,7 @@ int dli_learner_reads_early(const dlora_learner *learner) {
   return learner->width > learner->model->vit.dim && learner->middle_block == learner->first_block;
 }
 
-size_t dli_learner_moving(const dlora_learner *learner) {
+size_t dli_learner_num_drifting_columns(const dlora_learner *learner) {
   return learner->middle_block > learner->first_block ? learner->width : learner->model->vit.dim;
 }
 
@@ -96,9 +96,9 @@ static dlora_status create_parts(dlora_learner *learner) {
   if (status != DLORA_OK) return status;
   const dlora_predictor_options readout = dli_predictor_options_of(o, allocator, o->readout);
   const dlora_predictor_options gaussian = dli_predictor_options_of(o, allocator, DLORA_READOUT_GAUSSIAN);
-  DLI_TRY(dlora_predictor_create(&learner->plain, learner->width, &readout));
+  DLI_TRY(dlora_predictor_create(&learner->base, learner->width, &readout));
   DLI_TRY(dlora_predictor_create(&learner->gate, 2 * vit->dim, &gaussian));
-  if (o->frozen_baseline) DLI_TRY(dlora_predictor_create(&learner->frozen, learner->width, &readout));
+  if (o->untouched_baseline) DLI_TRY(dlora_predictor_create(&learner->untouched, learner->width, &readout));
   return DLORA_OK;
 }
 
@@ -119,12 +119,12 @@ dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, cons
   if (options->num_blocks && learner->first_block + (size_t)options->num_blocks < vit->depth) {
     learner->end_block = learner->first_block + (size_t)options->num_blocks;
   }
-  learner->width = options->layers == DLORA_LAYERS_FINAL ? vit->dim : 3 * vit->dim;
+  learner->width = options->feature_layers == DLORA_FEATURE_LAYERS_FINAL ? vit->dim : 3 * vit->dim;
   learner->middle_block = learner->first_block;
-  if (options->layers == DLORA_LAYERS_MIDDLE && learner->first_block < vit->depth / 2) {
+  if (options->feature_layers == DLORA_FEATURE_LAYERS_AT_MIDDLE && learner->first_block < vit->depth / 2) {
     learner->middle_block = vit->depth / 2;
   }
-  const dlora_status status = dli_pass_pool_create(&learner->passes, allocator);
+  const dlora_status status = dli_session_pool_create(&learner->sessions, allocator);
   if (status != DLORA_OK) {
     dli_free(allocator, learner);
     return status;
@@ -146,7 +146,8 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
   dlora_learner *learner = NULL;
   dlora_status status = dli_learner_new(&learner, model, &known, &allocator);
   if (status == DLORA_OK) status = create_parts(learner);
-  if (status == DLORA_OK) status = dli_deployed_create(&learner->deployed, model, learner->bank, 1, &allocator);
+  if (status == DLORA_OK)
+    status = dli_merged_weights_create(&learner->merged_weights, model, learner->bank, 1, &allocator);
   if (status != DLORA_OK) {
     dlora_learner_destroy(learner);
     return status;
@@ -156,8 +157,8 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
 }
 
 void dli_learner_release_workspaces(dlora_learner *learner) {
-  const dlora_predictor *const predictors[] = {learner->plain, learner->routed, learner->gate, learner->frozen};
-  dli_pass_pool_clear(learner->passes);
+  const dlora_predictor *const predictors[] = {learner->base, learner->routed, learner->gate, learner->untouched};
+  dli_session_pool_clear(learner->sessions);
   for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
     if (predictors[i]) dli_predictor_release(predictors[i]);
   }
@@ -170,18 +171,18 @@ void dlora_learner_destroy(dlora_learner *learner) {
   if (!learner) return;
   const dlora_allocator allocator = learner->allocator;
   dli_task_release(learner);
-  dli_pass_pool_destroy(learner->passes);
-  dli_deployed_destroy(learner->deployed);
+  dli_session_pool_destroy(learner->sessions);
+  dli_merged_weights_destroy(learner->merged_weights);
   dlora_bank_destroy(learner->bank);
   for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
     dlora_projector_destroy(learner->projectors[i]);
   }
-  dlora_predictor_destroy(learner->plain);
+  dlora_predictor_destroy(learner->base);
   dlora_predictor_destroy(learner->routed);
   dlora_predictor_destroy(learner->gate);
-  dlora_predictor_destroy(learner->frozen);
+  dlora_predictor_destroy(learner->untouched);
   dli_free(&allocator, learner->snapshot_path);
-  for (size_t i = 0; i < learner->num_heads; i++) {
+  for (size_t i = 0; i < learner->num_task_heads; i++) {
     dli_free(&allocator, learner->heads[i].weight);
     dli_free(&allocator, learner->heads[i].bias);
   }
@@ -191,35 +192,36 @@ void dlora_learner_destroy(dlora_learner *learner) {
   dli_free(&allocator, learner->heads);
   dli_free(&allocator, learner->projectors);
   dli_metrics_release(&learner->metrics, &allocator);
-  dli_derived_release(&learner->derived, &allocator);
+  dli_class_index_release(&learner->class_index, &allocator);
   dli_free(&allocator, learner);
 }
 
-void dli_derived_release(struct dli_derived *derived, const dlora_allocator *allocator) {
-  dli_free(allocator, derived->component_tasks);
-  dli_free(allocator, derived->component_classes);
-  dli_free(allocator, derived->component_columns);
-  dli_free(allocator, derived->classes);
-  *derived = (struct dli_derived){0};
+void dli_class_index_release(struct dli_class_index *class_index, const dlora_allocator *allocator) {
+  dli_free(allocator, class_index->component_tasks);
+  dli_free(allocator, class_index->component_classes);
+  dli_free(allocator, class_index->component_columns);
+  dli_free(allocator, class_index->classes);
+  *class_index = (struct dli_class_index){0};
 }
 
-dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, const dlora_predictor *routed,
-                                float unknown_quantile, const dlora_allocator *allocator) {
-  struct dli_derived d = {.num_components = dlora_predictor_num_components(plain),
-                          .num_classes = dlora_predictor_num_classes(plain)};
+dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,
+                                    const dlora_predictor *routed, float unknown_quantile,
+                                    const dlora_allocator *allocator) {
+  struct dli_class_index d = {.num_components = dlora_predictor_num_components(base),
+                              .num_classes = dlora_predictor_num_classes(base)};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, d.component_tasks, d.num_components));
   DLI_TRY_DONE(DLI_NEW(allocator, d.component_classes, d.num_components));
   DLI_TRY_DONE(DLI_NEW(allocator, d.component_columns, d.num_components));
   DLI_TRY_DONE(DLI_NEW(allocator, d.classes, d.num_classes));
   if (d.num_components) {
-    DLI_TRY_DONE(dlora_predictor_get_components(plain, d.component_tasks, d.component_classes, NULL, NULL));
-    DLI_TRY_DONE(dlora_predictor_get_classes(plain, d.classes));
+    DLI_TRY_DONE(dlora_predictor_get_components(base, d.component_tasks, d.component_classes, NULL, NULL));
+    DLI_TRY_DONE(dlora_predictor_get_classes(base, d.classes));
   }
   for (size_t i = 0; i < d.num_components; i++) {
     while (d.classes[d.component_columns[i]] != d.component_classes[i]) d.component_columns[i]++;
   }
-  const dlora_predictor *const sources[] = {plain, routed};
+  const dlora_predictor *const sources[] = {base, routed};
   for (size_t i = 0; i < 2; i++) {
     d.thresholds[i] = INFINITY;
     if (!sources[i]) continue;
@@ -232,7 +234,7 @@ dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *
   *out = d;
   return DLORA_OK;
 done:
-  dli_derived_release(&d, allocator);
+  dli_class_index_release(&d, allocator);
   return status;
 }
 
@@ -264,10 +266,11 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
   if (different) {
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_configure: %s cannot change after creation", different);
   }
-  struct dli_derived derived;
-  DLI_TRY(dli_derived_create(&derived, learner->plain, learner->routed, known.unknown_quantile, &learner->allocator));
-  dli_derived_release(&learner->derived, &learner->allocator);
-  learner->derived = derived;
+  struct dli_class_index class_index;
+  DLI_TRY(dli_class_index_create(&class_index, learner->base, learner->routed, known.unknown_quantile,
+                                 &learner->allocator));
+  dli_class_index_release(&learner->class_index, &learner->allocator);
+  learner->class_index = class_index;
   learner->bank->options = dli_bank_options_of(&known, NULL);
   learner->options = known;
   dli_learner_release_workspaces(learner); /* they are of the old threads and micro_batch */
@@ -293,18 +296,18 @@ dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learn
 }
 
 size_t dlora_learner_num_tasks(const dlora_learner *learner) {
-  return learner ? dlora_predictor_num_tasks(learner->plain) : 0;
+  return learner ? dlora_predictor_num_tasks(learner->base) : 0;
 }
 
 size_t dlora_learner_num_classes(const dlora_learner *learner) {
-  return learner ? learner->derived.num_classes : 0;
+  return learner ? learner->class_index.num_classes : 0;
 }
 
 dlora_status dlora_learner_get_classes(const dlora_learner *learner, int64_t *classes) {
   DLI_REQUIRE(learner);
   DLI_REQUIRE(classes);
-  if (learner->derived.num_classes)
-    memcpy(classes, learner->derived.classes, learner->derived.num_classes * sizeof *classes);
+  if (learner->class_index.num_classes)
+    memcpy(classes, learner->class_index.classes, learner->class_index.num_classes * sizeof *classes);
   return DLORA_OK;
 }
 
@@ -366,7 +369,7 @@ const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner) {
 }
 
 const dlora_predictor *dlora_learner_get_predictor(const dlora_learner *learner) {
-  return learner ? learner->plain : NULL;
+  return learner ? learner->base : NULL;
 }
 
 const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input) {

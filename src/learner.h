@@ -38,7 +38,7 @@ enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, 
 
 /* Features of a micro-batch for the predictors that observe it [max_batch, width]. */
 struct dli_view {
-  float *plain, *routed, *frozen;
+  float *base, *routed, *untouched;
 };
 
 /* Everything about the open task; dropped as a whole when it ends or is cancelled. What decides how it goes on is also
@@ -58,11 +58,11 @@ struct dli_task {
   double running_loss;        /* mean that progress callbacks are told */
   struct dli_random random;   /* augmentation */
   struct dli_random sampling; /* reservoirs */
-  dlora_pass *pass;
+  dlora_session *session;
 
   size_t num_classes, max_classes;
-  int64_t *classes; /* in order of appearance */
-  size_t *seen;     /* images of each class in the present round, to set some aside */
+  int64_t *classes;  /* in order of appearance */
+  size_t *num_shown; /* images of each class in the present round, to set some aside */
 
   size_t num_old;                 /* rows of earlier tasks in the objective */
   float *old_weight, *old_bias;   /* [num_old, dim], [num_old] */
@@ -81,28 +81,28 @@ struct dli_task {
   size_t *targets;             /* [max_batch] */
   struct dli_augment *augment; /* [max_batch] */
 
-  size_t num_drift, seen_drift, max_drift;
+  size_t num_drift, offered_drift, max_drift;
   float *drift_before, *drift_after; /* [max_drift, moving columns] */
-  size_t num_held, seen_held;
+  size_t num_held, offered_held;
   float *held_features; /* [DLI_HEAD_SAMPLE, dim] final features of held-out images, to fit the head's temperature */
   int64_t *held_labels; /* [DLI_HEAD_SAMPLE] */
   float *gather;        /* [max_batch, widest input] class tokens of one input */
-  size_t num_energy, seen_energy;
+  size_t num_energy, offered_energy;
   size_t *energy_slots; /* [max_batch] where each image's class token goes */
-  float *energy_rows;   /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; relevance by energy only */
+  float *energy_rows;   /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; routing by energy only */
 
-  struct dli_seen *seen_parts;      /* ring of what the first round left, at the last one used; NULL: none */
-  size_t seen_bytes, seen_features; /* of the trunks, and images whose features are kept */
+  struct dli_trunk_cache *trunk_cache;  /* ring of what the first round left, at the last one used; NULL: none */
+  size_t cached_bytes, cached_features; /* of the trunks, and images whose features are kept */
 };
 
-/* What predictions need of the components of `plain`, made anew after each task. */
-struct dli_derived {
+/* What predictions need of the components of `base`, made anew after each task. */
+struct dli_class_index {
   size_t num_components, num_classes;
   int64_t *component_tasks;   /* [num_components] */
   int64_t *component_classes; /* [num_components] */
   size_t *component_columns;  /* [num_components] index into classes */
   int64_t *classes;           /* [num_classes] */
-  float thresholds[2];        /* of the unknown score by `plain` and by `routed`; infinity without held-out features */
+  float thresholds[2];        /* of the unknown score by `base` and by `routed`; infinity without held-out features */
 };
 
 struct dlora_learner {
@@ -113,14 +113,14 @@ struct dlora_learner {
   size_t middle_block;           /* the features of several layers enter it */
   size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */
   dlora_bank *bank;
-  struct dli_deployed *deployed;
-  struct dli_pass_pool *passes; /* of calls on a const learner */
-  dlora_projector **projectors; /* [depth, 4]; NULL where not adapted */
-  dlora_predictor *plain;
+  struct dli_merged_weights *merged_weights;
+  struct dli_session_pool *sessions; /* of calls on a const learner */
+  dlora_projector **projectors;      /* [depth, 4]; NULL where not adapted */
+  dlora_predictor *base;
   dlora_predictor *routed; /* NULL until a task has a residual adapter */
   dlora_predictor *gate;
-  dlora_predictor *frozen; /* or NULL */
-  size_t num_heads;
+  dlora_predictor *untouched; /* or NULL */
+  size_t num_task_heads;
   struct dli_head *heads; /* [num_heads], one per finished task */
   struct dli_metrics metrics;
   size_t num_names, max_names;
@@ -130,7 +130,7 @@ struct dlora_learner {
   struct dli_task *task;  /* NULL: none open */
   char *snapshot_path;    /* NULL: none */
   size_t snapshot_steps;  /* between two snapshots; 0: only when learning stops early */
-  struct dli_derived derived;
+  struct dli_class_index class_index;
   struct dli_profile profile; /* of all but the open task's pass */
 };
 
@@ -147,9 +147,10 @@ dlora_predictor_options dli_predictor_options_of(const dlora_learner_options *op
 /* learner.c */
 dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
                              const dlora_allocator *allocator);
-dlora_status dli_derived_create(struct dli_derived *out, const dlora_predictor *plain, const dlora_predictor *routed,
-                                float unknown_quantile, const dlora_allocator *allocator);
-void dli_derived_release(struct dli_derived *derived, const dlora_allocator *allocator);
+dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,
+                                    const dlora_predictor *routed, float unknown_quantile,
+                                    const dlora_allocator *allocator);
+void dli_class_index_release(struct dli_class_index *class_index, const dlora_allocator *allocator);
 void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...);
 int dli_learner_has_residuals(const dlora_learner *learner);
 /* [early, z] or z of `count` images: out [count, width]. */
@@ -157,7 +158,7 @@ void dli_learner_combine(const dlora_learner *learner, const float *early, const
 /* Whether those are read at all: not with the final feature alone, nor where the middle block is another one. */
 int dli_learner_reads_early(const dlora_learner *learner);
 /* How many of the last columns of those move while tasks are learnt: dim, or all where the middle block is adapted. */
-size_t dli_learner_moving(const dlora_learner *learner);
+size_t dli_learner_num_drifting_columns(const dlora_learner *learner);
 /* Gives back what calls on a const learner have left for the next one. */
 void dli_learner_release_workspaces(dlora_learner *learner);
 /* Images of one micro-batch over all threads, at most count (0: no limit). */
@@ -181,26 +182,28 @@ size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
 dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count);
 /* Whether the options have the task train anything. */
 int dli_learner_trains(const dlora_learner *learner);
-/* What of the trained pairs every image is to see from the second round on: options residual_share, merge_exponent. */
-dlora_status dli_task_set_shares(const dlora_learner *learner);
+/* What of the trained pairs every image is to see from the second round on: options residual_merge_fraction,
+ * merge_decay. */
+dlora_status dli_task_set_merge_fractions(const dlora_learner *learner);
 /* Memory to follow the drift of features, where that is to be done, for the observations after training. */
-dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task);
+dlora_status dli_task_alloc_drift(const dlora_learner *learner, struct dli_task *task);
 
 /* learner_seen.c: trunks and features of the first round, for the second, by dli_images_digest of the portion of
  * dlora_learner_observe. */
-struct dli_seen;
-/* Keeps what the pass has loaded and the moving columns of views[0].plain, in the first round, where there is room. */
-dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key);
+struct dli_trunk_cache;
+/* Keeps what the session has loaded and the moving columns of views[0].base, in the first round, where there is room.
+ */
+dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key);
 /* What was kept of such images, or NULL. */
-const struct dli_seen *dli_seen_find(struct dli_task *task, uint64_t key, size_t count);
-/* Instead of dli_pass_load; 0 where the trunk was not kept. */
-int dli_seen_restore(const struct dli_seen *seen, dlora_pass *pass);
+const struct dli_trunk_cache *dli_trunk_cache_find(struct dli_task *task, uint64_t key, size_t count);
+/* Instead of dli_session_load; 0 where the trunk was not kept. */
+int dli_trunk_cache_restore(const struct dli_trunk_cache *seen, dlora_session *session);
 /* [count, moving columns], or NULL. */
-const float *dli_seen_features(const struct dli_seen *seen);
-void dli_seen_free(const dlora_learner *learner, struct dli_task *task);
+const float *dli_trunk_cache_features(const struct dli_trunk_cache *seen);
+void dli_trunk_cache_free(const dlora_learner *learner, struct dli_task *task);
 
 /* learner_train.c: memory of the head rows and logits of the open task; the rows are 0. */
-dlora_status dli_task_take_rows(dlora_learner *learner, struct dli_task *task);
+dlora_status dli_task_alloc_rows(dlora_learner *learner, struct dli_task *task);
 
 /* checkpoint_task.c: the open task as tensors "training.<...>", which borrow the learner's memory and the record. */
 struct dli_task_record;
@@ -221,11 +224,11 @@ struct dli_predict_buffers;
 dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
                                         size_t max_batch);
 void dli_predict_buffers_destroy(struct dli_predict_buffers *buffers);
-/* Of the images that the pass has loaded. tasks: [count] given tasks or NULL. */
-dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, const int64_t *tasks,
+/* Of the images that the session has loaded. tasks: [count] given tasks or NULL. */
+dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
                                 struct dli_predict_buffers *buffers, const struct dli_decision *out);
 /* Predictions of the untouched backbone for the loaded images: classes [count]. */
-dlora_status dli_learner_decide_frozen(const dlora_learner *learner, dlora_pass *pass,
-                                       struct dli_predict_buffers *buffers, dlora_prediction *out);
+dlora_status dli_learner_decide_untouched(const dlora_learner *learner, dlora_session *session,
+                                          struct dli_predict_buffers *buffers, dlora_prediction *out);
 
 #endif

@@ -14,21 +14,21 @@
 #include "src/predictor.h"
 
 struct outcome {
-  dlora_predictor *plain, *routed, *gate, *frozen;
+  dlora_predictor *base, *routed, *gate, *untouched;
   dlora_projector **projectors; /* [depth, 4] */
   struct dli_bank_commit bank;
   struct dli_head head;
   struct dli_head *heads; /* [num_heads + 1], the last one is `head` */
   struct dli_metrics metrics;
-  struct dli_derived derived;
+  struct dli_class_index class_index;
 };
 
 static void release(dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
-  dlora_predictor_destroy(o->plain);
+  dlora_predictor_destroy(o->base);
   dlora_predictor_destroy(o->routed);
   dlora_predictor_destroy(o->gate);
-  dlora_predictor_destroy(o->frozen);
+  dlora_predictor_destroy(o->untouched);
   for (size_t i = 0; o->projectors && i < 4 * learner->model->vit.depth; i++) dlora_projector_destroy(o->projectors[i]);
   dli_free(allocator, o->projectors);
   dli_bank_abandon_end(learner->bank, &o->bank);
@@ -36,7 +36,7 @@ static void release(dlora_learner *learner, struct outcome *o) {
   dli_free(allocator, o->head.bias);
   dli_free(allocator, o->heads);
   dli_metrics_release(&o->metrics, allocator);
-  dli_derived_release(&o->derived, allocator);
+  dli_class_index_release(&o->class_index, allocator);
 }
 
 /* Jobs that do not touch each other run side by side, each with a BLAS of one thread: eigenproblems of a few hundred
@@ -78,14 +78,14 @@ static dlora_status in_parallel(const dlora_learner *learner, struct outcome *ou
 /* A copy of each predictor with the open task closed; old statistics follow the features first, where these moved. */
 static dlora_status commit_predictor(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
-  const dlora_predictor *const from[] = {learner->plain, learner->routed, learner->gate, learner->frozen};
-  dlora_predictor **const to[] = {&o->plain, &o->routed, &o->gate, &o->frozen};
+  const dlora_predictor *const from[] = {learner->base, learner->routed, learner->gate, learner->untouched};
+  dlora_predictor **const to[] = {&o->base, &o->routed, &o->gate, &o->untouched};
   const int follows_drift = job < 2;
   if (!from[job]) return DLORA_OK;
   DLI_TRY(dlora_predictor_clone(to[job], from[job]));
   if (follows_drift && task->num_drift) {
-    const size_t columns = dli_learner_moving(learner);
-    DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_end_task", task->drift_before, task->drift_after,
+    const size_t columns = dli_learner_num_drifting_columns(learner);
+    DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_commit_task", task->drift_before, task->drift_after,
                                      task->num_drift, learner->width - columns, columns, learner->model->vit.dim));
   }
   return dlora_predictor_commit_task(*to[job]);
@@ -144,13 +144,13 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
   const size_t dim = learner->model->vit.dim, own = task->num_classes, n = task->num_held;
-  const size_t known = learner->derived.num_components;
+  const size_t known = learner->class_index.num_components;
   dlora_status status = DLORA_OK;
   float *logits = NULL;
   size_t *targets = NULL;
   const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
   const double part = learner->width > dim ? HEAD_PART : 1.0;
-  const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->plain) : 1.0;
+  const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->base) : 1.0;
   const double centre = fmin(DLI_HIGHEST_TEMPERATURE, fmax(DLI_LOWEST_TEMPERATURE, guess));
   o->head.temperature = (float)centre;
   if (!n) return DLORA_OK;
@@ -158,7 +158,7 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
   for (size_t i = 0; i < n; i++) {
     memcpy(logits + i * own, o->head.bias, own * sizeof *logits);
-    while (o->derived.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
+    while (o->class_index.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
   }
   dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
   const struct head_fit fit = {log(centre), gaussian ? HEAD_DEVIATION : HEAD_WIDE_DEVIATION, n, own, logits, targets};
@@ -170,11 +170,11 @@ done:
   return status;
 }
 
-/* The task's head, its rows in the order of the components of `plain`. Without training: equation (3) itself. */
+/* The task's head, its rows in the order of the components of `base`. Without training: equation (3) itself. */
 static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
-  const size_t dim = learner->model->vit.dim, known = learner->derived.num_components, own = task->num_classes;
+  const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->num_classes;
   dlora_status status = DLORA_OK;
   float *weight = NULL, *bias = NULL;
   o->head.num_classes = own;
@@ -182,7 +182,7 @@ static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   DLI_TRY(DLI_NEW(allocator, o->head.bias, own));
   if (task->num_steps) {
     for (size_t i = 0; i < own; i++) {
-      const size_t row = dli_task_find_class(task, o->derived.component_classes[known + i]);
+      const size_t row = dli_task_find_class(task, o->class_index.component_classes[known + i]);
       memcpy(o->head.weight + i * dim, task->head_weight + row * dim, dim * sizeof *weight);
       o->head.bias[i] = task->head_bias[row];
     }
@@ -190,7 +190,7 @@ static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   }
   DLI_TRY_DONE(DLI_NEW(allocator, weight, (known + own) * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, bias, known + own));
-  DLI_TRY_DONE(dlora_predictor_linear_weights(o->plain, learner->width - dim, dim, 0, weight, bias));
+  DLI_TRY_DONE(dlora_predictor_linear_weights(o->base, learner->width - dim, dim, 0, weight, bias));
   memcpy(o->head.weight, weight + known * dim, own * dim * sizeof *weight);
   memcpy(o->head.bias, bias + known, own * sizeof *bias);
 done:
@@ -203,22 +203,22 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
   DLI_TRY(in_parallel(learner, o, 4, commit_predictor));
-  DLI_TRY(dli_derived_create(&o->derived, o->plain, o->routed, learner->options.unknown_quantile, allocator));
-  if (o->derived.num_components - learner->derived.num_components != task->num_classes) {
+  DLI_TRY(dli_class_index_create(&o->class_index, o->base, o->routed, learner->options.unknown_quantile, allocator));
+  if (o->class_index.num_components - learner->class_index.num_components != task->num_classes) {
     return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_end_task: %zu of the task's %zu classes were observed after training",
-                     o->derived.num_components - learner->derived.num_components, task->num_classes);
+                     "dlora_learner_commit_task: %zu of the task's %zu classes were observed after training",
+                     o->class_index.num_components - learner->class_index.num_components, task->num_classes);
   }
   DLI_TRY(DLI_NEW(allocator, o->projectors, 4 * learner->model->vit.depth));
   DLI_TRY(in_parallel(learner, o, 4 * (learner->end_block - learner->first_block), commit_projector));
   DLI_TRY(make_head(learner, o));
   DLI_TRY(calibrate_head(learner, o));
-  DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_heads + 1));
-  if (learner->num_heads) memcpy(o->heads, learner->heads, learner->num_heads * sizeof *o->heads);
-  o->heads[learner->num_heads] = o->head;
+  DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_task_heads + 1));
+  if (learner->num_task_heads) memcpy(o->heads, learner->heads, learner->num_task_heads * sizeof *o->heads);
+  o->heads[learner->num_task_heads] = o->head;
   DLI_TRY(dli_metrics_grown(&o->metrics, &learner->metrics, allocator));
   DLI_TRY(dli_bank_prepare_end(learner->bank, &o->bank));
-  return dli_deployed_reserve(learner->deployed, o->bank.merged);
+  return dli_merged_weights_reserve(learner->merged_weights, o->bank.merged);
 }
 
 static void fill_report(const dlora_learner *learner, const struct outcome *o, dlora_task_report *report) {
@@ -236,12 +236,12 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   report->seconds_observe = task->seconds[DLI_OBSERVE_BEFORE];
   report->seconds_train = task->seconds[DLI_TRAIN];
   report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
-  report->memory_min = report->rank_orthogonal_min = SIZE_MAX;
+  report->used_directions_min = report->rank_orthogonal_min = SIZE_MAX;
   for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
     if (!o->projectors[i]) continue;
     const size_t size = dlora_projector_size(o->projectors[i]);
-    if (size < report->memory_min) report->memory_min = size;
-    if (size > report->memory_max) report->memory_max = size;
+    if (size < report->used_directions_min) report->used_directions_min = size;
+    if (size > report->used_directions_max) report->used_directions_max = size;
   }
   for (size_t s = 0; s < learner->bank->num_sites; s++) {
     const size_t rank = learner->bank->pairs[2 * s + DLI_ORTHOGONAL].rank;
@@ -252,9 +252,9 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
 
 /* Cannot fail. What was replaced is left in *o to be released. */
 static void commit(dlora_learner *learner, struct outcome *o) {
-  dlora_predictor *const predictors[] = {o->plain, o->routed, o->gate, o->frozen};
-  dlora_predictor **const mine[] = {&learner->plain, &learner->routed, &learner->gate, &learner->frozen};
-  dlora_predictor **const theirs[] = {&o->plain, &o->routed, &o->gate, &o->frozen};
+  dlora_predictor *const predictors[] = {o->base, o->routed, o->gate, o->untouched};
+  dlora_predictor **const mine[] = {&learner->base, &learner->routed, &learner->gate, &learner->untouched};
+  dlora_predictor **const theirs[] = {&o->base, &o->routed, &o->gate, &o->untouched};
   for (size_t i = 0; i < 4; i++) {
     *theirs[i] = *mine[i];
     *mine[i] = predictors[i];
@@ -264,31 +264,32 @@ static void commit(dlora_learner *learner, struct outcome *o) {
   learner->projectors = o->projectors;
   o->projectors = projectors;
   dli_bank_commit_end(learner->bank, &o->bank);
-  dli_deployed_update(learner->deployed);
+  dli_merged_weights_update(learner->merged_weights);
   struct dli_head *heads = learner->heads;
   learner->heads = o->heads;
-  learner->num_heads++;
+  learner->num_task_heads++;
   o->heads = heads;
   o->head = (struct dli_head){0};
   const struct dli_metrics metrics = learner->metrics;
   learner->metrics = o->metrics;
   o->metrics = metrics;
-  const struct dli_derived derived = learner->derived;
-  learner->derived = o->derived;
-  o->derived = derived;
+  const struct dli_class_index class_index = learner->class_index;
+  learner->class_index = o->class_index;
+  o->class_index = class_index;
 }
 
-dlora_status dlora_learner_end_task(dlora_learner *learner, dlora_task_report *report) {
+dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report) {
   DLI_REQUIRE(learner);
   struct dli_task *task = learner->task;
   if (!task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_end_task: no task is open; call dlora_learner_begin_task first");
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_commit_task: no task is open; call dlora_learner_begin_task first");
   }
   if (!task->num_images[0]) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_end_task: the task has no images; observe them first");
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: the task has no images; observe them first");
   }
   if (task->phase == DLI_TRAIN) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_end_task: observe the task's images again after training");
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: observe the task's images again after training");
   }
   struct outcome outcome = {0};
   dlora_task_report full;

@@ -10,7 +10,7 @@
 #include "src/source.h"
 
 struct tally {
-  size_t images, skipped, right, task_right, given_right, frozen_right;
+  size_t images, skipped, right, task_right, given_right, untouched_right;
   size_t *task_images, *task_images_right; /* [num_tasks] */
   uint64_t *task_digests;                  /* [num_tasks] of their images */
   uint64_t *stage_digests; /* [num_tasks] of the images that could be measured after each task already */
@@ -18,7 +18,7 @@ struct tally {
 };
 
 /* The last task that has the class, or -1. */
-static int64_t task_of_class(const struct dli_derived *d, int64_t class_id) {
+static int64_t task_of_class(const struct dli_class_index *d, int64_t class_id) {
   for (size_t k = d->num_components; k-- > 0;) {
     if (d->component_classes[k] == class_id) return d->component_tasks[k];
   }
@@ -26,14 +26,14 @@ static int64_t task_of_class(const struct dli_derived *d, int64_t class_id) {
 }
 
 /* The first task that has it. */
-static size_t first_task_of_class(const struct dli_derived *d, int64_t class_id) {
+static size_t first_task_of_class(const struct dli_class_index *d, int64_t class_id) {
   size_t k = 0;
   while (d->component_classes[k] != class_id) k++;
   return (size_t)d->component_tasks[k];
 }
 
 /* What was measured, as sums, so that the order of the images does not matter. */
-static void count_images(struct tally *tally, const struct dli_derived *d, const uint64_t *digests,
+static void count_images(struct tally *tally, const struct dli_class_index *d, const uint64_t *digests,
                          const int64_t *labels, const int64_t *tasks, int tasks_given, size_t count) {
   for (size_t i = 0; i < count; i++) {
     const uint64_t digest = dli_mix(digests[i], (uint64_t)labels[i]);
@@ -43,7 +43,7 @@ static void count_images(struct tally *tally, const struct dli_derived *d, const
 }
 
 /* The most probable class among those of one task. */
-static int64_t best_within(const struct dli_derived *d, const float *joint, int64_t task) {
+static int64_t best_within(const struct dli_class_index *d, const float *joint, int64_t task) {
   size_t best = SIZE_MAX;
   for (size_t k = 0; k < d->num_components; k++) {
     if (d->component_tasks[k] == task && (best == SIZE_MAX || joint[k] > joint[best])) best = k;
@@ -53,14 +53,14 @@ static int64_t best_within(const struct dli_derived *d, const float *joint, int6
 
 static void count_decisions(const dlora_learner *learner, struct tally *tally, const int64_t *labels,
                             const int64_t *tasks, const dlora_prediction *p, const float *joint,
-                            const dlora_prediction *frozen, size_t count) {
-  const struct dli_derived *d = &learner->derived;
+                            const dlora_prediction *untouched, size_t count) {
+  const struct dli_class_index *d = &learner->class_index;
   for (size_t i = 0; i < count; i++) {
     const int right = p[i].class_id == labels[i], task_right = p[i].task == tasks[i];
     tally->right += (size_t)right;
     tally->task_right += (size_t)task_right;
     tally->given_right += best_within(d, joint + i * d->num_components, tasks[i]) == labels[i];
-    if (frozen) tally->frozen_right += frozen[i].class_id == labels[i];
+    if (untouched) tally->untouched_right += untouched[i].class_id == labels[i];
     tally->task_images[tasks[i]]++;
     tally->task_images_right[tasks[i]] += (size_t)right;
     dli_reliability_add(&tally->class_reliability, (double)p[i].class_probability, right);
@@ -73,13 +73,13 @@ struct evaluation {
   const dlora_learner *learner;
   const dlora_image_source *source;
   struct dli_reader *reader;
-  dlora_pass *pass;
+  dlora_session *session;
   struct dli_predict_buffers *buffers;
   size_t batch;
-  size_t *chosen;                         /* [count] indices of images of known classes */
-  int64_t *tasks;                         /* [count] their true tasks */
-  dlora_prediction *predictions, *frozen; /* [batch] */
-  float *joint;                           /* [batch, num_components] */
+  size_t *chosen;                            /* [count] indices of images of known classes */
+  int64_t *tasks;                            /* [count] their true tasks */
+  dlora_prediction *predictions, *untouched; /* [batch] */
+  float *joint;                              /* [batch, num_components] */
   struct tally tally;
 };
 
@@ -87,7 +87,7 @@ static dlora_status choose_images(struct evaluation *e) {
   const size_t num_tasks = dlora_learner_num_tasks(e->learner);
   size_t chosen = 0;
   for (size_t i = 0; i < e->source->count; i++) {
-    int64_t task = task_of_class(&e->learner->derived, e->source->labels[i]);
+    int64_t task = task_of_class(&e->learner->class_index, e->source->labels[i]);
     if (task < 0) continue;
     if (e->source->tasks) {
       task = e->source->tasks[i];
@@ -112,19 +112,19 @@ static dlora_status run(struct evaluation *e) {
   const double started = dli_seconds();
   const struct dli_decision out = {.predictions = e->predictions, .joint = e->joint};
   /* Where the caller alone knows the task, it is told: what is measured then is accuracy given the task. */
-  const int given = learner->options.relevance == DLORA_RELEVANCE_GIVEN;
+  const int given = learner->options.routing == DLORA_ROUTING_GIVEN;
   for (size_t first = 0; first < total; first += e->batch) {
     const size_t part = total - first < e->batch ? total - first : e->batch;
     dlora_images images;
     const int64_t *labels;
     DLI_TRY(dli_reader_read(e->reader, e->chosen + first, part, &images, &labels));
-    count_images(&e->tally, &learner->derived, dli_reader_digests(e->reader), labels, e->tasks + first,
+    count_images(&e->tally, &learner->class_index, dli_reader_digests(e->reader), labels, e->tasks + first,
                  e->source->tasks != NULL, part);
-    DLI_TRY(dli_pass_load(e->pass, &images, NULL, "dlora_learner_evaluate"));
-    DLI_TRY(dli_learner_decide(learner, e->pass, given ? e->tasks + first : NULL, e->buffers, &out));
-    if (learner->frozen) DLI_TRY(dli_learner_decide_frozen(learner, e->pass, e->buffers, e->frozen));
+    DLI_TRY(dli_session_load(e->session, &images, NULL, "dlora_learner_evaluate"));
+    DLI_TRY(dli_learner_decide(learner, e->session, given ? e->tasks + first : NULL, e->buffers, &out));
+    if (learner->untouched) DLI_TRY(dli_learner_decide_untouched(learner, e->session, e->buffers, e->untouched));
     count_decisions(learner, &e->tally, labels, e->tasks + first, e->predictions, e->joint,
-                    learner->frozen ? e->frozen : NULL, part);
+                    learner->untouched ? e->untouched : NULL, part);
     DLI_TRY(dli_report_progress(&learner->options, dlora_learner_num_tasks(learner), DLORA_PHASE_EVALUATE, first + part,
                                 total, (double)NAN, first + part, started));
   }
@@ -160,7 +160,7 @@ static void fill(const dlora_learner *learner, const struct tally *tally, dlora_
   out->accuracy_given_task = (double)tally->given_right / images;
   out->ece = dli_reliability_error(&tally->class_reliability);
   out->task_ece = dli_reliability_error(&tally->task_reliability);
-  out->frozen_accuracy = learner->frozen ? (double)tally->frozen_right / images : (double)NAN;
+  out->untouched_accuracy = learner->untouched ? (double)tally->untouched_right / images : (double)NAN;
   dli_metrics_summary(&learner->metrics, tally->stage_digests, out);
 }
 
@@ -179,14 +179,14 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   struct evaluation e = {.learner = learner, .source = &known, .batch = dli_learner_max_batch(learner, 0, known.count)};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_reader_create(&e.reader, learner->model, &known, e.batch, allocator));
-  DLI_TRY_DONE(dli_pass_create(&e.pass, learner->model, learner->deployed, learner->first_block, e.batch,
-                               learner->options.threads, 0, allocator));
+  DLI_TRY_DONE(dli_session_create(&e.session, learner->model, learner->merged_weights, learner->first_block, e.batch,
+                                  learner->options.threads, 0, allocator));
   DLI_TRY_DONE(dli_predict_buffers_create(&e.buffers, learner, e.batch));
   DLI_TRY_DONE(DLI_NEW(allocator, e.chosen, known.count));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tasks, known.count));
   DLI_TRY_DONE(DLI_NEW(allocator, e.predictions, e.batch));
-  DLI_TRY_DONE(DLI_NEW(allocator, e.frozen, e.batch));
-  DLI_TRY_DONE(DLI_NEW(allocator, e.joint, e.batch * learner->derived.num_components));
+  DLI_TRY_DONE(DLI_NEW(allocator, e.untouched, e.batch));
+  DLI_TRY_DONE(DLI_NEW(allocator, e.joint, e.batch * learner->class_index.num_components));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_images, tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_images_right, tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_digests, tasks));
@@ -195,7 +195,7 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   const int before = dli_threads_enter(learner->options.threads);
   status = run(&e);
   dli_threads_leave(before);
-  dli_pass_add_profile(e.pass, &learner->profile);
+  dli_session_add_profile(e.session, &learner->profile);
   if (status != DLORA_OK) goto done;
   record(learner, &e.tally);
   if (evaluation) {
@@ -209,12 +209,12 @@ done:
   dli_free(allocator, e.tally.task_images_right);
   dli_free(allocator, e.tally.task_images);
   dli_free(allocator, e.joint);
-  dli_free(allocator, e.frozen);
+  dli_free(allocator, e.untouched);
   dli_free(allocator, e.predictions);
   dli_free(allocator, e.tasks);
   dli_free(allocator, e.chosen);
   dli_predict_buffers_destroy(e.buffers);
-  dlora_pass_destroy(e.pass);
+  dlora_session_destroy(e.session);
   dli_reader_destroy(e.reader);
   return status;
 }

@@ -248,7 +248,7 @@ static dlora_status run(struct loop *loop, int trains, dlora_task_report *task_r
     DLI_TRY(train(loop));
     DLI_TRY(observe_all(loop, DLORA_PHASE_STATISTICS));
   }
-  return dlora_learner_end_task(loop->learner, task_report);
+  return dlora_learner_commit_task(loop->learner, task_report);
 }
 
 dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_image_source *source,

@@ -22,14 +22,14 @@ struct dli_predict_buffers {
   float *class_log;  /* [max_batch, num_classes] */
   float *task;       /* [max_batch, num_tasks] */
   float *unknown;    /* [max_batch] */
-  float *relevance;  /* [max_batch, num_tasks] */
+  float *routing;    /* [max_batch, num_tasks] */
   float *logits;     /* [max_batch, num_components] of the heads */
 };
 
 dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
                                         size_t max_batch) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t dim = learner->model->vit.dim, components = learner->derived.num_components;
+  const size_t dim = learner->model->vit.dim, components = learner->class_index.num_components;
   const size_t tasks = dlora_learner_num_tasks(learner);
   dlora_status status = DLORA_OK;
   struct dli_predict_buffers *b;
@@ -37,18 +37,18 @@ dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const 
   b->allocator = *allocator;
   b->max_batch = max_batch;
   b->num_components = components;
-  b->num_classes = learner->derived.num_classes;
+  b->num_classes = learner->class_index.num_classes;
   b->num_tasks = tasks;
   DLI_TRY_DONE(DLI_NEW(allocator, b->early, max_batch * 2 * dim));
-  if (dli_learner_moving(learner) > dim) DLI_TRY_DONE(DLI_NEW(allocator, b->middle, max_batch * 2 * dim));
+  if (dli_learner_num_drifting_columns(learner) > dim) DLI_TRY_DONE(DLI_NEW(allocator, b->middle, max_batch * 2 * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, b->z, max_batch * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, b->combined, max_batch * learner->width));
   DLI_TRY_DONE(DLI_NEW(allocator, b->component, max_batch * components));
-  DLI_TRY_DONE(DLI_NEW(allocator, b->sums, learner->derived.num_classes));
-  DLI_TRY_DONE(DLI_NEW(allocator, b->class_log, max_batch * learner->derived.num_classes));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->sums, learner->class_index.num_classes));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->class_log, max_batch * learner->class_index.num_classes));
   DLI_TRY_DONE(DLI_NEW(allocator, b->task, max_batch * tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, b->unknown, max_batch));
-  DLI_TRY_DONE(DLI_NEW(allocator, b->relevance, max_batch * tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->routing, max_batch * tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, b->logits, max_batch * components));
   *out = b;
 done:
@@ -59,8 +59,8 @@ done:
 void dli_predict_buffers_destroy(struct dli_predict_buffers *b) {
   if (!b) return;
   const dlora_allocator allocator = b->allocator;
-  void *const arrays[] = {b->early,     b->middle, b->z,       b->combined,  b->component, b->sums,
-                          b->class_log, b->task,   b->unknown, b->relevance, b->logits};
+  void *const arrays[] = {b->early,     b->middle, b->z,       b->combined, b->component, b->sums,
+                          b->class_log, b->task,   b->unknown, b->routing,  b->logits};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(&allocator, arrays[i]);
   dli_free(&allocator, b);
 }
@@ -70,19 +70,19 @@ static void detach(void *attached) {
 }
 
 /* A pass of the pool, and the buffers that stay with it between calls; tasks may have ended since they were made. */
-static dlora_status take(const dlora_learner *learner, size_t batch, dlora_pass **out,
+static dlora_status take(const dlora_learner *learner, size_t batch, dlora_session **out,
                          struct dli_predict_buffers **buffers) {
-  DLI_TRY(dli_pass_take(out, learner->passes, learner->model, learner->deployed, learner->first_block, batch,
-                        learner->options.threads));
-  dlora_pass *pass = *out;
-  struct dli_predict_buffers *b = pass->attached;
-  if (!b || b->max_batch < pass->max_batch || b->num_components != learner->derived.num_components ||
-      b->num_classes != learner->derived.num_classes || b->num_tasks != dlora_learner_num_tasks(learner)) {
+  DLI_TRY(dli_session_take(out, learner->sessions, learner->model, learner->merged_weights, learner->first_block, batch,
+                           learner->options.threads));
+  dlora_session *session = *out;
+  struct dli_predict_buffers *b = session->attached;
+  if (!b || b->max_batch < session->max_batch || b->num_components != learner->class_index.num_components ||
+      b->num_classes != learner->class_index.num_classes || b->num_tasks != dlora_learner_num_tasks(learner)) {
     dli_predict_buffers_destroy(b);
-    pass->attached = b = NULL;
-    DLI_TRY(dli_predict_buffers_create(&b, learner, pass->max_batch));
-    pass->attached = b;
-    pass->detach = detach;
+    session->attached = b = NULL;
+    DLI_TRY(dli_predict_buffers_create(&b, learner, session->max_batch));
+    session->attached = b;
+    session->detach = detach;
   }
   *buffers = b;
   return DLORA_OK;
@@ -96,10 +96,10 @@ static size_t largest(const float *values, size_t count) {
   return best;
 }
 
-/* relevance [count, tasks] = 1 at the most probable task, 0 elsewhere */
-static void choose_top_task(const float *task_probs, size_t count, size_t tasks, float *relevance) {
-  memset(relevance, 0, count * tasks * sizeof *relevance);
-  for (size_t i = 0; i < count; i++) relevance[i * tasks + largest(task_probs + i * tasks, tasks)] = 1.0f;
+/* routing [count, tasks] = 1 at the most probable task, 0 elsewhere */
+static void choose_top_task(const float *task_probs, size_t count, size_t tasks, float *routing) {
+  memset(routing, 0, count * tasks * sizeof *routing);
+  for (size_t i = 0; i < count; i++) routing[i * tasks + largest(task_probs + i * tasks, tasks)] = 1.0f;
 }
 
 /* Of head row c on z [dim]. A product that float32 has no room for is made again in float64, which has. */
@@ -127,10 +127,10 @@ static void normalise(double *values, size_t count, double log_total) {
 /* component [count, components] <- log p(task | x) + log p(class | task, x), the latter from `component` itself, from
  * the heads on z, or from the mean of both logarithms. */
 static void combine_within(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
-  const struct dli_derived *d = &learner->derived;
+  const struct dli_class_index *d = &learner->class_index;
   const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
-  const int heads = learner->options.within != DLORA_WITHIN_STATISTICS;
-  const double share = learner->options.within == DLORA_WITHIN_BOTH ? 0.5 : 1.0; /* of the heads */
+  const int heads = learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
+  const double share = learner->options.class_scores == DLORA_CLASS_SCORES_BOTH ? 0.5 : 1.0; /* of the heads */
   size_t first = 0;
   for (size_t t = 0; t < tasks; t++) {
     size_t last = first;
@@ -153,7 +153,7 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
 }
 
 /* class_log [count, classes]: components of the same class add up over tasks, relative to the largest of them. */
-static void sum_classes(const struct dli_derived *d, struct dli_predict_buffers *b, size_t count) {
+static void sum_classes(const struct dli_class_index *d, struct dli_predict_buffers *b, size_t count) {
   for (size_t i = 0; i < count; i++) {
     const double *row = b->component + i * d->num_components;
     for (size_t c = 0; c < d->num_classes; c++) b->sums[c] = -INFINITY;
@@ -178,7 +178,7 @@ static dlora_status posterior(const dlora_learner *learner, const dlora_predicto
 /* threshold: of the statistics that gave the unknown scores */
 static void write_decision(const dlora_learner *learner, const struct dli_predict_buffers *b, size_t count,
                            float threshold, const struct dli_decision *out) {
-  const struct dli_derived *d = &learner->derived;
+  const struct dli_class_index *d = &learner->class_index;
   const size_t tasks = dlora_learner_num_tasks(learner);
   for (size_t i = 0; i < count; i++) {
     const float *classes = b->class_log + i * d->num_classes, *task_probs = b->task + i * tasks;
@@ -205,50 +205,52 @@ static const dlora_predictor *routed_of(const dlora_learner *learner) {
   return learner->task && learner->task->made_routed ? NULL : learner->routed;
 }
 
-dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, const int64_t *tasks,
+dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
                                 struct dli_predict_buffers *b, const struct dli_decision *out) {
-  const size_t count = pass->count, num_tasks = dlora_learner_num_tasks(learner);
-  const struct dli_derived *d = &learner->derived;
+  const size_t count = session->count, num_tasks = dlora_learner_num_tasks(learner);
+  const struct dli_class_index *d = &learner->class_index;
   const dlora_predictor *routed = routed_of(learner);
-  int32_t relevance = tasks ? DLORA_RELEVANCE_GIVEN : learner->options.relevance;
-  if (relevance != DLORA_RELEVANCE_GIVEN && !dli_learner_has_residuals(learner)) relevance = DLORA_RELEVANCE_NONE;
-  struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED, .middle = b->middle, .middle_block = learner->middle_block};
-  if (relevance == DLORA_RELEVANCE_GATE || dli_learner_reads_early(learner)) dli_pass_early(pass, b->early);
+  int32_t routing = tasks ? DLORA_ROUTING_GIVEN : learner->options.routing;
+  if (routing != DLORA_ROUTING_GIVEN && !dli_learner_has_residuals(learner)) routing = DLORA_ROUTING_NONE;
+  struct dli_session_mode mode = {
+      .terms = DLORA_TERM_MERGED, .middle = b->middle, .middle_block = learner->middle_block};
+  if (routing == DLORA_ROUTING_EARLY || dli_learner_reads_early(learner)) dli_session_early(session, b->early);
 
-  if (relevance == DLORA_RELEVANCE_NONE) {
-    dli_pass_upper(pass, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->plain, b, count, b->class_log));
+  if (routing == DLORA_ROUTING_NONE) {
+    dli_session_upper(session, &mode, b->z);
+    DLI_TRY(posterior(learner, learner->base, b, count, b->class_log));
     write_decision(learner, b, count, d->thresholds[0], out);
     return DLORA_OK;
   }
 
   /* Which residual adapters run. */
-  if (relevance == DLORA_RELEVANCE_GATE) {
+  if (routing == DLORA_ROUTING_EARLY) {
     DLI_TRY(dlora_predictor_posterior(learner->gate, b->early, count, NULL, NULL, b->task, NULL));
-  } else if (relevance == DLORA_RELEVANCE_FINAL) {
-    dli_pass_upper(pass, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->plain, b, count, NULL));
-  } else if (relevance == DLORA_RELEVANCE_GIVEN) {
+  } else if (routing == DLORA_ROUTING_TWO_PASS) {
+    dli_session_upper(session, &mode, b->z);
+    DLI_TRY(posterior(learner, learner->base, b, count, NULL));
+  } else if (routing == DLORA_ROUTING_GIVEN) {
     memset(b->task, 0, count * num_tasks * sizeof *b->task);
     for (size_t i = 0; i < count; i++) b->task[i * num_tasks + (size_t)tasks[i]] = 1.0f;
   }
-  if (relevance == DLORA_RELEVANCE_ENERGY) {
+  if (routing == DLORA_ROUTING_ENERGY) {
     mode.energy = (const dlora_projector *const *)learner->projectors;
   } else {
-    choose_top_task(b->task, count, num_tasks, b->relevance);
-    mode.relevance = b->relevance;
+    choose_top_task(b->task, count, num_tasks, b->routing);
+    mode.routing = b->routing;
   }
-  DLI_TRY(dli_pass_upper(pass, &mode, b->z));
+  DLI_TRY(dli_session_upper(session, &mode, b->z));
 
   /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. After
    * a first pass these are asked only where p(class | task, x) is theirs alone: they are tighter than others' features.
    */
-  const int own_task = relevance == DLORA_RELEVANCE_FINAL || relevance == DLORA_RELEVANCE_GIVEN;
-  const int first_pass = relevance == DLORA_RELEVANCE_FINAL && learner->options.within != DLORA_WITHIN_STATISTICS;
+  const int own_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
+  const int first_pass =
+      routing == DLORA_ROUTING_TWO_PASS && learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
   if (!first_pass) {
-    if (own_task) memcpy(b->relevance, b->task, count * num_tasks * sizeof *b->task);
-    DLI_TRY(posterior(learner, routed ? routed : learner->plain, b, count, NULL));
-    if (own_task) memcpy(b->task, b->relevance, count * num_tasks * sizeof *b->task);
+    if (own_task) memcpy(b->routing, b->task, count * num_tasks * sizeof *b->task);
+    DLI_TRY(posterior(learner, routed ? routed : learner->base, b, count, NULL));
+    if (own_task) memcpy(b->task, b->routing, count * num_tasks * sizeof *b->task);
   }
   combine_within(learner, b, count);
   sum_classes(d, b, count);
@@ -256,13 +258,13 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_pass *pass, 
   return DLORA_OK;
 }
 
-dlora_status dli_learner_decide_frozen(const dlora_learner *learner, dlora_pass *pass, struct dli_predict_buffers *b,
-                                       dlora_prediction *out) {
-  const struct dli_pass_mode frozen = {.middle = b->middle, .middle_block = learner->middle_block};
-  if (dli_learner_reads_early(learner)) dli_pass_early(pass, b->early);
-  dli_pass_upper(pass, &frozen, b->z);
-  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, pass->count, b->combined);
-  return dlora_predictor_predict(learner->frozen, b->combined, pass->count, out);
+dlora_status dli_learner_decide_untouched(const dlora_learner *learner, dlora_session *session,
+                                          struct dli_predict_buffers *b, dlora_prediction *out) {
+  const struct dli_session_mode untouched = {.middle = b->middle, .middle_block = learner->middle_block};
+  if (dli_learner_reads_early(learner)) dli_session_early(session, b->early);
+  dli_session_upper(session, &untouched, b->z);
+  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, session->count, b->combined);
+  return dlora_predictor_predict(learner->untouched, b->combined, session->count, out);
 }
 
 /* ---- the public calls ---- */
@@ -277,8 +279,8 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   }
   const size_t num_tasks = dlora_learner_num_tasks(learner);
   if (!num_tasks) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; learn a task first", caller);
-  if (!tasks && learner->options.relevance == DLORA_RELEVANCE_GIVEN) {
-    return dli_raise(DLORA_ERR_STATE, "%s: relevance is `given`; call dlora_learner_predict_given", caller);
+  if (!tasks && learner->options.routing == DLORA_ROUTING_GIVEN) {
+    return dli_raise(DLORA_ERR_STATE, "%s: routing is `given`; call dlora_learner_predict_with_tasks", caller);
   }
   dlora_images part;
   DLI_TRY(dli_images_part(images, 0, images->count, &part, caller));
@@ -289,21 +291,21 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
     }
   }
   dlora_status status = DLORA_OK;
-  dlora_pass *pass = NULL;
+  dlora_session *session = NULL;
   struct dli_predict_buffers *buffers = NULL;
-  const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->derived.num_classes;
+  const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->class_index.num_classes;
   const int before = dli_threads_enter(learner->options.threads);
-  DLI_TRY_DONE(take(learner, batch, &pass, &buffers));
+  DLI_TRY_DONE(take(learner, batch, &session, &buffers));
   for (size_t first = 0; first < images->count; first += part.count) {
     const struct dli_decision out = {.predictions = predictions + first,
                                      .class_log_probs = class_log_probs ? class_log_probs + first * classes : NULL};
     DLI_TRY_DONE(dli_images_part(images, first, batch, &part, caller));
-    DLI_TRY_DONE(dli_pass_load(pass, &part, NULL, caller));
-    DLI_TRY_DONE(dli_learner_decide(learner, pass, tasks ? tasks + first : NULL, buffers, &out));
+    DLI_TRY_DONE(dli_session_load(session, &part, NULL, caller));
+    DLI_TRY_DONE(dli_learner_decide(learner, session, tasks ? tasks + first : NULL, buffers, &out));
   }
 done:
   dli_threads_leave(before);
-  dli_pass_give(learner->passes, pass);
+  dli_session_give(learner->sessions, session);
   return status;
 }
 
@@ -312,8 +314,9 @@ dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_ima
   return predict(learner, images, NULL, predictions, class_log_probs, __func__);
 }
 
-dlora_status dlora_learner_predict_given(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
-                                         dlora_prediction *predictions, float *class_log_probs) {
+dlora_status dlora_learner_predict_with_tasks(const dlora_learner *learner, const dlora_images *images,
+                                              const int64_t *tasks, dlora_prediction *predictions,
+                                              float *class_log_probs) {
   DLI_REQUIRE(tasks);
   return predict(learner, images, tasks, predictions, class_log_probs, __func__);
 }
@@ -334,23 +337,23 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
     }
   }
   dlora_status status = DLORA_OK;
-  dlora_pass *pass = NULL;
+  dlora_session *session = NULL;
   struct dli_predict_buffers *buffers = NULL;
   const size_t batch = dli_learner_max_batch(learner, 0, images->count);
-  DLI_TRY_DONE(take(learner, batch, &pass, &buffers));
-  float *relevance = buffers->relevance;
+  DLI_TRY_DONE(take(learner, batch, &session, &buffers));
+  float *routing = buffers->routing;
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, batch, &part, __func__));
-    DLI_TRY_DONE(dli_pass_load(pass, &part, NULL, __func__));
-    memset(relevance, 0, batch * num_tasks * sizeof *relevance);
+    DLI_TRY_DONE(dli_session_load(session, &part, NULL, __func__));
+    memset(routing, 0, batch * num_tasks * sizeof *routing);
     for (size_t i = 0; tasks && i < part.count; i++) {
-      if (tasks[first + i] >= 0) relevance[i * num_tasks + (size_t)tasks[first + i]] = 1.0f;
+      if (tasks[first + i] >= 0) routing[i * num_tasks + (size_t)tasks[first + i]] = 1.0f;
     }
-    const struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED, .relevance = tasks && num_tasks ? relevance : NULL};
-    dli_pass_upper(pass, &mode, features + first * dim);
+    const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED, .routing = tasks && num_tasks ? routing : NULL};
+    dli_session_upper(session, &mode, features + first * dim);
     DLI_TRY_DONE(dli_features_finite(features + first * dim, part.count, dim, __func__));
   }
 done:
-  dli_pass_give(learner->passes, pass);
+  dli_session_give(learner->sessions, session);
   return status;
 }

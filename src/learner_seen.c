@@ -18,72 +18,72 @@
 /* Features are smaller by the number of tokens. */
 #define FEATURE_IMAGES ((size_t)4 * DLI_DRIFT_SAMPLE)
 
-struct dli_seen {
-  struct dli_seen *next;
+struct dli_trunk_cache {
+  struct dli_trunk_cache *next;
   uint64_t key;
   size_t count;
   float *trunk;    /* [count, tokens, dim] or NULL */
   float *features; /* [count, moving columns] or NULL */
 };
 
-static size_t trunk_size(const dlora_pass *pass) {
-  return pass->model->vit.tokens * pass->model->vit.dim;
+static size_t trunk_size(const dlora_session *session) {
+  return session->model->vit.tokens * session->model->vit.dim;
 }
 
-/* Copies the trunks of a pass's shares to or from one array in the order of the images. */
+/* Copies the trunks of a session's shares to or from one array in the order of the images. */
 struct transfer {
-  dlora_pass *pass;
+  dlora_session *session;
   float *trunk;
   int restore;
 };
 
 static void transfer_share(size_t begin, size_t end, size_t index, void *user) {
   const struct transfer *transfer = user;
-  struct dli_pass_share *share = &transfer->pass->shares[index];
-  const size_t size = trunk_size(transfer->pass), values = (end - begin) * size;
+  struct dli_session_part *part = &transfer->session->parts[index];
+  const size_t size = trunk_size(transfer->session), values = (end - begin) * size;
   if (transfer->restore) {
-    memcpy(share->workspace.trunk, transfer->trunk + begin * size, values * sizeof *transfer->trunk);
-    share->workspace.images = end - begin;
-    share->first = begin;
+    memcpy(part->workspace.trunk, transfer->trunk + begin * size, values * sizeof *transfer->trunk);
+    part->workspace.images = end - begin;
+    part->first = begin;
   } else {
-    memcpy(transfer->trunk + begin * size, share->workspace.trunk, values * sizeof *transfer->trunk);
+    memcpy(transfer->trunk + begin * size, part->workspace.trunk, values * sizeof *transfer->trunk);
   }
 }
 
-dlora_status dli_seen_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key) {
+dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t count = task->pass->count, columns = dli_learner_moving(learner),
-               values = count * trunk_size(task->pass);
-  const size_t room = dlora_pass_workspace_size(task->pass) / TRUNK_SHARE;
-  const int wants_trunk = values * sizeof(float) <= room - task->seen_bytes && learner->first_block;
+  const size_t count = task->session->count, columns = dli_learner_num_drifting_columns(learner),
+               values = count * trunk_size(task->session);
+  const size_t room = dlora_session_workspace_size(task->session) / TRUNK_SHARE;
+  const int wants_trunk = values * sizeof(float) <= room - task->cached_bytes && learner->first_block;
   const int wants_features = learner->options.drift_compensation && dlora_learner_num_tasks(learner) &&
-                             count <= FEATURE_IMAGES - task->seen_features;
+                             count <= FEATURE_IMAGES - task->cached_features;
   if (!dli_learner_trains(learner) || (task->source_images && !task->planned_steps)) return DLORA_OK;
   if (!wants_trunk && !wants_features) return DLORA_OK;
   dlora_status status = DLORA_OK;
-  struct dli_seen *seen;
+  struct dli_trunk_cache *seen;
   DLI_TRY(DLI_NEW(allocator, seen, 1));
   seen->key = key;
   seen->count = count;
   if (wants_trunk) {
     DLI_TRY_DONE(DLI_NEW(allocator, seen->trunk, values));
-    struct transfer transfer = {task->pass, seen->trunk, 0};
-    dli_parallel_for(task->pass->threads, count, transfer_share, &transfer);
-    task->seen_bytes += values * sizeof(float);
+    struct transfer transfer = {task->session, seen->trunk, 0};
+    dli_parallel_for(task->session->threads, count, transfer_share, &transfer);
+    task->cached_bytes += values * sizeof(float);
   }
   if (wants_features) {
     const size_t width = learner->width;
     DLI_TRY_DONE(DLI_NEW(allocator, seen->features, count * columns));
     for (size_t i = 0; i < count; i++) {
-      memcpy(seen->features + i * columns, task->views[0].plain + (i + 1) * width - columns,
+      memcpy(seen->features + i * columns, task->views[0].base + (i + 1) * width - columns,
              columns * sizeof *seen->features);
     }
-    task->seen_features += count;
+    task->cached_features += count;
   }
   /* In a ring, in the order of coming: the next to be looked for is mostly the one after the last found. */
-  seen->next = task->seen_parts ? task->seen_parts->next : seen;
-  if (task->seen_parts) task->seen_parts->next = seen;
-  task->seen_parts = seen;
+  seen->next = task->trunk_cache ? task->trunk_cache->next : seen;
+  if (task->trunk_cache) task->trunk_cache->next = seen;
+  task->trunk_cache = seen;
   return DLORA_OK;
 done:
   dli_free(allocator, seen->features);
@@ -92,39 +92,39 @@ done:
   return status;
 }
 
-const struct dli_seen *dli_seen_find(struct dli_task *task, uint64_t key, size_t count) {
-  struct dli_seen *seen = task->seen_parts;
+const struct dli_trunk_cache *dli_trunk_cache_find(struct dli_task *task, uint64_t key, size_t count) {
+  struct dli_trunk_cache *seen = task->trunk_cache;
   if (!seen) return NULL;
   do {
     seen = seen->next;
     if (seen->key == key && seen->count == count) {
-      task->seen_parts = seen;
+      task->trunk_cache = seen;
       return seen;
     }
-  } while (seen != task->seen_parts);
+  } while (seen != task->trunk_cache);
   return NULL;
 }
 
-int dli_seen_restore(const struct dli_seen *seen, dlora_pass *pass) {
+int dli_trunk_cache_restore(const struct dli_trunk_cache *seen, dlora_session *session) {
   if (!seen || !seen->trunk) return 0;
-  struct transfer transfer = {pass, seen->trunk, 1};
-  pass->count = seen->count;
-  pass->ran = 0;
-  dli_parallel_for(pass->threads, pass->count, transfer_share, &transfer);
+  struct transfer transfer = {session, seen->trunk, 1};
+  session->count = seen->count;
+  session->ran = 0;
+  dli_parallel_for(session->threads, session->count, transfer_share, &transfer);
   return 1;
 }
 
-const float *dli_seen_features(const struct dli_seen *seen) {
+const float *dli_trunk_cache_features(const struct dli_trunk_cache *seen) {
   return seen ? seen->features : NULL;
 }
 
-void dli_seen_free(const dlora_learner *learner, struct dli_task *task) {
-  while (task->seen_parts) {
-    struct dli_seen *seen = task->seen_parts->next;
-    if (seen == task->seen_parts) {
-      task->seen_parts = NULL;
+void dli_trunk_cache_free(const dlora_learner *learner, struct dli_task *task) {
+  while (task->trunk_cache) {
+    struct dli_trunk_cache *seen = task->trunk_cache->next;
+    if (seen == task->trunk_cache) {
+      task->trunk_cache = NULL;
     } else {
-      task->seen_parts->next = seen->next;
+      task->trunk_cache->next = seen->next;
     }
     dli_free(&learner->allocator, seen->features);
     dli_free(&learner->allocator, seen->trunk);

@@ -35,7 +35,7 @@ void dli_task_release(dlora_learner *learner) {
   struct dli_task *task = learner->task;
   const dlora_allocator *allocator = &learner->allocator;
   if (!task) return;
-  void *const arrays[] = {task->classes,      task->seen,          task->old_weight,  task->old_bias,
+  void *const arrays[] = {task->classes,      task->num_shown,     task->old_weight,  task->old_bias,
                           task->fixed_head,   task->features,      task->early,       task->middle,
                           task->kept_labels,  task->held_out,      task->logits,      task->d_features,
                           task->targets,      task->augment,       task->gather,      task->drift_before,
@@ -43,14 +43,14 @@ void dli_task_release(dlora_learner *learner) {
                           task->energy_slots, task->source_digests};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   for (size_t i = 0; i < 2; i++) {
-    dli_free(allocator, task->views[i].plain);
+    dli_free(allocator, task->views[i].base);
     dli_free(allocator, task->views[i].routed);
-    dli_free(allocator, task->views[i].frozen);
+    dli_free(allocator, task->views[i].untouched);
     dli_free(allocator, task->kept[i]);
   }
-  dli_seen_free(learner, task);
-  if (task->pass) dli_pass_add_profile(task->pass, &learner->profile);
-  dlora_pass_destroy(task->pass);
+  dli_trunk_cache_free(learner, task);
+  if (task->session) dli_session_add_profile(task->session, &learner->profile);
+  dlora_session_destroy(task->session);
   if (task->made_routed) {
     dlora_predictor_destroy(learner->routed);
     learner->routed = NULL;
@@ -58,13 +58,13 @@ void dli_task_release(dlora_learner *learner) {
   dli_free(allocator, task);
   learner->task = NULL;
   /* Of what is left these only fail on a NULL handle or when nothing is open. */
-  if (learner->bank && learner->bank->open) (void)dlora_bank_cancel_task(learner->bank);
-  dlora_predictor *const predictors[] = {learner->plain, learner->routed, learner->gate, learner->frozen};
+  if (learner->bank && learner->bank->open) (void)dlora_bank_discard_task(learner->bank);
+  dlora_predictor *const predictors[] = {learner->base, learner->routed, learner->gate, learner->untouched};
   for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
-    if (predictors[i]) (void)dlora_predictor_discard(predictors[i]);
+    if (predictors[i]) (void)dlora_predictor_discard_task(predictors[i]);
   }
   for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
-    if (learner->projectors[i]) (void)dlora_projector_discard(learner->projectors[i]);
+    if (learner->projectors[i]) (void)dlora_projector_discard_task(learner->projectors[i]);
   }
 }
 
@@ -72,15 +72,15 @@ void dli_task_release(dlora_learner *learner) {
 
 static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t batch = task->pass->max_batch, dim = learner->model->vit.dim;
+  const size_t batch = task->session->max_batch, dim = learner->model->vit.dim;
   DLI_TRY(DLI_NEW(allocator, task->features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->early, batch * 2 * dim));
-  if (dli_learner_moving(learner) > dim) DLI_TRY(DLI_NEW(allocator, task->middle, batch * 2 * dim));
+  if (dli_learner_num_drifting_columns(learner) > dim) DLI_TRY(DLI_NEW(allocator, task->middle, batch * 2 * dim));
   for (size_t i = 0; i < 2; i++) {
     struct dli_view *view = &task->views[i];
-    DLI_TRY(DLI_NEW(allocator, view->plain, batch * learner->width));
+    DLI_TRY(DLI_NEW(allocator, view->base, batch * learner->width));
     if (learner->options.rank_residual) DLI_TRY(DLI_NEW(allocator, view->routed, batch * learner->width));
-    if (learner->frozen) DLI_TRY(DLI_NEW(allocator, view->frozen, batch * learner->width));
+    if (learner->untouched) DLI_TRY(DLI_NEW(allocator, view->untouched, batch * learner->width));
     DLI_TRY(DLI_NEW(allocator, task->kept[i], batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
   }
   DLI_TRY(DLI_NEW(allocator, task->kept_labels, batch));
@@ -94,7 +94,7 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   DLI_TRY(DLI_NEW(allocator, task->d_features, batch * dim));
   DLI_TRY(DLI_NEW(allocator, task->targets, batch));
   DLI_TRY(DLI_NEW(allocator, task->gather, batch * dli_widest_input(learner)));
-  if (learner->options.relevance != DLORA_RELEVANCE_ENERGY) return DLORA_OK;
+  if (learner->options.routing != DLORA_ROUTING_ENERGY) return DLORA_OK;
   const size_t inputs = 4 * learner->model->vit.depth;
   DLI_TRY(DLI_NEW(allocator, task->energy_slots, batch));
   return DLI_NEW(allocator, task->energy_rows, inputs * DLI_ENERGY_SAMPLE * dli_widest_input(learner));
@@ -109,18 +109,18 @@ dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_ste
   const size_t index = dlora_learner_num_tasks(learner);
   dlora_status status = DLORA_OK;
   struct dli_task *task;
-  dli_learner_release_workspaces(learner); /* training has its own pass, and wants the memory */
+  dli_learner_release_workspaces(learner); /* training has its own session, and wants the memory */
   DLI_TRY(DLI_NEW(allocator, task, 1));
   learner->task = task;
   task->planned_steps = planned_steps;
   dli_random_seed(&task->random, learner->options.seed, 8 * index);
   dli_random_seed(&task->sampling, learner->options.seed, 8 * index + 1);
-  DLI_TRY_DONE(dli_pass_create(&task->pass, learner->model, learner->deployed, learner->first_block,
-                               dli_learner_max_batch(learner, 1, 0), learner->options.threads,
-                               dli_learner_trains(learner), allocator));
+  DLI_TRY_DONE(dli_session_create(&task->session, learner->model, learner->merged_weights, learner->first_block,
+                                  dli_learner_max_batch(learner, 1, 0), learner->options.threads,
+                                  dli_learner_trains(learner), allocator));
   DLI_TRY_DONE(take_buffers(learner, task));
   if (learner->options.rank_residual && !learner->routed) {
-    DLI_TRY_DONE(dlora_predictor_clone(&learner->routed, learner->plain));
+    DLI_TRY_DONE(dlora_predictor_clone(&learner->routed, learner->base));
     task->made_routed = 1;
   }
   DLI_TRY_DONE(dlora_bank_begin_task(learner->bank));
@@ -146,12 +146,12 @@ dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_t
   }
   if (task->num_classes) {
     memcpy(classes, task->classes, task->num_classes * sizeof *classes);
-    memcpy(seen, task->seen, task->num_classes * sizeof *seen);
+    memcpy(seen, task->num_shown, task->num_classes * sizeof *seen);
   }
   dli_free(allocator, task->classes);
-  dli_free(allocator, task->seen);
+  dli_free(allocator, task->num_shown);
   task->classes = classes;
-  task->seen = seen;
+  task->num_shown = seen;
   task->max_classes = room;
   return DLORA_OK;
 }
@@ -171,13 +171,13 @@ static size_t reservoir(struct dli_random *random, size_t *kept, size_t *seen, s
   return place < room ? place : room;
 }
 
-/* Class tokens of one input for the batch that the pass holds: gather [images, dim]. */
+/* Class tokens of one input for the batch that the session holds: gather [images, dim]. */
 static void gather_class_tokens(struct dli_task *task, size_t block, int32_t input, size_t *dim) {
-  for (size_t s = 0; s < task->pass->threads; s++) {
+  for (size_t s = 0; s < task->session->threads; s++) {
     size_t rows, per_image;
-    const float *values = dli_pass_input(task->pass, s, block, input, &rows, dim, &per_image);
+    const float *values = dli_session_input(task->session, s, block, input, &rows, dim, &per_image);
     for (size_t i = 0; i < rows / per_image; i++) {
-      memcpy(task->gather + (task->pass->shares[s].first + i) * *dim, values + i * per_image * *dim,
+      memcpy(task->gather + (task->session->parts[s].first + i) * *dim, values + i * per_image * *dim,
              *dim * sizeof *values);
     }
   }
@@ -186,7 +186,7 @@ static void gather_class_tokens(struct dli_task *task, size_t block, int32_t inp
 /* Second moments of the adapted inputs, from what the last upper pass left. */
 static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task, size_t round) {
   const dlora_learner_options *o = &learner->options;
-  const size_t count = task->pass->count, done = task->observed_images[round];
+  const size_t count = task->session->count, done = task->observed_images[round];
   size_t wanted = count;
   if (o->max_observed_images) {
     const size_t left = o->max_observed_images > done ? o->max_observed_images - done : 0;
@@ -194,7 +194,7 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
   }
   task->observed_images[round] += wanted;
   for (size_t i = 0; task->energy_rows && i < count; i++) {
-    task->energy_slots[i] = reservoir(&task->sampling, &task->num_energy, &task->seen_energy, DLI_ENERGY_SAMPLE);
+    task->energy_slots[i] = reservoir(&task->sampling, &task->num_energy, &task->offered_energy, DLI_ENERGY_SAMPLE);
   }
   for (size_t p = 0; p < 4 * learner->model->vit.depth; p++) {
     dlora_projector *projector = learner->projectors[p];
@@ -213,9 +213,9 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
       if (wanted) DLI_TRY(dlora_projector_observe(projector, task->gather, wanted));
       continue;
     }
-    for (size_t s = 0; s < task->pass->threads; s++) {
-      const float *values = dli_pass_input(task->pass, s, p / 4, (int32_t)(p % 4), &rows, &dim, &per_image);
-      const size_t first = task->pass->shares[s].first, images = rows / per_image;
+    for (size_t s = 0; s < task->session->threads; s++) {
+      const float *values = dli_session_input(task->session, s, p / 4, (int32_t)(p % 4), &rows, &dim, &per_image);
+      const size_t first = task->session->parts[s].first, images = rows / per_image;
       const size_t part = first >= wanted ? 0 : wanted - first < images ? wanted - first : images;
       if (part) DLI_TRY(dlora_projector_observe(projector, values, part * per_image));
     }
@@ -228,15 +228,15 @@ static dlora_status observe_features(const struct dli_task *task, dlora_predicto
                                      const float *mirrored, const int64_t *labels, size_t width) {
   for (int held_out = 0; held_out < 2; held_out++) {
     size_t kept = 0;
-    for (size_t i = 0; i < task->pass->count; i++) {
+    for (size_t i = 0; i < task->session->count; i++) {
       if (task->held_out[i] != held_out) continue;
       memcpy(task->kept[0] + kept * width, features + i * width, width * sizeof *features);
       if (mirrored) memcpy(task->kept[1] + kept * width, mirrored + i * width, width * sizeof *mirrored);
       task->kept_labels[kept++] = labels[i];
     }
     if (!kept) continue;
-    DLI_TRY(dlora_predictor_observe_mirrored(predictor, task->kept[0], task->kept[mirrored ? 1 : 0], task->kept_labels,
-                                             kept, held_out));
+    DLI_TRY(dlora_predictor_observe_pair(predictor, task->kept[0], task->kept[mirrored ? 1 : 0], task->kept_labels,
+                                         kept, held_out));
   }
   return DLORA_OK;
 }
@@ -246,7 +246,7 @@ static void sample_held_out(struct dli_task *task, const float *features, const 
                             size_t dim) {
   for (size_t i = 0; i < count; i++) {
     if (!task->held_out[i]) continue;
-    const size_t place = reservoir(&task->sampling, &task->num_held, &task->seen_held, DLI_HEAD_SAMPLE);
+    const size_t place = reservoir(&task->sampling, &task->num_held, &task->offered_held, DLI_HEAD_SAMPLE);
     if (place == DLI_HEAD_SAMPLE) continue;
     memcpy(task->held_features + place * dim, features + i * dim, dim * sizeof *features);
     task->held_labels[place] = labels[i];
@@ -256,22 +256,22 @@ static void sample_held_out(struct dli_task *task, const float *features, const 
 /* Rows of moving columns before and after training, a stride of values apart. */
 static void sample_drift(struct dli_task *task, const float *before, size_t before_stride, const float *after,
                          size_t after_stride, size_t columns) {
-  for (size_t i = 0; i < task->pass->count; i++) {
-    const size_t place = reservoir(&task->sampling, &task->num_drift, &task->seen_drift, task->max_drift);
+  for (size_t i = 0; i < task->session->count; i++) {
+    const size_t place = reservoir(&task->sampling, &task->num_drift, &task->offered_drift, task->max_drift);
     if (place == task->max_drift) continue;
     memcpy(task->drift_before + place * columns, before + i * before_stride, columns * sizeof *before);
     memcpy(task->drift_after + place * columns, after + i * after_stride, columns * sizeof *after);
   }
 }
 
-/* What predictors see of the images that the pass has loaded, with these terms: out [images, width]. */
+/* What predictors see of the images that the session has loaded, with these terms: out [images, width]. */
 static void run_view(const dlora_learner *learner, struct dli_task *task, int32_t terms, float *out) {
-  const struct dli_pass_mode mode = {.terms = terms, .middle = task->middle, .middle_block = learner->middle_block};
-  dli_pass_upper(task->pass, &mode, task->features);
-  dli_learner_combine(learner, task->middle ? task->middle : task->early, task->features, task->pass->count, out);
+  const struct dli_session_mode mode = {.terms = terms, .middle = task->middle, .middle_block = learner->middle_block};
+  dli_session_upper(task->session, &mode, task->features);
+  dli_learner_combine(learner, task->middle ? task->middle : task->early, task->features, task->session->count, out);
 }
 
-/* Whether `plain` and `routed` are shown mirrored images too: where it is the last time that they see the task's. */
+/* Whether `base` and `routed` are shown mirrored images too: where it is the last time that they see the task's. */
 static int mirrors(const dlora_learner *learner, const struct dli_task *task) {
   if (learner->options.flip != DLORA_FLIP_EVERYWHERE) return 0;
   return task->phase == DLI_OBSERVE_AFTER || !dli_learner_trains(learner) || !task->planned_steps;
@@ -282,77 +282,77 @@ static dlora_status load_mirrored(const dlora_learner *learner, struct dli_task 
     task->augment[i] = DLI_AUGMENT_NONE;
     task->augment[i].flip = 1;
   }
-  DLI_TRY(dli_pass_load(task->pass, part, task->augment, "dlora_learner_observe"));
-  if (dli_learner_reads_early(learner)) dli_pass_early(task->pass, task->early);
+  DLI_TRY(dli_session_load(task->session, part, task->augment, "dlora_learner_observe"));
+  if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->early);
   return DLORA_OK;
 }
 
-/* One micro-batch that the pass has loaded, and what the first round has kept of it, or NULL. Before training the
+/* One micro-batch that the session has loaded, and what the first round has kept of it, or NULL. Before training the
  * network is as it was; afterwards the new pairs are active, and the same images are run again without them (drift),
  * unless that is known, and with the residual one (routed statistics). At last the same of the images mirrored. */
 static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, const dlora_images *part,
-                                 const int64_t *labels, uint64_t key, const struct dli_seen *seen) {
-  const size_t count = task->pass->count, dim = learner->model->vit.dim, width = learner->width;
+                                 const int64_t *labels, uint64_t key, const struct dli_trunk_cache *seen) {
+  const size_t count = task->session->count, dim = learner->model->vit.dim, width = learner->width;
   const int after = task->phase == DLI_OBSERVE_AFTER, mirrored = mirrors(learner, task);
-  const int mirrored_frozen = !after && learner->frozen && learner->options.flip == DLORA_FLIP_EVERYWHERE;
-  /* Where all of the residual update is every image's, the features are those of `plain`. */
-  const int routes = after && learner->options.rank_residual && learner->bank->shares[DLI_RESIDUAL] < 1.0f;
-  const int32_t plain = DLORA_TERM_MERGED | (after ? DLORA_TERM_ORTHOGONAL : 0), routed = plain | DLORA_TERM_RESIDUAL;
+  const int mirrored_untouched = !after && learner->untouched && learner->options.flip == DLORA_FLIP_EVERYWHERE;
+  /* Where all of the residual update is every image's, the features are those of `base`. */
+  const int routes = after && learner->options.rank_residual && learner->bank->merge_fractions[DLI_RESIDUAL] < 1.0f;
+  const int32_t base = DLORA_TERM_MERGED | (after ? DLORA_TERM_ORTHOGONAL : 0), routed = base | DLORA_TERM_RESIDUAL;
   struct dli_profile *profile = &learner->profile;
   struct dli_view *view = task->views;
   for (size_t i = 0; i < count; i++) {
     const size_t index = dli_task_find_class(task, labels[i]);
-    task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->seen[index]++);
+    task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->num_shown[index]++);
   }
-  if (!after || dli_learner_reads_early(learner)) dli_pass_early(task->pass, task->early); /* the gate's too */
-  const size_t moving = dli_learner_moving(learner);
-  const float *before = dli_seen_features(seen);
+  if (!after || dli_learner_reads_early(learner)) dli_session_early(task->session, task->early); /* the gate's too */
+  const size_t moving = dli_learner_num_drifting_columns(learner);
+  const float *before = dli_trunk_cache_features(seen);
   size_t before_stride = moving;
   if (after && task->max_drift && !before) {
-    run_view(learner, task, DLORA_TERM_MERGED, task->views[1].plain); /* free until images are mirrored */
-    before = task->views[1].plain + width - moving;
+    run_view(learner, task, DLORA_TERM_MERGED, task->views[1].base); /* free until images are mirrored */
+    before = task->views[1].base + width - moving;
     before_stride = width;
   }
-  run_view(learner, task, plain, view->plain);
+  run_view(learner, task, base, view->base);
   dli_profile_start(profile);
-  if (!after) DLI_TRY(dli_seen_keep(learner, task, key));
+  if (!after) DLI_TRY(dli_trunk_cache_keep(learner, task, key));
   if (dli_learner_trains(learner)) DLI_TRY(observe_inputs(learner, task, after ? 1 : 0));
   dli_profile_lap(profile, DLI_OBSERVATION);
   if (after && task->max_drift) {
-    sample_drift(task, before, before_stride, view->plain + width - moving, width, moving);
+    sample_drift(task, before, before_stride, view->base + width - moving, width, moving);
   }
   if (routes) run_view(learner, task, routed, view->routed);
   sample_held_out(task, task->features, labels, count, dim);
   dli_profile_start(profile);
   if (!after) DLI_TRY(observe_features(task, learner->gate, task->early, NULL, labels, 2 * dim));
   dli_profile_lap(profile, DLI_OBSERVATION);
-  if (!after && learner->frozen) run_view(learner, task, 0, view->frozen);
+  if (!after && learner->untouched) run_view(learner, task, 0, view->untouched);
 
-  if (mirrored || mirrored_frozen) {
+  if (mirrored || mirrored_untouched) {
     view = task->views + 1;
     DLI_TRY(load_mirrored(learner, task, part));
-    if (mirrored) run_view(learner, task, plain, view->plain);
+    if (mirrored) run_view(learner, task, base, view->base);
     if (mirrored && routes) run_view(learner, task, routed, view->routed);
-    if (mirrored_frozen) run_view(learner, task, 0, view->frozen);
+    if (mirrored_untouched) run_view(learner, task, 0, view->untouched);
   }
   dli_profile_start(profile);
   view = task->views;
-  DLI_TRY(observe_features(task, learner->plain, view[0].plain, mirrored ? view[1].plain : NULL, labels, width));
+  DLI_TRY(observe_features(task, learner->base, view[0].base, mirrored ? view[1].base : NULL, labels, width));
   if (learner->routed) {
-    const float *of_images = routes ? view[0].routed : view[0].plain;
-    const float *of_mirrored = routes ? view[1].routed : view[1].plain;
+    const float *of_images = routes ? view[0].routed : view[0].base;
+    const float *of_mirrored = routes ? view[1].routed : view[1].base;
     DLI_TRY(observe_features(task, learner->routed, of_images, mirrored ? of_mirrored : NULL, labels, width));
   }
-  if (!after && learner->frozen) {
-    DLI_TRY(observe_features(task, learner->frozen, view[0].frozen, mirrored_frozen ? view[1].frozen : NULL, labels,
-                             width));
+  if (!after && learner->untouched) {
+    DLI_TRY(observe_features(task, learner->untouched, view[0].untouched, mirrored_untouched ? view[1].untouched : NULL,
+                             labels, width));
   }
   dli_profile_lap(profile, DLI_OBSERVATION);
   return DLORA_OK;
 }
 
-dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *task) {
-  const size_t columns = dli_learner_moving(learner);
+dlora_status dli_task_alloc_drift(const dlora_learner *learner, struct dli_task *task) {
+  const size_t columns = dli_learner_num_drifting_columns(learner);
   if (!learner->options.drift_compensation || !dlora_learner_num_tasks(learner)) return DLORA_OK;
   const size_t room = task->num_images[0] < DLI_DRIFT_SAMPLE ? task->num_images[0] : DLI_DRIFT_SAMPLE;
   DLI_TRY(DLI_NEW(&learner->allocator, task->drift_before, room * columns));
@@ -361,18 +361,18 @@ dlora_status dli_task_take_drift(const dlora_learner *learner, struct dli_task *
   return DLORA_OK;
 }
 
-dlora_status dli_task_set_shares(const dlora_learner *learner) {
+dlora_status dli_task_set_merge_fractions(const dlora_learner *learner) {
   const dlora_learner_options *o = &learner->options;
   const double t = (double)dlora_learner_num_tasks(learner) + 1.0;
-  const float share = (float)pow(t, -(double)o->merge_exponent);
-  return dlora_bank_set_shares(learner->bank, share, share * o->residual_share);
+  const float share = (float)pow(t, -(double)o->merge_decay);
+  return dlora_bank_set_merge_fractions(learner->bank, share, share * o->residual_merge_fraction);
 }
 
 static dlora_status begin_second_round(const dlora_learner *learner, struct dli_task *task) {
-  DLI_TRY(dli_task_set_shares(learner));
-  DLI_TRY(dli_task_take_drift(learner, task));
-  memset(task->seen, 0, task->num_classes * sizeof *task->seen);
-  task->num_energy = task->seen_energy = task->num_held = task->seen_held = 0;
+  DLI_TRY(dli_task_set_merge_fractions(learner));
+  DLI_TRY(dli_task_alloc_drift(learner, task));
+  memset(task->num_shown, 0, task->num_classes * sizeof *task->num_shown);
+  task->num_energy = task->offered_energy = task->num_held = task->offered_held = 0;
   task->phase = DLI_OBSERVE_AFTER;
   return DLORA_OK;
 }
@@ -392,7 +392,7 @@ static dlora_status observe(dlora_learner *learner, const dlora_images *images, 
   dlora_images part;
   const double started = dli_seconds();
   DLI_TRY(dli_images_part(images, 0, images->count, &part, "dlora_learner_observe"));
-  dlora_status status = dli_image_plan_prepare(task->pass->shares[0].plan, images, "dlora_learner_observe");
+  dlora_status status = dli_image_plan_prepare(task->session->parts[0].plan, images, "dlora_learner_observe");
   if (status == DLORA_ERR_NO_MEMORY) goto done; /* nothing has changed yet, but callers need to know one case only */
   DLI_TRY(status);
   if (task->phase == DLI_TRAIN || task->phase == DLI_OBSERVE_AFTER) {
@@ -409,11 +409,11 @@ static dlora_status observe(dlora_learner *learner, const dlora_images *images, 
     if (dli_task_find_class(task, labels[i]) == task->num_classes) DLI_TRY_DONE(add_class(learner, task, labels[i]));
   }
   for (size_t first = 0; first < images->count; first += part.count) {
-    DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, "dlora_learner_observe"));
+    DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, "dlora_learner_observe"));
     const uint64_t key = dli_learner_trains(learner) ? dli_images_digest(&part) : 0;
-    const struct dli_seen *seen = dli_seen_find(task, key, part.count);
-    if (task->phase == DLI_OBSERVE_BEFORE || !dli_seen_restore(seen, task->pass)) {
-      DLI_TRY_DONE(dli_pass_load(task->pass, &part, NULL, "dlora_learner_observe"));
+    const struct dli_trunk_cache *seen = dli_trunk_cache_find(task, key, part.count);
+    if (task->phase == DLI_OBSERVE_BEFORE || !dli_trunk_cache_restore(seen, task->session)) {
+      DLI_TRY_DONE(dli_session_load(task->session, &part, NULL, "dlora_learner_observe"));
     }
     DLI_TRY_DONE(observe_part(learner, task, &part, labels + first, key, seen));
   }
@@ -451,7 +451,7 @@ dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_ope
   return dli_struct_write("dlora_open_task", task, task->struct_size, &full, sizeof full);
 }
 
-dlora_status dlora_learner_cancel_task(dlora_learner *learner) {
+dlora_status dlora_learner_discard_task(dlora_learner *learner) {
   DLI_TRY(require_task(learner, __func__));
   dli_task_release(learner);
   return DLORA_OK;

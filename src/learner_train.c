@@ -33,16 +33,16 @@ static dlora_status choose_directions(const dlora_learner *learner, struct dli_r
     draw_rows(random, *a_rank, dim, a);
     if (*a_rank) DLI_TRY(dlora_projector_project(memory, a, *a_rank));
   } else if (want_a) {
-    DLI_TRY(dlora_projector_free_directions(memory, want_a, a, a_rank));
+    DLI_TRY(dlora_projector_unused_directions(memory, want_a, a, a_rank));
   }
   if (!want_r) return DLORA_OK;
-  if (o->residual_basis == DLORA_BASIS_FREE) {
+  if (o->residual_basis == DLORA_RESIDUAL_RANDOM) {
     draw_rows(random, want_r, dim, r);
     *r_rank = want_r;
     return DLORA_OK;
   }
-  if (o->residual_basis == DLORA_BASIS_OWN || !dlora_projector_size(memory)) {
-    DLI_TRY(dlora_projector_own_directions(memory, o->energy_threshold, want_r, r, r_rank));
+  if (o->residual_basis == DLORA_RESIDUAL_IN_NEW || !dlora_projector_size(memory)) {
+    DLI_TRY(dlora_projector_task_directions(memory, o->energy_threshold, want_r, r, r_rank));
   }
   /* `old`, and `own` where the memory already holds the task's whole energy */
   if (!*r_rank && dlora_projector_size(memory)) DLI_TRY(dlora_projector_used_directions(memory, want_r, r, r_rank));
@@ -63,7 +63,7 @@ static dlora_status set_input(dlora_learner *learner, struct dli_random *random,
     const dlora_site *site = &learner->bank->sites[s];
     if (4 * (size_t)site->block + (size_t)dli_input_of(site->projection) != input) continue;
     DLI_TRY(dlora_bank_set_orthogonal(learner->bank, s, a, a_rank, o->train_orthogonal_a ? memory : NULL));
-    DLI_TRY(dlora_bank_set_residual(learner->bank, s, r, r_rank, o->residual_basis == DLORA_BASIS_FREE));
+    DLI_TRY(dlora_bank_set_residual(learner->bank, s, r, r_rank, o->residual_basis == DLORA_RESIDUAL_RANDOM));
   }
   return DLORA_OK;
 }
@@ -81,7 +81,7 @@ static dlora_status set_directions(dlora_learner *learner) {
     DLI_TRY_DONE(DLI_NEW(allocator, a, o->rank_orthogonal * dim));
     DLI_TRY_DONE(DLI_NEW(allocator, r, o->rank_residual * dim));
     DLI_TRY_DONE(set_input(learner, &random, i, a, r));
-    DLI_TRY_DONE(dlora_projector_discard(learner->projectors[i]));
+    DLI_TRY_DONE(dlora_projector_discard_task(learner->projectors[i]));
     dli_free(allocator, a);
     dli_free(allocator, r);
     a = r = NULL;
@@ -94,7 +94,7 @@ done:
 
 /* ---- head rows ---- */
 
-dlora_status dli_task_take_rows(dlora_learner *learner, struct dli_task *task) {
+dlora_status dli_task_alloc_rows(dlora_learner *learner, struct dli_task *task) {
   const dlora_allocator *allocator = &learner->allocator;
   const size_t dim = learner->model->vit.dim, own = task->num_classes;
   if (learner->options.train_head) {
@@ -105,7 +105,7 @@ dlora_status dli_task_take_rows(dlora_learner *learner, struct dli_task *task) {
     task->head_weight = task->fixed_head;
   }
   task->head_bias = task->head_weight + own * dim;
-  return DLI_NEW(allocator, task->logits, task->pass->max_batch * (task->num_old + own));
+  return DLI_NEW(allocator, task->logits, task->session->max_batch * (task->num_old + own));
 }
 
 /* Rows of equation (3) on the final feature: earlier components and then the task's own [components, dim],
@@ -114,18 +114,18 @@ dlora_status dli_task_take_rows(dlora_learner *learner, struct dli_task *task) {
 static dlora_status set_rows(dlora_learner *learner, struct dli_task *task, float *weight, float *bias) {
   const dlora_allocator *allocator = &learner->allocator;
   const dlora_learner_options *o = &learner->options;
-  const size_t dim = learner->model->vit.dim, known = learner->derived.num_components, own = task->num_classes;
-  DLI_TRY(dlora_predictor_linear_weights(learner->plain, learner->width - dim, dim, 1, weight, bias));
-  if (o->objective == DLORA_OBJECTIVE_ALL) {
+  const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->num_classes;
+  DLI_TRY(dlora_predictor_linear_weights(learner->base, learner->width - dim, dim, 1, weight, bias));
+  if (o->loss_classes == DLORA_LOSS_CLASSES_ALL) {
     DLI_TRY(DLI_NEW(allocator, task->old_weight, known * dim));
     DLI_TRY(DLI_NEW(allocator, task->old_bias, known));
     for (size_t i = 0; i < known; i++) {
-      if (dli_task_find_class(task, learner->derived.component_classes[i]) < own) continue;
+      if (dli_task_find_class(task, learner->class_index.component_classes[i]) < own) continue;
       memcpy(task->old_weight + task->num_old * dim, weight + i * dim, dim * sizeof *weight);
       task->old_bias[task->num_old++] = bias[i];
     }
   }
-  DLI_TRY(dli_task_take_rows(learner, task));
+  DLI_TRY(dli_task_alloc_rows(learner, task));
   memcpy(task->head_weight, weight + known * dim, own * dim * sizeof *weight);
   memcpy(task->head_bias, bias + known, own * sizeof *bias);
   return DLORA_OK;
@@ -133,16 +133,16 @@ static dlora_status set_rows(dlora_learner *learner, struct dli_task *task, floa
 
 static dlora_status start_training(dlora_learner *learner, struct dli_task *task) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t dim = learner->model->vit.dim, rows = learner->derived.num_components + task->num_classes;
+  const size_t dim = learner->model->vit.dim, rows = learner->class_index.num_components + task->num_classes;
   dlora_status status = DLORA_OK;
   float *weight = NULL, *bias = NULL;
   DLI_TRY_DONE(set_directions(learner));
   DLI_TRY_DONE(DLI_NEW(allocator, weight, rows * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, bias, rows));
   DLI_TRY_DONE(set_rows(learner, task, weight, bias));
-  DLI_TRY_DONE(dlora_predictor_discard(learner->plain));
-  if (learner->routed) DLI_TRY_DONE(dlora_predictor_discard(learner->routed));
-  DLI_TRY_DONE(dli_pass_reserve(task->pass));
+  DLI_TRY_DONE(dlora_predictor_discard_task(learner->base));
+  if (learner->routed) DLI_TRY_DONE(dlora_predictor_discard_task(learner->routed));
+  DLI_TRY_DONE(dli_session_reserve(task->session));
   task->phase = DLI_TRAIN;
 done:
   dli_free(allocator, weight);
@@ -155,7 +155,7 @@ done:
 static float learning_rate_now(const dlora_learner *learner) {
   const dlora_learner_options *o = &learner->options;
   const struct dli_task *task = learner->task;
-  const float start = dlora_learner_num_tasks(learner) ? o->later_rate * o->learning_rate : o->learning_rate;
+  const float start = dlora_learner_num_tasks(learner) ? o->later_task_lr_scale * o->learning_rate : o->learning_rate;
   if (o->schedule == DLORA_SCHEDULE_CONSTANT || !task->planned_steps) return start;
   const double done = task->num_steps < task->planned_steps ? (double)task->num_steps : (double)task->planned_steps;
   return start * (float)(0.5 * (1.0 + cos(3.14159265358979323846 * done / (double)task->planned_steps)));
@@ -197,11 +197,11 @@ static void draw_augmentation(const dlora_learner_options *o, struct dli_task *t
 
 /* Forward, loss and backward of one micro-batch; gradients add up in the bank. Returns the sum of losses. */
 static double micro_step(dlora_learner *learner, struct dli_task *task, const int64_t *labels, float weight) {
-  const struct dli_pass_mode mode = {.terms = DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL};
-  const size_t n = task->pass->count, dim = learner->model->vit.dim, old = task->num_old, own = task->num_classes;
+  const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL};
+  const size_t n = task->session->count, dim = learner->model->vit.dim, old = task->num_old, own = task->num_classes;
   const size_t rows = old + own;
   dlora_bank *bank = learner->bank;
-  dli_pass_upper(task->pass, &mode, task->features);
+  dli_session_upper(task->session, &mode, task->features);
   dli_profile_start(&learner->profile);
   for (size_t i = 0; i < n; i++) {
     if (old) memcpy(task->logits + i * rows, task->old_bias, old * sizeof *task->logits);
@@ -211,7 +211,7 @@ static double micro_step(dlora_learner *learner, struct dli_task *task, const in
   dli_gemm_nt(n, old, dim, 1.0f, task->features, dim, task->old_weight, dim, 1.0f, task->logits, rows);
   dli_gemm_nt(n, own, dim, 1.0f, task->features, dim, task->head_weight, dim, 1.0f, task->logits + old, rows);
   const double loss =
-      dli_cross_entropy(task->logits, n, rows, task->targets, learner->options.objective_temperature, weight);
+      dli_cross_entropy(task->logits, n, rows, task->targets, learner->options.loss_temperature, weight);
   dli_gemm_nn(n, dim, own, 1.0f, task->logits + old, rows, task->head_weight, dim, 0.0f, task->d_features, dim);
   dli_gemm_nn(n, dim, old, 1.0f, task->logits, rows, task->old_weight, dim, 1.0f, task->d_features, dim);
   if (!task->fixed_head) {
@@ -222,7 +222,7 @@ static double micro_step(dlora_learner *learner, struct dli_task *task, const in
     }
   }
   dli_profile_lap(&learner->profile, DLI_LOSS);
-  dli_pass_backward(task->pass, task->d_features, bank->gradients);
+  dli_session_backward(task->session, task->d_features, bank->gradients);
   return loss;
 }
 
@@ -251,7 +251,7 @@ static dlora_status check_step(const dlora_learner *learner, const dlora_images 
                        (long long)labels[i], i);
     }
   }
-  return dli_image_plan_prepare(task->pass->shares[0].plan, images, "dlora_learner_step");
+  return dli_image_plan_prepare(task->session->parts[0].plan, images, "dlora_learner_step");
 }
 
 static dlora_status step(dlora_learner *learner, const dlora_images *images, const int64_t *labels, float *loss) {
@@ -269,9 +269,9 @@ static dlora_status step(dlora_learner *learner, const dlora_images *images, con
     dli_profile_lap(&learner->profile, DLI_DIRECTIONS);
   }
   for (size_t first = 0; first < images->count; first += part.count) {
-    DLI_TRY_DONE(dli_images_part(images, first, task->pass->max_batch, &part, "dlora_learner_step"));
+    DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, "dlora_learner_step"));
     draw_augmentation(o, task, part.count);
-    DLI_TRY_DONE(dli_pass_load(task->pass, &part, task->augment, "dlora_learner_step"));
+    DLI_TRY_DONE(dli_session_load(task->session, &part, task->augment, "dlora_learner_step"));
     sum += micro_step(learner, task, labels + first, 1.0f / (float)images->count);
   }
   const double mean = sum / (double)images->count;

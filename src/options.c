@@ -17,17 +17,17 @@ dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t 
   paper.epochs = 4;
   paper.batch_size = 32;
   paper.flip = DLORA_FLIP_TRAINING;
-  paper.layers = DLORA_LAYERS_FINAL;
-  paper.residual_basis = DLORA_BASIS_OWN;
-  paper.relevance = DLORA_RELEVANCE_ENERGY;
-  paper.objective = DLORA_OBJECTIVE_TASK;
-  paper.within = DLORA_WITHIN_HEAD;
+  paper.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
+  paper.residual_basis = DLORA_RESIDUAL_IN_NEW;
+  paper.routing = DLORA_ROUTING_ENERGY;
+  paper.loss_classes = DLORA_LOSS_CLASSES_TASK;
+  paper.class_scores = DLORA_CLASS_SCORES_HEAD;
   paper.drift_compensation = 0;
-  paper.objective_temperature = 1.0f;
+  paper.loss_temperature = 1.0f;
   paper.crop_scale = 1.0f;
   paper.jitter = 0.0f;
-  paper.merge_exponent = 0.0f;
-  paper.residual_share = 0.0f;
+  paper.merge_decay = 0.0f;
+  paper.residual_merge_fraction = 0.0f;
   paper.learning_rate = 1e-3f;
   return dli_struct_write("dlora_learner_options", options, size, &paper, sizeof paper);
 }
@@ -111,12 +111,12 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: random_features is %zu, expected 1 to 65536",
                      o->random_features);
   }
-  DLI_TRY(choice("layers", o->layers, DLORA_LAYERS_MIDDLE));
+  DLI_TRY(choice("feature_layers", o->feature_layers, DLORA_FEATURE_LAYERS_AT_MIDDLE));
   DLI_TRY(choice("readout", o->readout, DLORA_READOUT_RANDOM_PROJECTION));
-  DLI_TRY(choice("residual_basis", o->residual_basis, DLORA_BASIS_FREE));
-  DLI_TRY(choice("relevance", o->relevance, DLORA_RELEVANCE_NONE));
-  DLI_TRY(choice("objective", o->objective, DLORA_OBJECTIVE_TASK));
-  DLI_TRY(choice("within", o->within, DLORA_WITHIN_BOTH));
+  DLI_TRY(choice("residual_basis", o->residual_basis, DLORA_RESIDUAL_RANDOM));
+  DLI_TRY(choice("routing", o->routing, DLORA_ROUTING_NONE));
+  DLI_TRY(choice("loss_classes", o->loss_classes, DLORA_LOSS_CLASSES_TASK));
+  DLI_TRY(choice("class_scores", o->class_scores, DLORA_CLASS_SCORES_BOTH));
   DLI_TRY(choice("observed_tokens", o->observed_tokens, DLORA_TOKENS_CLASS));
   DLI_TRY(choice("optimizer", o->optimizer, DLORA_OPTIMIZER_SGD));
   DLI_TRY(choice("flip", o->flip, DLORA_FLIP_EVERYWHERE));
@@ -132,12 +132,12 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
   DLI_TRY(range("temperature", o->temperature, 0.0f, 0, 1e6f));
   DLI_TRY(range("held_out", o->held_out, 0.0f, 1, 0.5f));
   DLI_TRY(range("ridge", o->ridge, 0.0f, 0, 1e6f));
-  DLI_TRY(range("objective_temperature", o->objective_temperature, 0.0f, 0, 1e6f));
+  DLI_TRY(range("loss_temperature", o->loss_temperature, 0.0f, 0, 1e6f));
   DLI_TRY(range("crop_scale", o->crop_scale, 0.0f, 0, 1.0f));
   DLI_TRY(range("jitter", o->jitter, 0.0f, 1, 1.0f));
-  DLI_TRY(range("later_rate", o->later_rate, 0.0f, 1, 1e6f));
-  DLI_TRY(range("merge_exponent", o->merge_exponent, 0.0f, 1, 1e3f));
-  DLI_TRY(range("residual_share", o->residual_share, 0.0f, 1, 1.0f));
+  DLI_TRY(range("later_task_lr_scale", o->later_task_lr_scale, 0.0f, 1, 1e6f));
+  DLI_TRY(range("merge_decay", o->merge_decay, 0.0f, 1, 1e3f));
+  DLI_TRY(range("residual_merge_fraction", o->residual_merge_fraction, 0.0f, 1, 1.0f));
   return range("unknown_quantile", o->unknown_quantile, 0.0f, 0, 0.999999f);
 }
 
@@ -145,9 +145,9 @@ const char *dli_learner_options_difference(const dlora_learner_options *a, const
   if (a->sites != b->sites) return "sites";
   if (a->first_block != b->first_block) return "first_block";
   if (a->num_blocks != b->num_blocks) return "num_blocks";
-  if (a->layers != b->layers) return "layers";
+  if (a->feature_layers != b->feature_layers) return "feature_layers";
   if (a->readout != b->readout) return "readout";
-  if (!a->frozen_baseline != !b->frozen_baseline) return "frozen_baseline";
+  if (!a->untouched_baseline != !b->untouched_baseline) return "untouched_baseline";
   if (!a->use_prior != !b->use_prior) return "use_prior";
   if (a->shrinkage != b->shrinkage) return "shrinkage";
   if (a->temperature != b->temperature) return "temperature";

@@ -10,13 +10,13 @@
 /* Threads that call at once beyond this many plan a workspace for every call. */
 enum { SLOTS = 16 };
 
-struct dli_pass_pool {
+struct dli_session_pool {
   dlora_allocator allocator;
-  _Atomic(dlora_pass *) slots[SLOTS];
+  _Atomic(dlora_session *) slots[SLOTS];
 };
 
-dlora_status dli_pass_pool_create(struct dli_pass_pool **out, const dlora_allocator *allocator) {
-  struct dli_pass_pool *pool;
+dlora_status dli_session_pool_create(struct dli_session_pool **out, const dlora_allocator *allocator) {
+  struct dli_session_pool *pool;
   DLI_TRY(DLI_NEW(allocator, pool, 1));
   pool->allocator = *allocator;
   for (size_t i = 0; i < SLOTS; i++) atomic_init(&pool->slots[i], NULL);
@@ -24,40 +24,42 @@ dlora_status dli_pass_pool_create(struct dli_pass_pool **out, const dlora_alloca
   return DLORA_OK;
 }
 
-void dli_pass_pool_destroy(struct dli_pass_pool *pool) {
+void dli_session_pool_destroy(struct dli_session_pool *pool) {
   if (!pool) return;
   const dlora_allocator allocator = pool->allocator;
-  dli_pass_pool_clear(pool);
+  dli_session_pool_clear(pool);
   dli_free(&allocator, pool);
 }
 
-void dli_pass_pool_clear(struct dli_pass_pool *pool) {
-  for (size_t i = 0; i < SLOTS; i++) dlora_pass_destroy(atomic_exchange(&pool->slots[i], NULL));
+void dli_session_pool_clear(struct dli_session_pool *pool) {
+  for (size_t i = 0; i < SLOTS; i++) dlora_session_destroy(atomic_exchange(&pool->slots[i], NULL));
 }
 
-dlora_status dli_pass_take(dlora_pass **out, struct dli_pass_pool *pool, const dlora_model *model,
-                           struct dli_deployed *deployed, size_t first_block, size_t max_batch, size_t threads) {
-  dlora_pass *pass = NULL;
-  for (size_t i = 0; !pass && i < SLOTS; i++) pass = atomic_exchange(&pool->slots[i], NULL);
-  if (pass && (pass->max_batch < max_batch || pass->allowed != threads)) {
-    dlora_pass_destroy(pass); /* before its successor is made, so that memory does not add up */
-    pass = NULL;
+dlora_status dli_session_take(dlora_session **out, struct dli_session_pool *pool, const dlora_model *model,
+                              struct dli_merged_weights *merged_weights, size_t first_block, size_t max_batch,
+                              size_t threads) {
+  dlora_session *session = NULL;
+  for (size_t i = 0; !session && i < SLOTS; i++) session = atomic_exchange(&pool->slots[i], NULL);
+  if (session && (session->max_batch < max_batch || session->allowed != threads)) {
+    dlora_session_destroy(session); /* before its successor is made, so that memory does not add up */
+    session = NULL;
   }
-  if (!pass) return dli_pass_create(out, model, deployed, first_block, max_batch, threads, 0, &pool->allocator);
-  const dlora_status status = dli_pass_reserve(pass); /* the bank may have grown since */
+  if (!session)
+    return dli_session_create(out, model, merged_weights, first_block, max_batch, threads, 0, &pool->allocator);
+  const dlora_status status = dli_session_reserve(session); /* the bank may have grown since */
   if (status == DLORA_OK) {
-    *out = pass;
+    *out = session;
   } else {
-    dlora_pass_destroy(pass);
+    dlora_session_destroy(session);
   }
   return status;
 }
 
-void dli_pass_give(struct dli_pass_pool *pool, dlora_pass *pass) {
-  if (!pass) return;
+void dli_session_give(struct dli_session_pool *pool, dlora_session *session) {
+  if (!session) return;
   for (size_t i = 0; i < SLOTS; i++) {
-    dlora_pass *empty = NULL;
-    if (atomic_compare_exchange_strong(&pool->slots[i], &empty, pass)) return;
+    dlora_session *empty = NULL;
+    if (atomic_compare_exchange_strong(&pool->slots[i], &empty, session)) return;
   }
-  dlora_pass_destroy(pass);
+  dlora_session_destroy(session);
 }

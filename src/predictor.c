@@ -66,7 +66,7 @@ dlora_status dli_predictor_new(dlora_predictor **out, const char *function, size
   predictor->seed = options->seed;
   predictor->shrinkage = (double)options->shrinkage;
   predictor->initial_temperature = predictor->temperature = (double)options->temperature;
-  predictor->broad_share = DLI_BROAD_SHARE;
+  predictor->broad_weight = DLI_BROAD_WEIGHT;
   predictor->ridge = (double)options->ridge;
   predictor->threshold = HUGE_VAL;
   if (options->readout == DLORA_READOUT_RANDOM_PROJECTION) {
@@ -117,7 +117,7 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   copy->initial_temperature = predictor->initial_temperature;
   copy->ridge = predictor->ridge;
   copy->temperature = predictor->temperature;
-  copy->broad_share = predictor->broad_share;
+  copy->broad_weight = predictor->broad_weight;
   copy->temperature_set = predictor->temperature_set;
   copy->threshold = predictor->threshold;
   if (predictor->projection) {
@@ -268,14 +268,14 @@ dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const 
   return observe(__func__, predictor, features, features, labels, n, true);
 }
 
-dlora_status dlora_predictor_observe_mirrored(dlora_predictor *predictor, const float *features, const float *mirrored,
-                                              const int64_t *labels, size_t n, int32_t held_out) {
+dlora_status dlora_predictor_observe_pair(dlora_predictor *predictor, const float *features, const float *mirrored,
+                                          const int64_t *labels, size_t n, int32_t held_out) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
   return observe(__func__, predictor, features, mirrored, labels, n, held_out != 0);
 }
 
-dlora_status dlora_predictor_discard(dlora_predictor *predictor) {
+dlora_status dlora_predictor_discard_task(dlora_predictor *predictor) {
   DLI_REQUIRE(predictor);
   dli_statistics_free(predictor, &predictor->open);
   dli_rows_free(predictor, &predictor->sample);
@@ -287,7 +287,7 @@ dlora_status dlora_predictor_discard(dlora_predictor *predictor) {
 struct change {
   size_t num_tasks;
   bool fitted; /* the temperature, to features that came with the change */
-  double temperature, threshold, broad_share;
+  double temperature, threshold, broad_weight;
   struct dli_statistics finished;
   struct dli_readout readout;
   struct dli_calibration calibration;
@@ -321,7 +321,7 @@ static void change_take(dlora_predictor *predictor, struct change *change) {
   predictor->calibration = change->calibration, change->calibration = calibration;
   predictor->num_tasks = change->num_tasks;
   predictor->temperature = change->temperature;
-  predictor->broad_share = change->broad_share;
+  predictor->broad_weight = change->broad_weight;
   if (change->fitted) predictor->temperature_set = DLI_TEMPERATURE_FITTED;
   predictor->threshold = change->threshold;
 }
@@ -335,7 +335,7 @@ dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
                      "%s: nothing was observed since the last commit or discard; call dlora_predictor_observe first",
                      __func__);
   }
-  struct change change = {.num_tasks = task + 1, .broad_share = predictor->broad_share};
+  struct change change = {.num_tasks = task + 1, .broad_weight = predictor->broad_weight};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_calibration_copy(predictor, &change.calibration, &predictor->calibration, task, task + 1));
   DLI_TRY_DONE(
@@ -343,7 +343,7 @@ dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
   if (held_out->count > 0) {
     DLI_TRY_DONE(dli_statistics_observe(predictor, &change.finished, (int64_t)task, held_out->features,
                                         held_out->mirrored, held_out->labels, held_out->count));
-    dli_statistics_mirror(predictor, &change.finished);
+    dli_statistics_symmetrize(predictor, &change.finished);
   }
   DLI_TRY_DONE(dli_readout_build(predictor, &change.readout, &change.finished, true));
   DLI_TRY_DONE(dli_calibration_fit(predictor, &change.calibration, task, &change.finished, &change.readout));
@@ -351,7 +351,7 @@ dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
                   (held_out->count > 0 || predictor->temperature_set != DLI_TEMPERATURE_BY_HAND);
   DLI_TRY_DONE(change_complete(predictor, &change));
   change_take(predictor, &change);
-  dlora_predictor_discard(predictor);
+  dlora_predictor_discard_task(predictor);
 done:
   change_free(predictor, &change);
   return status;
@@ -388,7 +388,7 @@ static dlora_status add_finished(const dlora_predictor *predictor, const dlora_p
                                  struct change *change) {
   size_t own = predictor->num_tasks, end = offset + other->num_tasks;
   change->num_tasks = own > end ? own : end;
-  change->broad_share = own > 0 || other->num_tasks == 0 ? predictor->broad_share : other->broad_share;
+  change->broad_weight = own > 0 || other->num_tasks == 0 ? predictor->broad_weight : other->broad_weight;
   DLI_TRY(dli_calibration_copy(predictor, &change->calibration, &predictor->calibration, own, change->num_tasks));
   for (size_t i = 0; i < other->num_tasks; i++)
     dli_calibration_add(&change->calibration, offset + i, &other->calibration, i);

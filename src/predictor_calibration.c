@@ -93,7 +93,7 @@ double dli_calibration_temperature(const struct dli_calibration *calibration, co
 
 /* Scores of features left out. */
 struct fit {
-  double broad_share;
+  double broad_weight;
   size_t num;            /* components */
   const size_t *columns; /* [num] */
   const struct dli_left_out *left_out;
@@ -119,7 +119,7 @@ static double cost(const void *context, double log_temperature) {
       if (fit->columns[j] == fit->left_out->expected[i] && score[j] > best) best = score[j];
     }
     /* A class that recurs has several components; relative to the best of them nothing overflows. */
-    const double log_all = log(all / (1.0 - fit->broad_share)), log_broad = log(broad / fit->broad_share);
+    const double log_all = log(all / (1.0 - fit->broad_weight)), log_broad = log(broad / fit->broad_weight);
     const double log_best = dli_log_posterior(best * sharpness, log_all, log_broad);
     for (size_t j = 0; j < fit->num; j++) {
       if (fit->columns[j] != fit->left_out->expected[i]) continue;
@@ -159,8 +159,8 @@ static dlora_status fit_temperature(const dlora_predictor *predictor, const stru
   }
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, weights, left_out->count));
   DLI_TRY_DONE(weigh(predictor, readout, left_out, weights));
-  const struct fit fit = {predictor->broad_share, num,      readout->columns, left_out, weights,
-                          *log_temperature,       deviation};
+  const struct fit fit = {predictor->broad_weight, num,      readout->columns, left_out, weights,
+                          *log_temperature,        deviation};
   *log_temperature = dli_minimise(cost, &fit, log(DLI_LOWEST_TEMPERATURE), log(DLI_HIGHEST_TEMPERATURE));
 done:
   dli_free(&predictor->allocator, weights);

@@ -70,7 +70,7 @@ static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num
 }
 
 static struct field broad_share_of(const dlora_predictor *predictor) {
-  return (struct field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_share};
+  return (struct field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_weight};
 }
 
 static struct field separations_of(const dlora_predictor *predictor) {
@@ -228,11 +228,11 @@ static dlora_status read_broad_share(dlora_predictor *predictor, const struct dl
   char name[NAME_SIZE];
   DLI_TRY(name_tensor(name, prefix, field.suffix));
   if (!dli_tensors_find(tensors, name)) {
-    if (predictor->num_tasks > 0) predictor->broad_share = DLI_BROAD_SHARE_BEFORE;
+    if (predictor->num_tasks > 0) predictor->broad_weight = DLI_BROAD_WEIGHT_BEFORE;
     return DLORA_OK;
   }
   DLI_TRY(copy_fields(tensors, prefix, &field, 1));
-  if (predictor->broad_share > 0.0 && predictor->broad_share < 1.0) return DLORA_OK;
+  if (predictor->broad_weight > 0.0 && predictor->broad_weight < 1.0) return DLORA_OK;
   return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
 }
 
@@ -283,7 +283,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
     status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.%s has an impossible value", label, prefix, bad);
     goto done;
   }
-  dli_statistics_mirror(predictor, &predictor->finished);
+  dli_statistics_symmetrize(predictor, &predictor->finished);
   if (saved.temperature_set) {
     predictor->temperature = saved.temperature;
     predictor->temperature_set = saved.temperature_set;
@@ -458,7 +458,7 @@ dlora_status dli_predictor_read_open(dlora_predictor *predictor, const struct dl
   dlora_status status = read_open_sums(predictor, tensors, prefix);
   if (status == DLORA_OK) status = read_rows(predictor, &predictor->held_out, tensors, prefix, "held_out", SIZE_MAX);
   if (status == DLORA_OK) status = read_sample(predictor, tensors, prefix);
-  if (status != DLORA_OK) dlora_predictor_discard(predictor);
+  if (status != DLORA_OK) dlora_predictor_discard_task(predictor);
   return status;
 }
 

@@ -57,7 +57,7 @@ static void normalise_row(const dlora_predictor *predictor, double *components, 
     sum += exp(components[i]);
     broad += exp(components[i] / DLI_BROAD);
   }
-  const double log_sum = log(sum / (1.0 - predictor->broad_share)), log_broad = log(broad / predictor->broad_share);
+  const double log_sum = log(sum / (1.0 - predictor->broad_weight)), log_broad = log(broad / predictor->broad_weight);
   for (size_t i = 0; i < predictor->num_tasks; i++) tasks[i] = 0.0;
   for (size_t i = 0; i < readout->num_classes; i++) classes[i] = 0.0, largest[i] = -HUGE_VAL;
   for (size_t i = 0; i < finished->num; i++) {

@@ -171,7 +171,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   DLI_TRY_DONE(DLI_NEW(allocator, readout.offset, num));
   DLI_TRY_DONE(number_classes(predictor, &readout, statistics));
   dli_statistics_centre(predictor, statistics, readout.centre);
-  dli_statistics_within(predictor, statistics, readout.centre, 0, dim, covariance, raised);
+  dli_statistics_covariance(predictor, statistics, readout.centre, 0, dim, covariance, raised);
   memcpy(readout.factor, covariance, dim * dim * sizeof *covariance);
   DLI_TRY_DONE(dli_cholesky(dim, readout.factor));
 
@@ -289,7 +289,7 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, solved, num * columns));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, offsets, num));
   dli_statistics_centre(predictor, &statistics, centre);
-  dli_statistics_within(predictor, &statistics, centre, first_column, columns, covariance, raised);
+  dli_statistics_covariance(predictor, &statistics, centre, first_column, columns, covariance, raised);
   DLI_TRY_DONE(dli_cholesky(columns, covariance));
   for (size_t i = 0; i < num; i++) {
     memcpy(solved + i * columns, statistics.means + i * dim + first_column, columns * sizeof *solved);

@@ -25,8 +25,8 @@
 /* The posterior is mostly softmax(scores / T), and for a share softmax(scores / (BROAD T)): what a single temperature
  * makes too sure when it is right about the doubtful ones. docs/METHOD.md 7. */
 #define DLI_BROAD 4.0
-#define DLI_BROAD_SHARE 0.2
-#define DLI_BROAD_SHARE_BEFORE 0.15 /* where a file does not say */
+#define DLI_BROAD_WEIGHT 0.2
+#define DLI_BROAD_WEIGHT_BEFORE 0.15 /* where a file does not say */
 
 /* Sums over features, one entry per (task, class) component, by ascending task. In the open task's, tasks are 0 and
  * only the lower triangles of scatter and gram are kept up. */
@@ -89,7 +89,7 @@ struct dlora_predictor {
   uint64_t readout, use_prior, saved_random_features, seed;
   double shrinkage, initial_temperature, ridge;
   double temperature;       /* in force */
-  double broad_share;       /* of the posterior: DLI_BROAD_SHARE, or what a file was saved with */
+  double broad_weight;      /* of the posterior: DLI_BROAD_WEIGHT, or what a file was saved with */
   uint64_t temperature_set; /* one of DLI_TEMPERATURE_... */
   double threshold;         /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without scores */
   struct dli_statistics finished, open;
@@ -129,7 +129,7 @@ dlora_status dli_statistics_copy(const dlora_predictor *predictor, struct dli_st
 dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli_statistics *statistics, int64_t task,
                                     const float *features, const float *mirrored, const int64_t *labels, size_t n);
 /* Makes the matrices symmetric from their lower triangles. */
-void dli_statistics_mirror(const dlora_predictor *predictor, struct dli_statistics *statistics);
+void dli_statistics_symmetrize(const dlora_predictor *predictor, struct dli_statistics *statistics);
 /* *out = a + b, with offset added to b's tasks: components of the same task and class are combined. with_random false
  * leaves gram and cross out. */
 dlora_status dli_statistics_join(const dlora_predictor *predictor, struct dli_statistics *out,
@@ -140,8 +140,8 @@ uint64_t dli_statistics_total(const struct dli_statistics *statistics);
 void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_statistics *statistics, double *centre);
 /* The shrunk within-class covariance of a range of columns, lower triangle of covariance [columns, columns], and what
  * its diagonal was raised by, raised [columns]. */
-void dli_statistics_within(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                           const double *centre, size_t first, size_t columns, double *covariance, double *raised);
+void dli_statistics_covariance(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                               const double *centre, size_t first, size_t columns, double *covariance, double *raised);
 /* Degrees of freedom of the scatter, at least 1. */
 double dli_statistics_degrees(const struct dli_statistics *statistics);
 

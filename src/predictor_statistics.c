@@ -71,7 +71,7 @@ done:
   return status;
 }
 
-void dli_statistics_mirror(const dlora_predictor *predictor, struct dli_statistics *statistics) {
+void dli_statistics_symmetrize(const dlora_predictor *predictor, struct dli_statistics *statistics) {
   if (statistics->scatter) dli_mirror_lower(predictor->dim, statistics->scatter);
   if (statistics->gram) dli_mirror_lower(predictor->random_features, statistics->gram);
 }
@@ -305,7 +305,7 @@ dlora_status dli_statistics_join(const dlora_predictor *predictor, struct dli_st
     }
   }
   if (num_rows > 0) dli_add_gram_lower(rows, num_rows, dim, sum.scatter);
-  dli_statistics_mirror(predictor, &sum);
+  dli_statistics_symmetrize(predictor, &sum);
   *out = sum;
   sum = (struct dli_statistics){0};
 done:
@@ -377,8 +377,8 @@ static void measure_means(const dlora_predictor *predictor, const struct dli_sta
   *power = squares / values;
 }
 
-void dli_statistics_within(const dlora_predictor *predictor, const struct dli_statistics *statistics,
-                           const double *centre, size_t first, size_t columns, double *covariance, double *raised) {
+void dli_statistics_covariance(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                               const double *centre, size_t first, size_t columns, double *covariance, double *raised) {
   size_t dim = predictor->dim;
   double degrees = dli_statistics_degrees(statistics), spread = 0.0, power = 0.0;
   for (size_t i = 0; i < columns; i++) {

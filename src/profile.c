@@ -1,12 +1,12 @@
-/* Where the time of a pass and of a learner goes, as the public header puts it. */
+/* Where the time of a session and of a learner goes, as the public header puts it. */
 #include "base/profile.h"
 
 #include "base/status.h"
 #include "src/learner.h"
 #include "src/pass.h"
 
-void dli_pass_add_profile(const dlora_pass *pass, struct dli_profile *sum) {
-  for (size_t i = 0; i < pass->threads; i++) dli_profile_add(sum, &pass->shares[i].workspace.profile);
+void dli_session_add_profile(const dlora_session *session, struct dli_profile *sum) {
+  for (size_t i = 0; i < session->threads; i++) dli_profile_add(sum, &session->parts[i].workspace.profile);
 }
 
 static dlora_status write_profile(const struct dli_profile *profile, dlora_profile *out) {
@@ -29,11 +29,11 @@ static dlora_status write_profile(const struct dli_profile *profile, dlora_profi
   return dli_struct_write("dlora_profile", out, out->struct_size, &full, sizeof full);
 }
 
-dlora_status dlora_pass_get_profile(const dlora_pass *pass, dlora_profile *profile) {
-  DLI_REQUIRE(pass);
+dlora_status dlora_session_get_profile(const dlora_session *session, dlora_profile *profile) {
+  DLI_REQUIRE(session);
   DLI_REQUIRE(profile);
   struct dli_profile sum = {0};
-  dli_pass_add_profile(pass, &sum);
+  dli_session_add_profile(session, &sum);
   return write_profile(&sum, profile);
 }
 
@@ -41,6 +41,6 @@ dlora_status dlora_learner_get_profile(const dlora_learner *learner, dlora_profi
   DLI_REQUIRE(learner);
   DLI_REQUIRE(profile);
   struct dli_profile sum = learner->profile;
-  if (learner->task) dli_pass_add_profile(learner->task->pass, &sum);
+  if (learner->task) dli_session_add_profile(learner->task->session, &sum);
   return write_profile(&sum, profile);
 }

@@ -44,7 +44,7 @@ dlora_status dlora_projector_create(dlora_projector **out, size_t dim, const dlo
   DLI_TRY_DONE(dli_spares_create(&projector->spares, &allocator));
   projector->dim = dim;
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->bases, 0));
-  DLI_TRY_DONE(DLI_NEW(&allocator, projector->use, 0));
+  DLI_TRY_DONE(DLI_NEW(&allocator, projector->bases_f32, 0));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->starts, 1));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->energy_sums, 0));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->energy_counts, 0));
@@ -71,12 +71,12 @@ dlora_status dlora_projector_clone(dlora_projector **out, const dlora_projector 
   copy->num_tasks = tasks;
   copy->observed = projector->observed;
   DLI_TRY_DONE(DLI_NEW(allocator, copy->bases, values));
-  DLI_TRY_DONE(DLI_NEW(allocator, copy->use, values));
+  DLI_TRY_DONE(DLI_NEW(allocator, copy->bases_f32, values));
   DLI_TRY_DONE(DLI_NEW(allocator, copy->starts, tasks + 1));
   DLI_TRY_DONE(DLI_NEW(allocator, copy->energy_sums, tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, copy->energy_counts, tasks));
   memcpy(copy->bases, projector->bases, values * sizeof *copy->bases);
-  memcpy(copy->use, projector->use, values * sizeof *copy->use);
+  memcpy(copy->bases_f32, projector->bases_f32, values * sizeof *copy->bases_f32);
   memcpy(copy->starts, projector->starts, (tasks + 1) * sizeof *copy->starts);
   memcpy(copy->energy_sums, projector->energy_sums, tasks * sizeof *copy->energy_sums);
   memcpy(copy->energy_counts, projector->energy_counts, tasks * sizeof *copy->energy_counts);
@@ -100,7 +100,7 @@ void dlora_projector_destroy(dlora_projector *projector) {
   dli_free(&allocator, projector->energy_counts);
   dli_free(&allocator, projector->energy_sums);
   dli_free(&allocator, projector->starts);
-  dli_free(&allocator, projector->use);
+  dli_free(&allocator, projector->bases_f32);
   dli_free(&allocator, projector->bases);
   dli_free(&allocator, projector);
 }
@@ -187,7 +187,7 @@ dlora_status dlora_projector_merge_observed(dlora_projector *projector, const dl
   return DLORA_OK;
 }
 
-dlora_status dlora_projector_discard(dlora_projector *projector) {
+dlora_status dlora_projector_discard_task(dlora_projector *projector) {
   DLI_REQUIRE(projector);
   dli_free(&projector->allocator, projector->moment);
   projector->moment = NULL;
@@ -261,8 +261,8 @@ static dlora_status check_threshold(const char *function, float energy_threshold
                    (double)energy_threshold);
 }
 
-dlora_status dlora_projector_free_directions(const dlora_projector *projector, size_t k, float *directions,
-                                             size_t *found) {
+dlora_status dlora_projector_unused_directions(const dlora_projector *projector, size_t k, float *directions,
+                                               size_t *found) {
   DLI_REQUIRE(projector);
   DLI_REQUIRE(directions);
   DLI_REQUIRE(found);
@@ -271,8 +271,8 @@ dlora_status dlora_projector_free_directions(const dlora_projector *projector, s
   return copy_free(projector, k, HUGE_VAL, directions, found);
 }
 
-dlora_status dlora_projector_own_directions(const dlora_projector *projector, float energy_threshold, size_t k,
-                                            float *directions, size_t *found) {
+dlora_status dlora_projector_task_directions(const dlora_projector *projector, float energy_threshold, size_t k,
+                                             float *directions, size_t *found) {
   DLI_REQUIRE(projector);
   DLI_REQUIRE(directions);
   DLI_REQUIRE(found);
@@ -347,15 +347,15 @@ dlora_status dlora_projector_commit_task(dlora_projector *projector, float energ
   projector->bases = bases, bases = doubles;
   doubles = projector->energy_sums;
   projector->energy_sums = sums, sums = doubles;
-  float *floats = projector->use;
-  projector->use = use, use = floats;
+  float *floats = projector->bases_f32;
+  projector->bases_f32 = use, use = floats;
   uint64_t *integers = projector->starts;
   projector->starts = starts, starts = integers;
   integers = projector->energy_counts;
   projector->energy_counts = counts, counts = integers;
   projector->size += count;
   projector->num_tasks++;
-  dlora_projector_discard(projector);
+  dlora_projector_discard_task(projector);
   if (added) *added = count;
 done:
   dli_free(allocator, counts);
@@ -379,7 +379,7 @@ dlora_status dlora_projector_get_bases(const dlora_projector *projector, size_t 
   DLI_REQUIRE(bases);
   DLI_REQUIRE(count);
   DLI_TRY(check_task(__func__, projector, task));
-  *bases = projector->use + (size_t)projector->starts[task] * projector->dim;
+  *bases = projector->bases_f32 + (size_t)projector->starts[task] * projector->dim;
   *count = (size_t)(projector->starts[task + 1] - projector->starts[task]);
   return DLORA_OK;
 }
@@ -394,8 +394,8 @@ dlora_status dlora_projector_project(const dlora_projector *projector, float *x,
   for (size_t begin = 0; begin < rows; begin += part) {
     size_t count = rows - begin < part ? rows - begin : part;
     float *block = x + begin * dim;
-    dli_gemm_nt(count, size, dim, 1.0f, block, dim, projector->use, dim, 0.0f, coefficients, size);
-    dli_gemm_nn(count, dim, size, -1.0f, coefficients, size, projector->use, dim, 1.0f, block, dim);
+    dli_gemm_nt(count, size, dim, 1.0f, block, dim, projector->bases_f32, dim, 0.0f, coefficients, size);
+    dli_gemm_nn(count, dim, size, -1.0f, coefficients, size, projector->bases_f32, dim, 1.0f, block, dim);
   }
   dli_free(&projector->allocator, coefficients);
   return DLORA_OK;
@@ -413,7 +413,7 @@ static void relative_energies(const dlora_projector *projector, size_t first, si
                               float *coefficients, double *energies) {
   size_t dim = projector->dim, start = (size_t)projector->starts[first];
   size_t size = (size_t)projector->starts[first + count] - start;
-  dli_gemm_nt(rows, size, dim, 1.0f, x, dim, projector->use + start * dim, dim, 0.0f, coefficients, size);
+  dli_gemm_nt(rows, size, dim, 1.0f, x, dim, projector->bases_f32 + start * dim, dim, 0.0f, coefficients, size);
   for (size_t i = 0; i < rows; i++) {
     double whole = square_sum(x + i * dim, dim);
     for (size_t j = 0; j < count; j++) {
@@ -450,13 +450,12 @@ done:
   return status;
 }
 
-dlora_status dlora_projector_relevance(const dlora_projector *projector, const float *x, size_t rows,
-                                       float *relevance) {
+dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows, float *routing) {
   DLI_REQUIRE(projector);
-  DLI_REQUIRE(relevance);
+  DLI_REQUIRE(routing);
   DLI_TRY(check_rows(__func__, projector, x, rows));
   size_t tasks = projector->num_tasks, part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
-  if (tasks == 0) return DLORA_OK; /* relevance [rows, 0] */
+  if (tasks == 0) return DLORA_OK; /* routing [rows, 0] */
   void *memory = NULL;             /* energies [part, tasks], and coefficients [part, size] in floats */
   DLI_TRY(dli_spares_take(projector->spares, part * (tasks + projector->size), sizeof(double), &memory));
   double *energies = memory;
@@ -472,7 +471,7 @@ dlora_status dlora_projector_relevance(const dlora_projector *projector, const f
       /* A mean of 0 belongs to a group that is empty or that its own rows avoid: relevant to nothing it has no energy
        * in. */
       double share = energies[i] > 0.0 ? energies[i] / mean : 0.0;
-      relevance[begin * tasks + i] = share < 1.0 ? (float)share : 1.0f;
+      routing[begin * tasks + i] = share < 1.0 ? (float)share : 1.0f;
     }
   }
   dli_spares_give(projector->spares, memory);

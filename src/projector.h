@@ -16,7 +16,7 @@ dlora_status dli_projector_write_open(const dlora_projector *projector, struct d
 /* Into a projector without an open task. */
 dlora_status dli_projector_read_open(dlora_projector *projector, const struct dli_tensors *tensors, const char *prefix);
 
-/* Gives back the scratch memory that dlora_projector_relevance has left. */
+/* Gives back the scratch memory that dlora_projector_route has left. */
 void dli_projector_release(const dlora_projector *projector);
 
 #endif

@@ -108,16 +108,16 @@ dlora_status dli_projector_read(dlora_projector **out, const struct dli_tensors 
   allocator = projector->allocator;
   size_t tasks = starts->count - 1, edges[] = {tasks + 1}, shape[] = {size, dim};
   dli_free(&allocator, projector->bases);
-  dli_free(&allocator, projector->use);
+  dli_free(&allocator, projector->bases_f32);
   dli_free(&allocator, projector->starts);
   dli_free(&allocator, projector->energy_sums);
   dli_free(&allocator, projector->energy_counts);
-  projector->bases = NULL, projector->use = NULL, projector->starts = NULL;
+  projector->bases = NULL, projector->bases_f32 = NULL, projector->starts = NULL;
   projector->energy_sums = NULL, projector->energy_counts = NULL;
   projector->size = size;
   projector->num_tasks = tasks;
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->bases, size * dim));
-  DLI_TRY_DONE(DLI_NEW(&allocator, projector->use, size * dim));
+  DLI_TRY_DONE(DLI_NEW(&allocator, projector->bases_f32, size * dim));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->starts, tasks + 1));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->energy_sums, tasks));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->energy_counts, tasks));
@@ -129,7 +129,7 @@ dlora_status dli_projector_read(dlora_projector **out, const struct dli_tensors 
   DLI_TRY_DONE(dli_tensors_copy(tensors, name, DLI_U64, 1, &tasks, projector->energy_counts));
   DLI_TRY_DONE(check_groups(projector, label, prefix));
   DLI_TRY_DONE(check_bases(projector, label, bases_name));
-  for (size_t i = 0; i < size * dim; i++) projector->use[i] = (float)projector->bases[i];
+  for (size_t i = 0; i < size * dim; i++) projector->bases_f32[i] = (float)projector->bases[i];
   *out = projector;
   projector = NULL;
 done:
@@ -164,7 +164,7 @@ dlora_status dli_projector_read_open(dlora_projector *projector, const struct dl
   memcpy(projector->moment, moment->data, moment->num_bytes);
   projector->observed = observed;
   if (dli_may_be_moment(projector->moment, projector->dim)) return DLORA_OK;
-  dlora_projector_discard(projector);
+  dlora_projector_discard_task(projector);
   return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is not a sum of squares", dli_tensors_label(tensors), name);
 }
 

@@ -21,13 +21,13 @@ struct dlora_projector {
   size_t size; /* m */
   size_t num_tasks;
   double *bases;           /* [size, dim], orthonormal rows */
-  float *use;              /* the same in float, for products with the caller's arrays */
+  float *bases_f32;        /* the same in float, for products with the caller's arrays */
   uint64_t *starts;        /* [num_tasks + 1] */
   double *energy_sums;     /* [num_tasks] relative energies of the task's own rows, summed by calibrate */
   uint64_t *energy_counts; /* [num_tasks] rows calibrated */
   double *moment;          /* S * observed [dim, dim]; NULL until something is observed */
   uint64_t observed;
-  struct dli_spares *spares; /* scratch of relevance, for calls on a const handle */
+  struct dli_spares *spares; /* scratch of routing, for calls on a const handle */
 };
 
 #endif

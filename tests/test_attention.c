@@ -24,7 +24,7 @@ static const char *const tables[] = {"generic", "avx2", "fastest"};
 #define NUM_SHAPES (sizeof shapes / sizeof *shapes)
 #define NUM_TABLES (sizeof tables / sizeof *tables)
 
-/* A model of one shape with pairs at the queries, keys and values of both blocks, and a training pass. */
+/* A model of one shape with pairs at the queries, keys and values of both blocks, and a training session. */
 struct setup {
   const struct test_shape *shape;
   size_t tokens;
@@ -32,7 +32,7 @@ struct setup {
   unsigned char *file;
   dlora_model *model;
   dlora_bank *bank;
-  dlora_pass *pass;
+  dlora_session *session;
   float *pixels;
   dlora_images images;
 };
@@ -73,11 +73,11 @@ static struct setup set_up(const struct test_shape *shape, const char *table, in
   free(a);
   assert_status(DLORA_OK, dlora_bank_get_parameters(s.bank, &parameters, NULL, &count));
   for (size_t i = 0; i < count; i++) parameters[i] = (adapters->trained ? 0.1f : 0.3f) * test_normal(&random);
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
   options.max_batch = COUNT;
   options.threads = 1;
   options.training = 1;
-  assert_status(DLORA_OK, dlora_pass_create(&s.pass, s.model, s.bank, &options));
+  assert_status(DLORA_OK, dlora_session_create(&s.session, s.model, s.bank, &options));
   const size_t pixels = COUNT * 3 * shape->grid * shape->grid;
   s.pixels = malloc(pixels * sizeof *s.pixels);
   assert_non_null(s.pixels);
@@ -87,7 +87,7 @@ static struct setup set_up(const struct test_shape *shape, const char *table, in
 }
 
 static void tear_down(struct setup *s) {
-  dlora_pass_destroy(s->pass);
+  dlora_session_destroy(s->session);
   dlora_bank_destroy(s->bank);
   dlora_model_destroy(s->model);
   free(s->pixels);
@@ -97,10 +97,10 @@ static void tear_down(struct setup *s) {
 
 static float *input_of(const struct setup *s, size_t block, int32_t input, size_t *rows) {
   size_t dim;
-  assert_status(DLORA_OK, dlora_pass_get_input(s->pass, block, input, NULL, rows, &dim));
+  assert_status(DLORA_OK, dlora_session_get_input(s->session, block, input, NULL, rows, &dim));
   float *values = malloc(*rows * dim * sizeof *values);
   assert_non_null(values);
-  assert_status(DLORA_OK, dlora_pass_get_input(s->pass, block, input, values, rows, &dim));
+  assert_status(DLORA_OK, dlora_session_get_input(s->session, block, input, values, rows, &dim));
   return values;
 }
 
@@ -179,7 +179,7 @@ static void check_forward(struct setup *s) {
   const size_t dim = s->shape->dim;
   float *found = malloc(COUNT * dim * sizeof *found), *expected = malloc(s->tokens * dim * sizeof *expected);
   assert_true(found && expected);
-  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &s->images, 0, NULL, found));
+  assert_status(DLORA_OK, dlora_session_forward(s->session, &s->images, 0, NULL, found));
   for (size_t block = 0; block < DEPTH; block++) {
     size_t rows, asked;
     float *in = input_of(s, block, DLORA_INPUT_ATTENTION, &rows), *out = input_of(s, block, DLORA_INPUT_OUTPUT, &asked);
@@ -196,13 +196,13 @@ static void check_forward(struct setup *s) {
     free(out);
   }
   /* An inference pass keeps no probabilities. */
-  dlora_pass *bare = NULL;
+  dlora_session *bare = NULL;
   float *features = malloc(COUNT * dim * sizeof *features);
   assert_non_null(features);
-  assert_status(DLORA_OK, dlora_pass_create(&bare, s->model, NULL, NULL));
-  assert_status(DLORA_OK, dlora_pass_forward(bare, &s->images, 0, NULL, features));
+  assert_status(DLORA_OK, dlora_session_create(&bare, s->model, NULL, NULL));
+  assert_status(DLORA_OK, dlora_session_forward(bare, &s->images, 0, NULL, features));
   assert_rows(s, features, found, COUNT);
-  dlora_pass_destroy(bare);
+  dlora_session_destroy(bare);
   free(features);
   free(expected);
   free(found);
@@ -221,7 +221,7 @@ static void every_shape_is_the_plain_loop(void **state) {
 
 static double loss(struct setup *s, const float *weights, float *features) {
   double sum = 0.0;
-  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &s->images, DLORA_TERM_RESIDUAL, NULL, features));
+  assert_status(DLORA_OK, dlora_session_forward(s->session, &s->images, DLORA_TERM_RESIDUAL, NULL, features));
   for (size_t i = 0; i < COUNT * s->shape->dim; i++) sum += (double)weights[i] * (double)features[i];
   return sum;
 }
@@ -237,7 +237,7 @@ static void check_backward(struct setup *s) {
   assert_true(weights && features && centre);
   for (size_t i = 0; i < COUNT * dim; i++) weights[i] = test_normal(&random) / sqrtf((float)dim);
   (void)loss(s, weights, features);
-  assert_status(DLORA_OK, dlora_pass_backward(s->pass, s->bank, weights));
+  assert_status(DLORA_OK, dlora_session_backward(s->session, s->bank, weights));
   assert_status(DLORA_OK, dlora_bank_get_parameters(s->bank, &parameters, &gradients, &count));
   assert_int_equal(count, 3 * DEPTH * length);
   for (size_t site = 0; site < 3 * DEPTH; site++) {
@@ -312,7 +312,7 @@ static float *gradients_of(const struct test_shape *shape, int32_t products, con
   assert_true(weights && features);
   for (size_t i = 0; i < COUNT * shape->dim; i++) weights[i] = test_normal(&random) / sqrtf((float)shape->dim);
   (void)loss(&s, weights, features);
-  assert_status(DLORA_OK, dlora_pass_backward(s.pass, s.bank, weights));
+  assert_status(DLORA_OK, dlora_session_backward(s.session, s.bank, weights));
   assert_status(DLORA_OK, dlora_bank_get_parameters(s.bank, &parameters, &gradients, count));
   float *out = malloc(*count * sizeof *out);
   assert_non_null(out);

@@ -226,7 +226,7 @@ static void tensors_of_other_kinds_are_refused_by_name(void **state) {
       {HF_VIT, "vit.embeddings.detection_tokens", "YOLOS"},
       {HF_VIT, "vit.embeddings.text_embeddings.token_type_embeddings.weight", "ViLT"},
       {HF_VIT, "vit.pooler.layernorm.weight", "mean of all patches"},
-      {HF_VIT, "vit.layers.0.attention.q_proj.weight", "save_pretrained"},
+      {HF_VIT, "vit.feature_layers.0.attention.q_proj.weight", "save_pretrained"},
       {HF_DINOV2, "embeddings.register_tokens", "register tokens"},
       {HF_DINOV2, "encoder.layer.0.mlp.weights_in.weight", "SwiGLU"},
   };
@@ -275,7 +275,7 @@ static void heads_and_other_towers_leave_the_features_alone(void **state) {
       {TIMM, "decoder_pos_embed"},
       {TIMM, "decoder_blocks.0.norm1.weight"},
       {TIMM, "decoder_embed.weight"},
-      {TIMM, "text_model.encoder.layers.0.norm1.weight"},
+      {TIMM, "text_model.encoder.feature_layers.0.norm1.weight"},
       {TIMM, "logit_scale"},
       {HF_VIT, "vit.embeddings.mask_token"},
       {HF_VIT, "vit.embeddings.position_ids"},

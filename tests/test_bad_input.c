@@ -15,7 +15,7 @@ static struct {
   dlora_bank *bank; /* on block 1's values; a task is open */
   dlora_projector *projector;
   dlora_predictor *predictor; /* a task is open */
-  dlora_pass *pass;           /* of model and bank, in training, after a forward pass */
+  dlora_session *session;     /* of model and bank, in training, after a forward pass */
   dlora_learner *learner;     /* one task */
   struct test_pictures pictures;
   unsigned char *saved[4]; /* bank, projector, predictor, learner */
@@ -45,7 +45,7 @@ static int make_everything(void **state) {
   assert_status(DLORA_OK, dlora_bank_create(&all.bank, &site, 1, NULL));
   assert_status(DLORA_OK, dlora_bank_begin_task(all.bank));
   assert_status(DLORA_OK, dlora_bank_set_residual(all.bank, 0, floats, 2, 0));
-  assert_status(DLORA_OK, dlora_bank_end_task(all.bank));
+  assert_status(DLORA_OK, dlora_bank_commit_task(all.bank));
   assert_status(DLORA_OK, dlora_bank_begin_task(all.bank));
   assert_status(DLORA_OK, dlora_bank_set_residual(all.bank, 0, floats, 2, 0));
   assert_status(DLORA_OK, dlora_projector_create(&all.projector, DIM, NULL));
@@ -57,11 +57,11 @@ static int make_everything(void **state) {
   assert_status(DLORA_OK, dlora_predictor_commit_task(all.predictor));
   assert_status(DLORA_OK, dlora_predictor_observe(all.predictor, floats, labels, COUNT));
   all.pictures = test_pictures(four, 2, COUNT / 2, 1);
-  dlora_pass_options pass = DLORA_PASS_OPTIONS_INIT;
-  pass.training = 1;
-  pass.max_batch = COUNT;
-  assert_status(DLORA_OK, dlora_pass_create(&all.pass, all.model, all.bank, &pass));
-  assert_status(DLORA_OK, dlora_pass_forward(all.pass, &all.pictures.images, 0, NULL, NULL));
+  dlora_session_options session = DLORA_SESSION_OPTIONS_INIT;
+  session.training = 1;
+  session.max_batch = COUNT;
+  assert_status(DLORA_OK, dlora_session_create(&all.session, all.model, all.bank, &session));
+  assert_status(DLORA_OK, dlora_session_forward(all.session, &all.pictures.images, 0, NULL, NULL));
   const dlora_learner_options options = test_quick_options();
   all.learner = test_learner(all.model, &options);
   test_learn(all.learner, four, 2, COUNT / 2, 1, NULL);
@@ -74,7 +74,7 @@ static int free_everything(void **state) {
   for (int i = 0; i < 4; i++) free(all.saved[i]);
   test_pictures_free(&all.pictures);
   dlora_learner_destroy(all.learner);
-  dlora_pass_destroy(all.pass);
+  dlora_session_destroy(all.session);
   dlora_predictor_destroy(all.predictor);
   dlora_projector_destroy(all.projector);
   dlora_bank_destroy(all.bank);
@@ -106,7 +106,7 @@ static int nothing_changed(void **state) {
 static void null_is_refused_by_models_and_passes(void **state) {
   (void)state;
   dlora_model *model = all.model;
-  dlora_pass *pass = all.pass;
+  dlora_session *session = all.session;
   dlora_model_info info = {.struct_size = sizeof info};
   const dlora_images *images = &all.pictures.images;
   size_t rows = 0, dim = 0;
@@ -125,21 +125,21 @@ static void null_is_refused_by_models_and_passes(void **state) {
   REFUSES("model", dlora_model_embed(NULL, images, out));
   REFUSES("images", dlora_model_embed(all.model, NULL, out));
   REFUSES("features", dlora_model_embed(all.model, images, NULL));
-  REFUSES("NULL", dlora_pass_options_init(NULL, sizeof(dlora_pass_options)));
-  REFUSES("out", dlora_pass_create(NULL, all.model, all.bank, NULL));
-  REFUSES("model", dlora_pass_create(&pass, NULL, all.bank, NULL));
-  assert_null(pass);
-  assert_int_equal(dlora_pass_workspace_size(NULL), 0);
-  REFUSES("pass", dlora_pass_forward(NULL, images, 0, NULL, out));
-  REFUSES("images", dlora_pass_forward(all.pass, NULL, 0, NULL, out));
-  REFUSES("pass", dlora_pass_backward(NULL, all.bank, out));
-  REFUSES("bank", dlora_pass_backward(all.pass, NULL, out));
-  REFUSES("feature_gradients", dlora_pass_backward(all.pass, all.bank, NULL));
-  REFUSES("pass", dlora_pass_get_input(NULL, 1, 0, out, &rows, &dim));
-  REFUSES("rows", dlora_pass_get_input(all.pass, 1, 0, out, NULL, &dim));
-  REFUSES("dim", dlora_pass_get_input(all.pass, 1, 0, out, &rows, NULL));
-  REFUSES("pass", dlora_pass_get_early_features(NULL, out));
-  REFUSES("features", dlora_pass_get_early_features(all.pass, NULL));
+  REFUSES("NULL", dlora_session_options_init(NULL, sizeof(dlora_session_options)));
+  REFUSES("out", dlora_session_create(NULL, all.model, all.bank, NULL));
+  REFUSES("model", dlora_session_create(&session, NULL, all.bank, NULL));
+  assert_null(session);
+  assert_int_equal(dlora_session_workspace_size(NULL), 0);
+  REFUSES("pass", dlora_session_forward(NULL, images, 0, NULL, out));
+  REFUSES("images", dlora_session_forward(all.session, NULL, 0, NULL, out));
+  REFUSES("pass", dlora_session_backward(NULL, all.bank, out));
+  REFUSES("bank", dlora_session_backward(all.session, NULL, out));
+  REFUSES("feature_gradients", dlora_session_backward(all.session, all.bank, NULL));
+  REFUSES("pass", dlora_session_get_input(NULL, 1, 0, out, &rows, &dim));
+  REFUSES("rows", dlora_session_get_input(all.session, 1, 0, out, NULL, &dim));
+  REFUSES("dim", dlora_session_get_input(all.session, 1, 0, out, &rows, NULL));
+  REFUSES("pass", dlora_session_get_early_features(NULL, out));
+  REFUSES("features", dlora_session_get_early_features(all.session, NULL));
   free(out);
 }
 
@@ -173,8 +173,8 @@ static void null_is_refused_by_banks(void **state) {
   REFUSES("x is NULL", dlora_bank_backward(all.bank, 0, NULL, floats, 1, 0, out));
   REFUSES("dy", dlora_bank_backward(all.bank, 0, floats, NULL, 1, 0, out));
   REFUSES("bank", dlora_bank_step(NULL, 0.1f));
-  REFUSES("bank", dlora_bank_end_task(NULL));
-  REFUSES("bank", dlora_bank_cancel_task(NULL));
+  REFUSES("bank", dlora_bank_commit_task(NULL));
+  REFUSES("bank", dlora_bank_discard_task(NULL));
   REFUSES("bank", dlora_bank_get_merged(NULL, 0, &merged));
   REFUSES("merged", dlora_bank_get_merged(all.bank, 0, NULL));
   REFUSES("bank", dlora_bank_get_residual(NULL, 0, 0, &adapter));
@@ -207,13 +207,13 @@ static void null_is_refused_by_projectors(void **state) {
   REFUSES("x", dlora_projector_observe(all.projector, NULL, 1));
   REFUSES("projector", dlora_projector_merge_observed(NULL, all.projector));
   REFUSES("other", dlora_projector_merge_observed(all.projector, NULL));
-  REFUSES("projector", dlora_projector_discard(NULL));
-  REFUSES("projector", dlora_projector_free_directions(NULL, 1, out, &found));
-  REFUSES("directions", dlora_projector_free_directions(all.projector, 1, NULL, &found));
-  REFUSES("found", dlora_projector_free_directions(all.projector, 1, out, NULL));
-  REFUSES("projector", dlora_projector_own_directions(NULL, 0.9f, 1, out, &found));
-  REFUSES("directions", dlora_projector_own_directions(all.projector, 0.9f, 1, NULL, &found));
-  REFUSES("found", dlora_projector_own_directions(all.projector, 0.9f, 1, out, NULL));
+  REFUSES("projector", dlora_projector_discard_task(NULL));
+  REFUSES("projector", dlora_projector_unused_directions(NULL, 1, out, &found));
+  REFUSES("directions", dlora_projector_unused_directions(all.projector, 1, NULL, &found));
+  REFUSES("found", dlora_projector_unused_directions(all.projector, 1, out, NULL));
+  REFUSES("projector", dlora_projector_task_directions(NULL, 0.9f, 1, out, &found));
+  REFUSES("directions", dlora_projector_task_directions(all.projector, 0.9f, 1, NULL, &found));
+  REFUSES("found", dlora_projector_task_directions(all.projector, 0.9f, 1, out, NULL));
   REFUSES("projector", dlora_projector_used_directions(NULL, 1, out, &found));
   REFUSES("directions", dlora_projector_used_directions(all.projector, 1, NULL, &found));
   REFUSES("found", dlora_projector_used_directions(all.projector, 1, out, NULL));
@@ -225,9 +225,9 @@ static void null_is_refused_by_projectors(void **state) {
   REFUSES("x", dlora_projector_project(all.projector, NULL, 1));
   REFUSES("projector", dlora_projector_calibrate(NULL, 0, floats, 1));
   REFUSES("x", dlora_projector_calibrate(all.projector, 0, NULL, 1));
-  REFUSES("projector", dlora_projector_relevance(NULL, floats, 1, out));
-  REFUSES("x", dlora_projector_relevance(all.projector, NULL, 1, out));
-  REFUSES("relevance", dlora_projector_relevance(all.projector, floats, 1, NULL));
+  REFUSES("projector", dlora_projector_route(NULL, floats, 1, out));
+  REFUSES("x", dlora_projector_route(all.projector, NULL, 1, out));
+  REFUSES("routing", dlora_projector_route(all.projector, floats, 1, NULL));
   REFUSES("projector", dlora_projector_save(NULL, "file"));
   REFUSES("path", dlora_projector_save(all.projector, NULL));
   REFUSES("out", dlora_projector_load(NULL, "file", NULL));
@@ -264,7 +264,7 @@ static void null_is_refused_by_predictors(void **state) {
   REFUSES("predictor", dlora_predictor_observe_held_out(NULL, floats, ids, 1));
   REFUSES("features", dlora_predictor_observe_held_out(all.predictor, NULL, ids, 1));
   REFUSES("labels", dlora_predictor_observe_held_out(all.predictor, floats, NULL, 1));
-  REFUSES("predictor", dlora_predictor_discard(NULL));
+  REFUSES("predictor", dlora_predictor_discard_task(NULL));
   REFUSES("predictor", dlora_predictor_compensate_drift(NULL, floats, floats, 2, 0, DIM));
   REFUSES("before", dlora_predictor_compensate_drift(all.predictor, NULL, floats, 2, 0, DIM));
   REFUSES("after", dlora_predictor_compensate_drift(all.predictor, floats, NULL, 2, 0, DIM));
@@ -337,9 +337,9 @@ static void null_is_refused_by_learners(void **state) {
   REFUSES("labels", dlora_learner_observe(all.learner, images, NULL));
   REFUSES("images", dlora_learner_step(all.learner, NULL, labels, NULL));
   REFUSES("labels", dlora_learner_step(all.learner, images, NULL, NULL));
-  assert_status(DLORA_OK, dlora_learner_cancel_task(all.learner)); /* it was still open */
-  REFUSES("learner", dlora_learner_end_task(NULL, NULL));
-  REFUSES("learner", dlora_learner_cancel_task(NULL));
+  assert_status(DLORA_OK, dlora_learner_discard_task(all.learner)); /* it was still open */
+  REFUSES("learner", dlora_learner_commit_task(NULL, NULL));
+  REFUSES("learner", dlora_learner_discard_task(NULL));
   assert_int_equal(dlora_learner_num_tasks(NULL), 0);
   assert_int_equal(dlora_learner_num_classes(NULL), 0);
   REFUSES("learner", dlora_learner_get_classes(NULL, ids));
@@ -357,10 +357,10 @@ static void null_is_refused_by_learners(void **state) {
   REFUSES("learner", dlora_learner_predict(NULL, images, predictions, NULL));
   REFUSES("images", dlora_learner_predict(all.learner, NULL, predictions, NULL));
   REFUSES("predictions", dlora_learner_predict(all.learner, images, NULL, out));
-  REFUSES("learner", dlora_learner_predict_given(NULL, images, ids, predictions, NULL));
-  REFUSES("images", dlora_learner_predict_given(all.learner, NULL, ids, predictions, NULL));
-  REFUSES("tasks", dlora_learner_predict_given(all.learner, images, NULL, predictions, NULL));
-  REFUSES("predictions", dlora_learner_predict_given(all.learner, images, ids, NULL, NULL));
+  REFUSES("learner", dlora_learner_predict_with_tasks(NULL, images, ids, predictions, NULL));
+  REFUSES("images", dlora_learner_predict_with_tasks(all.learner, NULL, ids, predictions, NULL));
+  REFUSES("tasks", dlora_learner_predict_with_tasks(all.learner, images, NULL, predictions, NULL));
+  REFUSES("predictions", dlora_learner_predict_with_tasks(all.learner, images, ids, NULL, NULL));
   REFUSES("learner", dlora_learner_embed(NULL, images, NULL, out));
   REFUSES("images", dlora_learner_embed(all.learner, NULL, NULL, out));
   REFUSES("features", dlora_learner_embed(all.learner, images, NULL, NULL));
@@ -393,7 +393,7 @@ static dlora_status use_embed(const dlora_images *images) {
 
 static dlora_status use_pass(const dlora_images *images) {
   float features[COUNT * DIM];
-  return dlora_pass_forward(all.pass, images, 0, NULL, features);
+  return dlora_session_forward(all.session, images, 0, NULL, features);
 }
 
 static dlora_status use_predict(const dlora_images *images) {
@@ -404,7 +404,7 @@ static dlora_status use_predict(const dlora_images *images) {
 static dlora_status use_predict_given(const dlora_images *images) {
   dlora_prediction predictions[COUNT];
   const int64_t tasks[COUNT] = {0};
-  return dlora_learner_predict_given(all.learner, images, images->count > COUNT ? NULL : tasks, predictions, NULL);
+  return dlora_learner_predict_with_tasks(all.learner, images, images->count > COUNT ? NULL : tasks, predictions, NULL);
 }
 
 static dlora_status use_adapted_embed(const dlora_images *images) {
@@ -422,8 +422,8 @@ static dlora_status use_observe(const dlora_images *images) {
   const dlora_status status = dlora_learner_observe(all.learner, images, all.pictures.labels);
   char sentence[512];
   snprintf(sentence, sizeof sentence, "%s", dlora_last_error());
-  assert_status(DLORA_ERR_STATE, dlora_learner_end_task(all.learner, NULL)); /* nothing was observed */
-  assert_status(DLORA_OK, dlora_learner_cancel_task(all.learner));
+  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(all.learner, NULL)); /* nothing was observed */
+  assert_status(DLORA_OK, dlora_learner_discard_task(all.learner));
   assert_string_not_equal(sentence, "");
   return status;
 }
@@ -434,7 +434,7 @@ static dlora_status use_step(const dlora_images *images) {
   assert_status(DLORA_OK, dlora_learner_step(all.learner, &all.pictures.images, all.pictures.labels, NULL));
   const dlora_status status = dlora_learner_step(all.learner, images, all.pictures.labels, NULL);
   assert_status(DLORA_OK, dlora_learner_step(all.learner, &all.pictures.images, all.pictures.labels, NULL));
-  assert_status(DLORA_OK, dlora_learner_cancel_task(all.learner));
+  assert_status(DLORA_OK, dlora_learner_discard_task(all.learner));
   return status;
 }
 
@@ -574,10 +574,10 @@ static void pixels_that_overflow_are_not_learnt_from(void **state) {
   for (size_t k = 0; k < (size_t)COUNT * 3 * VIT_SIZE * VIT_SIZE; k++) pixels[k] *= 3e38f;
   assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_learn_task(learner, &images, all.pictures.labels, NULL));
   assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_predict(learner, &images, predictions, NULL));
-  assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_predict_given(learner, &images, tasks, predictions, NULL));
+  assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_predict_with_tasks(learner, &images, tasks, predictions, NULL));
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 1));
   assert_status(DLORA_ERR_NOT_FINITE, dlora_learner_observe(learner, &images, all.pictures.labels));
-  assert_status(DLORA_ERR_STATE, dlora_learner_cancel_task(learner)); /* found too late to refuse the batch alone */
+  assert_status(DLORA_ERR_STATE, dlora_learner_discard_task(learner)); /* found too late to refuse the batch alone */
   dlora_learner_destroy(learner);
   dlora_model_destroy(model);
   free(pixels);
@@ -686,10 +686,10 @@ static dlora_status create_predictor(void *options) {
 }
 
 static dlora_status create_pass(void *options) {
-  dlora_pass *pass = all.pass;
-  const dlora_status status = dlora_pass_create(&pass, all.model, all.bank, options);
-  assert_int_equal(pass == NULL, status != DLORA_OK);
-  dlora_pass_destroy(pass);
+  dlora_session *session = all.session;
+  const dlora_status status = dlora_session_create(&session, all.model, all.bank, options);
+  assert_int_equal(session == NULL, status != DLORA_OK);
+  dlora_session_destroy(session);
   return status;
 }
 
@@ -714,13 +714,13 @@ static void structs_of_impossible_sizes_are_refused(void **state) {
   const dlora_bank_options bank = DLORA_BANK_OPTIONS_INIT;
   const dlora_projector_options projector = DLORA_PROJECTOR_OPTIONS_INIT;
   const dlora_predictor_options predictor = DLORA_PREDICTOR_OPTIONS_INIT;
-  const dlora_pass_options pass = DLORA_PASS_OPTIONS_INIT;
+  const dlora_session_options session = DLORA_SESSION_OPTIONS_INIT;
   const dlora_learner_options learner = DLORA_LEARNER_OPTIONS_INIT;
   const dlora_model_options model = DLORA_MODEL_OPTIONS_INIT;
   check_struct(&bank, sizeof bank, create_bank);
   check_struct(&projector, sizeof projector, create_projector);
   check_struct(&predictor, sizeof predictor, create_predictor);
-  check_struct(&pass, sizeof pass, create_pass);
+  check_struct(&session, sizeof session, create_pass);
   check_struct(&learner, sizeof learner, create_learner);
   check_struct(&model, sizeof model, load_model);
 }
@@ -755,7 +755,7 @@ static void impossible_amounts_are_refused(void **state) {
   dlora_projector *projector = all.projector;
   dlora_predictor *predictor = all.predictor;
   dlora_model *model = all.model;
-  dlora_pass *pass = all.pass;
+  dlora_session *session = all.session;
   int64_t label = 0;
   float out[4];
   const size_t huge[] = {SIZE_MAX, SIZE_MAX / 2, (size_t)1 << 62, ((size_t)1 << 59)};
@@ -770,19 +770,19 @@ static void impossible_amounts_are_refused(void **state) {
     assert_null(predictor);
     assert_status(DLORA_ERR_ARGUMENT, dlora_projector_observe(all.projector, floats, huge[i]));
     assert_status(DLORA_ERR_ARGUMENT, dlora_projector_project(all.projector, floats, huge[i]));
-    assert_status(DLORA_ERR_ARGUMENT, dlora_projector_relevance(all.projector, floats, huge[i], out));
+    assert_status(DLORA_ERR_ARGUMENT, dlora_projector_route(all.projector, floats, huge[i], out));
     assert_status(DLORA_ERR_ARGUMENT, dlora_projector_calibrate(all.projector, 0, floats, huge[i]));
     assert_status(DLORA_ERR_ARGUMENT, dlora_predictor_observe(all.predictor, floats, &label, huge[i]));
     assert_status(DLORA_ERR_ARGUMENT, dlora_predictor_posterior(all.predictor, floats, huge[i], out, NULL, NULL, NULL));
     assert_status(DLORA_ERR_ARGUMENT, dlora_bank_forward(all.bank, 0, floats, huge[i], 0, NULL, 1, floats));
-    dlora_pass_options pass_options = DLORA_PASS_OPTIONS_INIT;
+    dlora_session_options pass_options = DLORA_SESSION_OPTIONS_INIT;
     pass_options.max_batch = huge[i];
-    assert_status(DLORA_ERR_ARGUMENT, dlora_pass_create(&pass, all.model, all.bank, &pass_options));
-    assert_null(pass);
+    assert_status(DLORA_ERR_ARGUMENT, dlora_session_create(&session, all.model, all.bank, &pass_options));
+    assert_null(session);
     assert_error_names("max_batch");
     pass_options.max_batch = 4;
     pass_options.threads = huge[i];
-    assert_status(DLORA_ERR_ARGUMENT, dlora_pass_create(&pass, all.model, all.bank, &pass_options));
+    assert_status(DLORA_ERR_ARGUMENT, dlora_session_create(&session, all.model, all.bank, &pass_options));
     assert_error_names("threads");
     dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
     model_options.threads = huge[i];
@@ -805,13 +805,13 @@ static void allocators_must_be_whole(void **state) {
     }
     dlora_bank_options bank = DLORA_BANK_OPTIONS_INIT;
     dlora_learner_options learner = DLORA_LEARNER_OPTIONS_INIT;
-    dlora_pass_options pass = DLORA_PASS_OPTIONS_INIT;
+    dlora_session_options session = DLORA_SESSION_OPTIONS_INIT;
     dlora_model_options model = DLORA_MODEL_OPTIONS_INIT;
-    bank.allocator = learner.allocator = pass.allocator = model.allocator = &allocator;
+    bank.allocator = learner.allocator = session.allocator = model.allocator = &allocator;
     assert_status(DLORA_ERR_ARGUMENT, create_bank(&bank));
     assert_error_names(half ? "release" : "allocate");
     assert_status(DLORA_ERR_ARGUMENT, create_learner(&learner));
-    assert_status(DLORA_ERR_ARGUMENT, create_pass(&pass));
+    assert_status(DLORA_ERR_ARGUMENT, create_pass(&session));
     assert_status(DLORA_ERR_ARGUMENT, load_model(&model));
   }
   assert_int_equal(memory.total, 0);

@@ -40,7 +40,7 @@ static void open_task(dlora_bank *bank, size_t orthogonal, size_t residual, int 
 
 static void learn_task(dlora_bank *bank, size_t orthogonal, size_t residual, uint32_t *random) {
   open_task(bank, orthogonal, residual, 0, random);
-  assert_status(DLORA_OK, dlora_bank_end_task(bank));
+  assert_status(DLORA_OK, dlora_bank_commit_task(bank));
 }
 
 /* y [rows, out] += weight * x A^T B^T in plain loops. */
@@ -110,8 +110,8 @@ static void relevance_weighs_each_items_adapters(void **state) {
   learn_task(bank, 0, 2, &random);
   learn_task(bank, 1, 0, &random); /* a task without residual adapters counts as one */
   learn_task(bank, 1, 3, &random);
-  const float relevance[ITEMS * TASKS] = {1.0f, 0.0f, 0.0f, /**/ 0.25f, 0.5f, 0.75f,
-                                          0.0f, 1.0f, 0.0f, /**/ 0.25f, 0.5f, 0.75f};
+  const float routing[ITEMS * TASKS] = {1.0f, 0.0f, 0.0f, /**/ 0.25f, 0.5f, 0.75f,
+                                        0.0f, 1.0f, 0.0f, /**/ 0.25f, 0.5f, 0.75f};
   for (size_t s = 0; s < SITES; s++) {
     const size_t in = sites[s].input_dim, out = sites[s].output_dim;
     float x[ROWS * WIDEST], y[ROWS * WIDEST] = {0}, expected[ROWS * WIDEST];
@@ -120,17 +120,17 @@ static void relevance_weighs_each_items_adapters(void **state) {
     for (size_t t = 0; t < TASKS; t++) {
       dlora_adapter adapter;
       float weights[ITEMS];
-      for (size_t i = 0; i < ITEMS; i++) weights[i] = relevance[i * TASKS + t];
+      for (size_t i = 0; i < ITEMS; i++) weights[i] = routing[i * TASKS + t];
       assert_status(DLORA_OK, dlora_bank_get_residual(bank, s, t, &adapter));
       assert_int_equal(adapter.rank, t == 0 ? 2 : t == 1 ? 0 : 3);
       add_low_rank(&sites[s], adapter.a, adapter.b, adapter.rank, x, ROWS, weights, PER_ITEM, exact);
     }
     for (size_t i = 0; i < ROWS * out; i++) expected[i] = (float)exact[i];
-    assert_status(DLORA_OK, dlora_bank_forward(bank, s, x, ROWS, 0, relevance, PER_ITEM, y));
+    assert_status(DLORA_OK, dlora_bank_forward(bank, s, x, ROWS, 0, routing, PER_ITEM, y));
     assert_close(y, expected, ROWS * out, 1e-5);
     for (size_t i = 2 * PER_ITEM * out; i < 3 * PER_ITEM * out; i++) assert_true(y[i] == 0.0f);
 
-    /* No relevance, no residual adapter. */
+    /* No routing, no residual adapter. */
     memset(y, 0, sizeof y);
     assert_status(DLORA_OK, dlora_bank_forward(bank, s, x, ROWS, 0, NULL, 1, y));
     for (size_t i = 0; i < ROWS * out; i++) assert_true(y[i] == 0.0f);
@@ -365,7 +365,7 @@ static void a_trained_a_stays_free_of_the_memory(void **state) {
   assert_true(used >= 3 && used <= 8);
   fill(x, 64 * DIM, &random);
   assert_status(DLORA_OK, dlora_projector_observe(memory, x, 64));
-  assert_status(DLORA_OK, dlora_projector_free_directions(memory, RANK, a, &found));
+  assert_status(DLORA_OK, dlora_projector_unused_directions(memory, RANK, a, &found));
   assert_int_equal(found, RANK);
 
   assert_status(DLORA_OK, dlora_bank_create(&bank, &site, 1, NULL));
@@ -463,7 +463,7 @@ static void finished_orthogonal_pairs_add_up_in_the_merged_matrix(void **state) 
     memset(merged, 0, sizeof merged);
     assert_status(DLORA_OK,
                   dlora_bank_forward(bank, 1, x, ROWS, DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL, NULL, 1, unmerged));
-    assert_status(DLORA_OK, dlora_bank_end_task(bank));
+    assert_status(DLORA_OK, dlora_bank_commit_task(bank));
     assert_status(DLORA_OK, dlora_bank_forward(bank, 1, x, ROWS, DLORA_TERM_MERGED, NULL, 1, merged));
     assert_close(merged, unmerged, ROWS * WIDEST, 1e-5);
     assert_int_equal(dlora_bank_num_tasks(bank), task + 1);
@@ -479,10 +479,10 @@ static void finished_orthogonal_pairs_add_up_in_the_merged_matrix(void **state) 
   dlora_bank_destroy(bank);
 }
 
-/* What terms and relevance add at site 1: y [ROWS, WIDEST]. */
-static void added(const dlora_bank *bank, const float *x, int32_t terms, const float *relevance, float *y) {
+/* What terms and routing add at site 1: y [ROWS, WIDEST]. */
+static void added(const dlora_bank *bank, const float *x, int32_t terms, const float *routing, float *y) {
   memset(y, 0, ROWS * WIDEST * sizeof *y);
-  assert_status(DLORA_OK, dlora_bank_forward(bank, 1, x, ROWS, terms, relevance, ROWS, y));
+  assert_status(DLORA_OK, dlora_bank_forward(bank, 1, x, ROWS, terms, routing, ROWS, y));
 }
 
 static void shares_say_what_of_a_task_every_image_sees(void **state) {
@@ -495,11 +495,11 @@ static void shares_say_what_of_a_task_every_image_sees(void **state) {
   open_task(bank, 2, 3, 0, &random);
   added(bank, x, DLORA_TERM_ORTHOGONAL, NULL, orthogonal);
   added(bank, x, DLORA_TERM_RESIDUAL, NULL, residual);
-  assert_status(DLORA_ERR_ARGUMENT, dlora_bank_set_shares(bank, 1.5f, 0.0f));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_bank_set_merge_fractions(bank, 1.5f, 0.0f));
   assert_error_names("1.5 and 0");
-  assert_status(DLORA_ERR_ARGUMENT, dlora_bank_set_shares(bank, 0.5f, NAN));
-  assert_status(DLORA_OK, dlora_bank_set_shares(bank, 1.0f, 1.0f));
-  assert_status(DLORA_OK, dlora_bank_set_shares(bank, 0.5f, 0.25f)); /* the last one counts */
+  assert_status(DLORA_ERR_ARGUMENT, dlora_bank_set_merge_fractions(bank, 0.5f, NAN));
+  assert_status(DLORA_OK, dlora_bank_set_merge_fractions(bank, 1.0f, 1.0f));
+  assert_status(DLORA_OK, dlora_bank_set_merge_fractions(bank, 0.5f, 0.25f)); /* the last one counts */
   for (size_t i = 0; i < VALUES; i++) {
     merged[i] = 0.5f * orthogonal[i] + 0.25f * residual[i];
     kept[i] = 0.75f * residual[i];
@@ -510,7 +510,7 @@ static void shares_say_what_of_a_task_every_image_sees(void **state) {
   assert_close(y, kept, VALUES, 1e-5);
   assert_status(DLORA_ERR_STATE, dlora_bank_backward(bank, 1, x, y, 1, ALL_TERMS, NULL));
   assert_error_names("shares are set");
-  assert_status(DLORA_OK, dlora_bank_end_task(bank));
+  assert_status(DLORA_OK, dlora_bank_commit_task(bank));
   added(bank, x, DLORA_TERM_MERGED, NULL, y);
   assert_close(y, merged, VALUES, 1e-5);
   added(bank, x, 0, (const float[]){1.0f}, y);
@@ -520,8 +520,8 @@ static void shares_say_what_of_a_task_every_image_sees(void **state) {
   open_task(bank, 0, 2, 0, &random);
   assert_status(DLORA_OK, dlora_bank_backward(bank, 1, x, y, 1, ALL_TERMS, NULL));
   added(bank, x, DLORA_TERM_MERGED | DLORA_TERM_RESIDUAL, NULL, merged);
-  assert_status(DLORA_OK, dlora_bank_set_shares(bank, 1.0f, 1.0f));
-  assert_status(DLORA_OK, dlora_bank_end_task(bank));
+  assert_status(DLORA_OK, dlora_bank_set_merge_fractions(bank, 1.0f, 1.0f));
+  assert_status(DLORA_OK, dlora_bank_commit_task(bank));
   added(bank, x, DLORA_TERM_MERGED, NULL, y);
   assert_close(y, merged, VALUES, 1e-5);
   dlora_adapter adapter;
@@ -572,7 +572,7 @@ static void cancelling_a_task_is_as_if_it_had_not_begun(void **state) {
   open_task(bank, 3, 1, 1, &random);
   save(bank, path); /* an open task is not written */
   bytes[1] = test_read_file(path, &sizes[1]);
-  assert_status(DLORA_OK, dlora_bank_cancel_task(bank));
+  assert_status(DLORA_OK, dlora_bank_discard_task(bank));
   save(bank, path);
   bytes[2] = test_read_file(path, &sizes[2]);
   for (size_t i = 0; i < 3; i++) {
@@ -592,16 +592,16 @@ static void calls_in_the_wrong_order_are_refused(void **state) {
   assert_status(DLORA_ERR_STATE, dlora_bank_set_residual(bank, 0, values, 1, 0));
   assert_status(DLORA_ERR_STATE, dlora_bank_get_parameters(bank, NULL, NULL, NULL));
   assert_status(DLORA_ERR_STATE, dlora_bank_step(bank, 0.1f));
-  assert_status(DLORA_ERR_STATE, dlora_bank_set_shares(bank, 1.0f, 0.0f));
-  assert_status(DLORA_ERR_STATE, dlora_bank_end_task(bank));
-  assert_status(DLORA_ERR_STATE, dlora_bank_cancel_task(bank));
+  assert_status(DLORA_ERR_STATE, dlora_bank_set_merge_fractions(bank, 1.0f, 0.0f));
+  assert_status(DLORA_ERR_STATE, dlora_bank_commit_task(bank));
+  assert_status(DLORA_ERR_STATE, dlora_bank_discard_task(bank));
   assert_status(DLORA_ERR_STATE, dlora_bank_forward(bank, 0, values, 1, DLORA_TERM_ORTHOGONAL, NULL, 1, values));
   assert_status(DLORA_ERR_STATE, dlora_bank_forward(bank, 0, values, 1, DLORA_TERM_RESIDUAL, NULL, 1, values));
   assert_status(DLORA_ERR_STATE, dlora_bank_backward(bank, 0, values, values, 1, DLORA_TERM_MERGED, NULL));
   assert_status(DLORA_OK, dlora_bank_begin_task(bank));
   assert_status(DLORA_ERR_STATE, dlora_bank_begin_task(bank));
   assert_error_names("open");
-  assert_status(DLORA_OK, dlora_bank_end_task(bank));
+  assert_status(DLORA_OK, dlora_bank_commit_task(bank));
   assert_int_equal(dlora_bank_num_tasks(bank), 1);
   dlora_bank_destroy(bank);
   dlora_bank_destroy(NULL);

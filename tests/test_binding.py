@@ -53,7 +53,7 @@ Report = struct(
 )
 Evaluation = struct(
     "Evaluation", ("struct_size", size_t), ("num_images", size_t), ("num_skipped", size_t), ("accuracy", f64),
-    ("task_accuracy", f64), ("accuracy_given_task", f64), ("ece", f64), ("task_ece", f64), ("frozen_accuracy", f64),
+    ("task_accuracy", f64), ("accuracy_given_task", f64), ("ece", f64), ("task_ece", f64), ("untouched_accuracy", f64),
     ("average_accuracy", f64), ("forgetting", f64), ("backward_transfer", f64),
 )
 ModelInfo = struct("ModelInfo", ("struct_size", size_t), ("embed_dim", size_t), ("depth", size_t))

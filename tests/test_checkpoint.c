@@ -21,7 +21,7 @@ static int learn_once(void **state) {
   (void)state;
   model = test_load_vit(1, NULL);
   dlora_learner_options options = test_quick_options();
-  options.frozen_baseline = 1;
+  options.untouched_baseline = 1;
   learner = test_learner(model, &options);
   struct test_pictures p = test_pictures(four, 4, 10, 90);
   const dlora_image_source source = test_source_of(&p);
@@ -85,7 +85,7 @@ static void a_loaded_learner_learns_on_as_the_saved_one_would(void **state) {
   (void)state;
   const int64_t more[] = {5, 6};
   dlora_learner_options options = test_quick_options(); /* one thread, as it was */
-  options.frozen_baseline = 1;
+  options.untouched_baseline = 1;
   dlora_learner *loaded[2];
   for (size_t i = 0; i < 2; i++) {
     assert_status(DLORA_OK, dlora_learner_load(&loaded[i], model, write_checkpoint(sound, sound_size), &options));
@@ -152,10 +152,10 @@ static void callbacks_are_not_saved_and_options_may_be_given(void **state) {
   (void)state;
   size_t calls = 0;
   dlora_learner_options options = test_quick_options();
-  options.frozen_baseline = 1;
+  options.untouched_baseline = 1;
   options.progress = never;
   options.progress_user = &calls;
-  options.relevance = DLORA_RELEVANCE_NONE;
+  options.routing = DLORA_ROUTING_NONE;
   dlora_learner *with = NULL, *without = load(model);
   assert_status(DLORA_OK, dlora_learner_load(&with, model, write_checkpoint(sound, sound_size), &options));
   struct test_pictures p = test_pictures(four, 4, 5, 91);
@@ -166,7 +166,7 @@ static void callbacks_are_not_saved_and_options_may_be_given(void **state) {
   assert_status(DLORA_OK, dlora_learner_get_options(without, &now));
   assert_null(now.progress);
   assert_status(DLORA_OK, dlora_learner_get_options(with, &now));
-  assert_int_equal(now.relevance, DLORA_RELEVANCE_NONE);
+  assert_int_equal(now.routing, DLORA_ROUTING_NONE);
   test_pictures_free(&p);
   dlora_learner_destroy(with);
   dlora_learner_destroy(without);

@@ -81,7 +81,7 @@ expect 2 "no option '--epoch'" learn --epoch 3
 expect 2 '--backbone FILE is required' learn --train x --out y
 expect 2 "'many' is none" learn --tasks many
 expect 2 'between 1 and' learn --tasks 0
-expect 2 'none of gate|final' predict --relevance sometimes
+expect 2 'none of gate|final' predict --routing sometimes
 expect 2 'needs a value' learn --out
 expect 2 'takes no value' learn --quiet=1
 expect 2 'not expected here' learn surplus
@@ -96,7 +96,7 @@ cifar data/test.bin 0 4 5 2
 printf 'red\ngreen\n"blue" one\nyellow\npink\n' >data/batches.meta.txt
 
 expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --out c.safetensors --json c.json
-for key in last_accuracy average_accuracy forgetting task_accuracy accuracy_given_task frozen_last_accuracy ece seconds; do
+for key in last_accuracy average_accuracy forgetting task_accuracy accuracy_given_task untouched_last_accuracy ece seconds; do
   [[ $(value c.json $key) =~ ^-?[0-9] ]] || fail "$key is no number in the report"
 done
 grep -q '"accuracy_matrix"' c.json || fail 'the report has no accuracy_matrix'
@@ -107,7 +107,7 @@ awk -v a="$(value c.json last_accuracy)" 'BEGIN { exit !(a > 0.5 && a <= 1) }' |
   fail "four plain colours are told apart with an accuracy of $(value c.json last_accuracy) only"
 
 expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data --json e.json --threads 2
-for key in last_accuracy task_accuracy accuracy_given_task frozen_last_accuracy ece num_images; do
+for key in last_accuracy task_accuracy accuracy_given_task untouched_last_accuracy ece num_images; do
   same "$(value e.json $key)" "$(value c.json $key)" "$key after loading"
 done
 expect 0 '"accuracy_matrix"' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data --json - --quiet
@@ -132,7 +132,7 @@ expect 0 '' "${learn[@]}" --train data --out untested.safetensors --instant --js
 same "$(value u.json last_accuracy)" null 'accuracy without test images'
 
 expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --preset paper --images-per-class 6 --out paper.safetensors
-expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --instant --layers final --out final.safetensors
+expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --instant --feature-layers final --out final.safetensors
 
 expect 0 '' "${learn[@]}" --train data --test data --out small.safetensors --image-size 16 --images-per-class 6
 expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint small.safetensors --test data
@@ -238,8 +238,8 @@ once silent.safetensors
 expect 1 '[^_]--image-size is 33, expected a multiple' "${silent[@]}" --num-heads 3 --image-size 33
 expect 1 '[^_]--crop-padding is 99, the image size is' "${learn[@]}" --train data --out wrong.safetensors --crop-padding 99
 expect 1 '[^_]--first-block is 77' "${learn[@]}" --train data --out wrong.safetensors --first-block 77
-expect 1 '[^_]--residual-rank is 999, expected at most embed_dim' \
-  "${learn[@]}" --train data --out wrong.safetensors --residual-rank 999
+expect 1 '[^_]--rank-residual is 999, expected at most embed_dim' \
+  "${learn[@]}" --train data --out wrong.safetensors --rank-residual 999
 expect 0 'no backbone: .*set --num-heads' inspect --summary silent.safetensors
 
 headless towers.safetensors student. teacher.

@@ -101,7 +101,7 @@ other '--tasks is not what it was' --train X --test X --tasks 1
 other '--batch-size is not' --train X --test X --batch-size 7
 other '--seed is not' --train X --test X --seed 1
 other '--preset is not' --train X --test X --preset paper
-other '--rank is not' --train X --test X --instant
+other '--rank-orthogonal is not' --train X --test X --instant
 other '--train has other images' --train Z --test X
 other '--test has other images' --train X --test Z
 other '--test has 0 images, and had 20' --train X
@@ -154,7 +154,7 @@ for signal in HUP TERM; do
 done
 use=(--backbone "$backbone" --threads 1)
 for from in s0.safetensors $snapshot; do
-  expect 0 '' evaluate "${use[@]}" --checkpoint "$from" --test X --json "$from.json" --relevance gate
+  expect 0 '' evaluate "${use[@]}" --checkpoint "$from" --test X --json "$from.json" --routing early
   mapfile -t last <<<"$(sed 's/.*is the snapshot.*//' output | sed '/^$/d')"
   same "${#last[@]}" 9 "lines of evaluate on $from" # one task: its row, and the figures
 done
@@ -203,7 +203,7 @@ expect 2 '--held-out must be between 0 and 0.5' learn --backbone none --train no
 expect 2 '--momentum is 1, expected it at least 0 and at most 0.9999999' learn --backbone none --train none --out o --momentum 1
 expect 2 '--random-features is 100000' learn --backbone none --train none --out o --random-features 100000
 expect 2 '--unknown-quantile' evaluate --backbone none --checkpoint none --test none --unknown-quantile 2
-expect 1 '--rank is 5000, expected at most embed_dim' "${learn[@]}" --train none --out o --rank 5000
+expect 1 '--rank-orthogonal is 5000, expected at most embed_dim' "${learn[@]}" --train none --out o --rank-orthogonal 5000
 expect 1 '--first-block is 60, the model has 6' "${learn[@]}" --train none --out o --first-block 60
 
 # ---- folders of image files, by their names and sizes ----

@@ -293,10 +293,10 @@ static void every_kind_is_learnt_by_every_preset(void **state) {
       dlora_learner_options options = test_quick_options();
       if (preset == 0) options = (dlora_learner_options)DLORA_LEARNER_OPTIONS_INIT;
       if (preset == 1) assert_status(DLORA_OK, dlora_learner_options_paper(&options, sizeof options));
-      if (preset == 2) options.relevance = DLORA_RELEVANCE_GATE;
+      if (preset == 2) options.routing = DLORA_ROUTING_EARLY;
       if (preset == 3) options.rank_orthogonal = options.rank_residual = 0;
       if (preset == 4) options.readout = DLORA_READOUT_RANDOM_PROJECTION, options.random_features = 200;
-      if (preset == 5) options.flip = DLORA_FLIP_NONE, options.within = DLORA_WITHIN_STATISTICS;
+      if (preset == 5) options.flip = DLORA_FLIP_NONE, options.class_scores = DLORA_CLASS_SCORES_STATISTICS;
       options.threads = 1;
       check_learner(model, &options, kind);
     }

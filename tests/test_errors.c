@@ -142,7 +142,7 @@ INIT_ADAPTER(model)
 INIT_ADAPTER(bank)
 INIT_ADAPTER(projector)
 INIT_ADAPTER(predictor)
-INIT_ADAPTER(pass)
+INIT_ADAPTER(session)
 INIT_ADAPTER(learner)
 
 static void check_init(init_fn *init, const void *expected, size_t size) {
@@ -188,13 +188,13 @@ static void init_functions_set_what_the_macros_set(void **state) {
   const dlora_bank_options bank = DLORA_BANK_OPTIONS_INIT;
   const dlora_projector_options projector = DLORA_PROJECTOR_OPTIONS_INIT;
   const dlora_predictor_options predictor = DLORA_PREDICTOR_OPTIONS_INIT;
-  const dlora_pass_options pass = DLORA_PASS_OPTIONS_INIT;
+  const dlora_session_options session = DLORA_SESSION_OPTIONS_INIT;
   const dlora_learner_options learner = DLORA_LEARNER_OPTIONS_INIT;
   check_init(init_model, &model, sizeof model);
   check_init(init_bank, &bank, sizeof bank);
   check_init(init_projector, &projector, sizeof projector);
   check_init(init_predictor, &predictor, sizeof predictor);
-  check_init(init_pass, &pass, sizeof pass);
+  check_init(init_session, &session, sizeof session);
   check_init(init_learner, &learner, sizeof learner);
 }
 
@@ -329,7 +329,7 @@ static void destroying_nothing_is_fine(void **state) {
   dlora_bank_destroy(NULL);
   dlora_projector_destroy(NULL);
   dlora_predictor_destroy(NULL);
-  dlora_pass_destroy(NULL);
+  dlora_session_destroy(NULL);
   dlora_learner_destroy(NULL);
 }
 

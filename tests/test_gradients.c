@@ -20,7 +20,7 @@ struct setup {
   struct test_fixture *fixture;
   dlora_model *model;
   dlora_bank *bank;
-  dlora_pass *pass;
+  dlora_session *session;
   dlora_projector **memories; /* one a site; empty, so that P = I and A' is simply trained */
   size_t num_sites;
   dlora_images images;
@@ -97,16 +97,16 @@ static struct setup set_up(const char *model_path, const dlora_model_options *op
                             .height = test_fixture_dim(s.fixture, "images", 2),
                             .width = test_fixture_dim(s.fixture, "images", 3)};
   s.embed_dim = test_fixture_dim(s.fixture, "features", 1);
-  dlora_pass_options pass_options = DLORA_PASS_OPTIONS_INIT;
+  dlora_session_options pass_options = DLORA_SESSION_OPTIONS_INIT;
   pass_options.max_batch = s.images.count;
   pass_options.threads = threads;
   pass_options.training = 1;
-  assert_status(DLORA_OK, dlora_pass_create(&s.pass, s.model, s.bank, &pass_options));
+  assert_status(DLORA_OK, dlora_session_create(&s.session, s.model, s.bank, &pass_options));
   return s;
 }
 
 static void tear_down(struct setup *s) {
-  dlora_pass_destroy(s->pass);
+  dlora_session_destroy(s->session);
   dlora_bank_destroy(s->bank);
   for (size_t i = 0; i < s->num_sites; i++) dlora_projector_destroy(s->memories[i]);
   free(s->memories);
@@ -119,15 +119,15 @@ static void check_features(struct setup *s, int32_t terms, const char *expected)
   const float *wanted = test_fixture_floats(s->fixture, expected, &count);
   float *features = calloc(count, sizeof *features);
   assert_non_null(features);
-  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &s->images, terms, NULL, features));
+  assert_status(DLORA_OK, dlora_session_forward(s->session, &s->images, terms, NULL, features));
   assert_close(features, wanted, count, FEATURE_TOLERANCE);
   free(features);
 }
 
 static void backward(struct setup *s) {
-  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &s->images, BOTH_PAIRS, NULL, NULL));
-  assert_status(DLORA_OK,
-                dlora_pass_backward(s->pass, s->bank, test_fixture_floats(s->fixture, "feature_gradients", NULL)));
+  assert_status(DLORA_OK, dlora_session_forward(s->session, &s->images, BOTH_PAIRS, NULL, NULL));
+  assert_status(DLORA_OK, dlora_session_backward(s->session, s->bank,
+                                                 test_fixture_floats(s->fixture, "feature_gradients", NULL)));
 }
 
 /* The bank's gradients are `times` those of torch. */
@@ -223,15 +223,15 @@ static void gradients_add_up_until_a_step(void **state) {
 static void training_pass_and_inference_pass_agree(void **state) {
   (void)state;
   struct setup s = set_up(test_data("tiny_timm_f32.safetensors"), NULL, "tiny_timm_gradients.bin", SIZE_MAX, 1, 1);
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
   options.max_batch = s.images.count;
-  dlora_pass_destroy(s.pass);
-  s.pass = NULL;
-  assert_status(DLORA_OK, dlora_pass_create(&s.pass, s.model, s.bank, &options));
+  dlora_session_destroy(s.session);
+  s.session = NULL;
+  assert_status(DLORA_OK, dlora_session_create(&s.session, s.model, s.bank, &options));
   check_features(&s, BOTH_PAIRS, "features");
   check_features(&s, 0, "plain");
   assert_status(DLORA_ERR_STATE,
-                dlora_pass_backward(s.pass, s.bank, test_fixture_floats(s.fixture, "feature_gradients", NULL)));
+                dlora_session_backward(s.session, s.bank, test_fixture_floats(s.fixture, "feature_gradients", NULL)));
   tear_down(&s);
 }
 
@@ -241,7 +241,7 @@ static double loss(struct setup *s) {
   const float *weights = test_fixture_floats(s->fixture, "feature_gradients", &count);
   float *features = calloc(count, sizeof *features);
   assert_non_null(features);
-  assert_status(DLORA_OK, dlora_pass_forward(s->pass, &s->images, BOTH_PAIRS, NULL, features));
+  assert_status(DLORA_OK, dlora_session_forward(s->session, &s->images, BOTH_PAIRS, NULL, features));
   double sum = 0.0;
   for (size_t i = 0; i < count; i++) sum += (double)weights[i] * (double)features[i];
   free(features);

@@ -70,7 +70,7 @@ static void nothing_is_trained_and_classes_are_known(void **state) {
       assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
       assert_error_names("nothing to train");
     }
-    assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL)); /* without a step no second round */
+    assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL)); /* without a step no second round */
     assert_int_equal(dlora_learner_num_tasks(learner), 3);
     test_pictures_free(&p);
     dlora_learner_destroy(learner);
@@ -178,8 +178,8 @@ static void thirty_trained_tasks_fill_the_memory_and_go_on(void **state) {
     dlora_task_report report = DLORA_TASK_REPORT_INIT;
     classes[t] = 1000 + 3 * (int64_t)t;
     test_learn(learner, &classes[t], 1, 20, (uint32_t)t + 1, &report);
-    assert_true(report.memory_max >= used && report.memory_max <= VIT_DIM);
-    used = report.memory_max;
+    assert_true(report.used_directions_max >= used && report.used_directions_max <= VIT_DIM);
+    used = report.used_directions_max;
   }
   assert_true(accuracy_on(learner, classes, MANY) > 8.0 / MANY);
   for (size_t block = 1; block < VIT_DEPTH; block++) { /* METHOD.md 11.1 */

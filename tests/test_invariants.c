@@ -73,8 +73,9 @@ static void check_protection(int32_t train_orthogonal_a) {
   dlora_learner_options options = test_quick_options();
   options.energy_threshold = 0.8f; /* leaves room for three tasks in so narrow a model */
   options.learning_rate = 1e-2f;
-  options.residual_share = 0.0f; /* the orthogonal branch alone protects; what is shared acts inside the memory */
-  options.merge_exponent = 0.0f;
+  options.residual_merge_fraction =
+      0.0f; /* the orthogonal branch alone protects; what is shared acts inside the memory */
+  options.merge_decay = 0.0f;
   options.train_orthogonal_a = train_orthogonal_a;
   dlora_learner *learner = test_learner(model, &options);
   uint32_t random = 3;
@@ -119,7 +120,7 @@ static void inputs_inside_the_memory_see_no_change_with_a_trained(void **state) 
   check_protection(1);
 }
 
-/* ---- 3: relevance none is the merged network ---- */
+/* ---- 3: routing none is the merged network ---- */
 
 static void relevance_none_is_the_merged_network_exactly(void **state) {
   (void)state;
@@ -139,11 +140,11 @@ static void relevance_none_is_the_merged_network_exactly(void **state) {
   }
   /* As many threads as the learner has, so that products have the same rows: a BLAS may round a row by how many it is
    * one of. */
-  dlora_pass_options as_learner = DLORA_PASS_OPTIONS_INIT;
+  dlora_session_options as_learner = DLORA_SESSION_OPTIONS_INIT;
   as_learner.threads = options.threads;
-  dlora_pass *pass = NULL;
-  assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &as_learner));
-  assert_status(DLORA_OK, dlora_pass_forward(pass, &p.images, DLORA_TERM_MERGED, NULL, merged));
+  dlora_session *session = NULL;
+  assert_status(DLORA_OK, dlora_session_create(&session, model, dlora_learner_get_bank(learner), &as_learner));
+  assert_status(DLORA_OK, dlora_session_forward(session, &p.images, DLORA_TERM_MERGED, NULL, merged));
   assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, NULL, none));
   assert_memory_equal(none, merged, values * sizeof *none);
   assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, nobody, none));
@@ -151,11 +152,11 @@ static void relevance_none_is_the_merged_network_exactly(void **state) {
   assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, second, adapted));
   assert_true(test_largest_change(adapted, merged, values) > 1e-3); /* the residual adapters do something */
 
-  /* And so are the decisions of relevance none: those of the predictor on the merged network's features. */
-  options.relevance = DLORA_RELEVANCE_NONE;
+  /* And so are the decisions of routing none: those of the predictor on the merged network's features. */
+  options.routing = DLORA_ROUTING_NONE;
   assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
   float early[12 * 2 * VIT_DIM], z[12 * 3 * VIT_DIM], log_probs[12 * 4];
-  assert_status(DLORA_OK, dlora_pass_get_early_features(pass, early));
+  assert_status(DLORA_OK, dlora_session_get_early_features(session, early));
   for (size_t i = 0; i < 12; i++) {
     memcpy(z + i * 3 * VIT_DIM, early + i * 2 * VIT_DIM, 2 * VIT_DIM * sizeof *z);
     memcpy(z + i * 3 * VIT_DIM + 2 * VIT_DIM, merged + i * VIT_DIM, VIT_DIM * sizeof *z);
@@ -165,7 +166,7 @@ static void relevance_none_is_the_merged_network_exactly(void **state) {
                 dlora_predictor_posterior(dlora_learner_get_predictor(learner), z, 12, NULL, log_probs, NULL, NULL));
   assert_close(answers.log_probs, log_probs, 12 * 4, 1e-5);
   forget(&answers);
-  dlora_pass_destroy(pass);
+  dlora_session_destroy(session);
   free(merged);
   test_pictures_free(&p);
   dlora_learner_destroy(learner);
@@ -250,7 +251,7 @@ static void learning_a_task_leaves_earlier_tasks_alone(void **state) {
     options.energy_threshold = 0.8f;
     options.learning_rate = 1e-2f;
     options.drift_compensation = compensate;
-    options.residual_share = 0.5f; /* so that the first task keeps a residual adapter */
+    options.residual_merge_fraction = 0.5f; /* so that the first task keeps a residual adapter */
     dlora_learner *learner = test_learner(model, &options);
     learn(learner, 0);
     struct copies first = copy_task(learner, 0);
@@ -285,7 +286,7 @@ static void the_same_seed_gives_bitwise_the_same_training(void **state) {
       dlora_learner_options options = test_quick_options();
       options.threads = threads;
       options.seed = i < 2 ? 5 : 6;
-      options.residual_basis = DLORA_BASIS_FREE;
+      options.residual_basis = DLORA_RESIDUAL_RANDOM;
       options.crop_padding = 2;
       options.max_observed_images = 30;
       learners[i] = test_learner(model, &options);
@@ -311,10 +312,10 @@ static void predictions_survive_the_checkpoint_bitwise(void **state) {
   (void)state;
   struct test_pictures p = unseen();
   const char *path = test_temporary("invariant.safetensors");
-  for (int32_t relevance = DLORA_RELEVANCE_GATE; relevance <= DLORA_RELEVANCE_NONE; relevance++) {
-    if (relevance == DLORA_RELEVANCE_GIVEN) continue;
+  for (int32_t routing = DLORA_ROUTING_EARLY; routing <= DLORA_ROUTING_NONE; routing++) {
+    if (routing == DLORA_ROUTING_GIVEN) continue;
     dlora_learner_options options = test_quick_options();
-    options.relevance = relevance;
+    options.routing = routing;
     options.epochs = 1;
     dlora_learner *learner = test_learner(model, &options), *loaded = NULL;
     for (size_t task = 0; task < 3; task++) learn(learner, task);
@@ -335,10 +336,10 @@ static void predictions_survive_the_checkpoint_bitwise(void **state) {
 static void predictions_do_not_depend_on_the_rest_of_the_batch(void **state) {
   (void)state;
   struct test_pictures p = unseen();
-  for (int32_t relevance = DLORA_RELEVANCE_GATE; relevance <= DLORA_RELEVANCE_NONE; relevance++) {
-    if (relevance == DLORA_RELEVANCE_GIVEN) continue;
+  for (int32_t routing = DLORA_ROUTING_EARLY; routing <= DLORA_ROUTING_NONE; routing++) {
+    if (routing == DLORA_ROUTING_GIVEN) continue;
     dlora_learner_options options = test_quick_options();
-    options.relevance = relevance;
+    options.routing = routing;
     options.epochs = 1;
     options.micro_batch = 5;
     dlora_learner *learner = test_learner(model, &options);
@@ -360,7 +361,7 @@ static void predictions_do_not_depend_on_the_rest_of_the_batch(void **state) {
   test_pictures_free(&p);
 }
 
-/* ---- 8: after any number of tasks, relevance none costs what the frozen network costs ---- */
+/* ---- 8: after any number of tasks, routing none costs what the frozen network costs ---- */
 
 /* W + M in place of W in the model's own file: what a frozen ViT of these weights computes and costs. */
 static dlora_model *frozen_equivalent(const dlora_bank *bank) {
@@ -398,16 +399,16 @@ static void without_residual_adapters_tasks_cost_nothing(void **state) {
   test_memory_start(&memory);
   dlora_learner_options options = test_quick_options();
   options.allocator = &memory.allocator;
-  options.relevance = DLORA_RELEVANCE_NONE;
+  options.routing = DLORA_ROUTING_NONE;
   options.learning_rate = 1e-2f;
-  options.residual_share = 0.5f; /* so that the first task keeps a residual adapter too */
+  options.residual_merge_fraction = 0.5f; /* so that the first task keeps a residual adapter too */
   dlora_learner *learner = test_learner(model, &options);
   struct test_pictures p = unseen();
   dlora_prediction predictions[24];
   float features[24 * VIT_DIM], frozen[24 * VIT_DIM];
   size_t embed_calls = 0, predict_calls = 0;
-  dlora_pass *bare = NULL;
-  assert_status(DLORA_OK, dlora_pass_create(&bare, model, NULL, NULL));
+  dlora_session *bare = NULL;
+  assert_status(DLORA_OK, dlora_session_create(&bare, model, NULL, NULL));
   for (size_t task = 0; task < 3; task++) {
     learn(learner, task);
     size_t before = memory.total;
@@ -422,19 +423,19 @@ static void without_residual_adapters_tasks_cost_nothing(void **state) {
     dlora_model *equivalent = frozen_equivalent(dlora_learner_get_bank(learner));
     assert_status(DLORA_OK, dlora_model_embed(equivalent, &p.images, frozen));
     assert_close(features, frozen, (size_t)24 * VIT_DIM, 1e-5);
-    dlora_pass *pass = NULL;
+    dlora_session *session = NULL;
     float merged[16 * VIT_DIM];
     const dlora_images some = test_part(&p.images, 0, 16);
     dlora_model_destroy(equivalent);
-    assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), NULL));
-    assert_int_equal(dlora_pass_workspace_size(pass), dlora_pass_workspace_size(bare));
-    assert_status(DLORA_OK, dlora_pass_forward(pass, &some, DLORA_TERM_MERGED, NULL, merged));
+    assert_status(DLORA_OK, dlora_session_create(&session, model, dlora_learner_get_bank(learner), NULL));
+    assert_int_equal(dlora_session_workspace_size(session), dlora_session_workspace_size(bare));
+    assert_status(DLORA_OK, dlora_session_forward(session, &some, DLORA_TERM_MERGED, NULL, merged));
     assert_close(merged, frozen, (size_t)16 * VIT_DIM, 1e-5);
-    dlora_pass_destroy(pass);
+    dlora_session_destroy(session);
   }
   assert_status(DLORA_OK, dlora_model_embed(model, &p.images, frozen));
   assert_true(test_largest_change(features, frozen, (size_t)24 * VIT_DIM) > 1e-2); /* and yet it has learnt */
-  dlora_pass_destroy(bare);
+  dlora_session_destroy(bare);
   test_pictures_free(&p);
   dlora_learner_destroy(learner);
   assert_int_equal(memory.live, 0);

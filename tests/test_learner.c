@@ -36,8 +36,8 @@ static void training_beats_the_frozen_readout(void **state) {
   options.first_block = 0;
   options.epochs = 16;
   options.learning_rate = 5e-3f;
-  options.relevance = DLORA_RELEVANCE_NONE;
-  options.frozen_baseline = 1;
+  options.routing = DLORA_ROUTING_NONE;
+  options.untouched_baseline = 1;
   options.crop_scale = 1.0f; /* training sees what is measured */
   options.jitter = 0.0f;
   dlora_learner *learner = test_learner(model, &options);
@@ -48,7 +48,8 @@ static void training_beats_the_frozen_readout(void **state) {
   assert_int_equal(report.num_classes, 6);
   assert_int_equal(report.num_images, 360);
   assert_int_equal(report.num_steps, 16 * ((324 + 15) / 16)); /* a tenth is held out */
-  assert_true(report.memory_min > 0 && report.memory_min <= report.memory_max && report.memory_max <= VIT_DIM);
+  assert_true(report.used_directions_min > 0 && report.used_directions_min <= report.used_directions_max &&
+              report.used_directions_max <= VIT_DIM);
   assert_int_equal(report.rank_orthogonal_min, 4);
   assert_int_equal(report.rank_orthogonal_max, 4);
   assert_true(report.seconds_observe > 0.0 && report.seconds_train > 0.0 && report.seconds_statistics > 0.0);
@@ -57,8 +58,8 @@ static void training_beats_the_frozen_readout(void **state) {
   const dlora_image_source source = test_source_of(&unseen);
   dlora_evaluation e = DLORA_EVALUATION_INIT;
   assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &e));
-  assert_true(e.frozen_accuracy > 0.3 && e.frozen_accuracy < 0.95);
-  assert_true(e.accuracy > e.frozen_accuracy + 0.03);
+  assert_true(e.untouched_accuracy > 0.3 && e.untouched_accuracy < 0.95);
+  assert_true(e.accuracy > e.untouched_accuracy + 0.03);
   assert_true(e.ece < 0.15);
   test_pictures_free(&unseen);
   dlora_learner_destroy(learner);
@@ -168,11 +169,11 @@ static void a_class_that_recurs_adds_up_over_its_tasks(void **state) {
 
 static void a_given_task_limits_the_classes_to_its_own(void **state) {
   (void)state;
-  const int32_t within[] = {DLORA_WITHIN_HEAD, DLORA_WITHIN_STATISTICS, DLORA_WITHIN_BOTH};
+  const int32_t within[] = {DLORA_CLASS_SCORES_HEAD, DLORA_CLASS_SCORES_STATISTICS, DLORA_CLASS_SCORES_BOTH};
   for (size_t w = 0; w < 3; w++) {
     dlora_learner_options options = test_quick_options();
-    options.relevance = DLORA_RELEVANCE_GIVEN;
-    options.within = within[w];
+    options.routing = DLORA_ROUTING_GIVEN;
+    options.class_scores = within[w];
     dlora_learner *learner = learn_three_tasks(&options);
     struct test_pictures p = test_pictures(six, 6, 10, 80);
     dlora_prediction predictions[60];
@@ -180,7 +181,7 @@ static void a_given_task_limits_the_classes_to_its_own(void **state) {
     int64_t tasks[60];
     size_t right = 0;
     for (size_t i = 0; i < 60; i++) tasks[i] = (int64_t)(i % 6) / 2;
-    assert_status(DLORA_OK, dlora_learner_predict_given(learner, &p.images, tasks, predictions, log_probs));
+    assert_status(DLORA_OK, dlora_learner_predict_with_tasks(learner, &p.images, tasks, predictions, log_probs));
     for (size_t i = 0; i < 60; i++) {
       assert_int_equal(predictions[i].task, tasks[i]);
       assert_true(predictions[i].task_probability == 1.0f);
@@ -192,12 +193,12 @@ static void a_given_task_limits_the_classes_to_its_own(void **state) {
     }
     assert_true(right > 45); /* half of 60 is chance */
     assert_status(DLORA_ERR_STATE, dlora_learner_predict(learner, &p.images, predictions, NULL));
-    assert_error_names("dlora_learner_predict_given");
+    assert_error_names("dlora_learner_predict_with_tasks");
     tasks[7] = 3;
-    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_predict_given(learner, &p.images, tasks, predictions, NULL));
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_predict_with_tasks(learner, &p.images, tasks, predictions, NULL));
     assert_error_names("task 3 of image 7");
     tasks[7] = -1;
-    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_predict_given(learner, &p.images, tasks, predictions, NULL));
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_predict_with_tasks(learner, &p.images, tasks, predictions, NULL));
     tasks[7] = -2;
     float *features = calloc(60 * VIT_DIM, sizeof *features);
     assert_non_null(features);
@@ -236,12 +237,12 @@ static void head_and_statistics_have_the_same_say(void **state) {
   struct test_pictures p = test_pictures(six, 6, 10, 80);
   double statistics[60 * 6], head[60 * 6], both[60 * 6], differ = 0.0;
   float tasks[3][60 * 3];
-  options.relevance = DLORA_RELEVANCE_NONE;
+  options.routing = DLORA_ROUTING_NONE;
   shares_within_tasks(learner, &options, &p, statistics, tasks[0]);
-  options.relevance = DLORA_RELEVANCE_FINAL;
-  options.within = DLORA_WITHIN_HEAD;
+  options.routing = DLORA_ROUTING_TWO_PASS;
+  options.class_scores = DLORA_CLASS_SCORES_HEAD;
   shares_within_tasks(learner, &options, &p, head, tasks[1]);
-  options.within = DLORA_WITHIN_BOTH;
+  options.class_scores = DLORA_CLASS_SCORES_BOTH;
   shares_within_tasks(learner, &options, &p, both, tasks[2]);
   assert_close(tasks[1], tasks[0], 60 * 3, 1e-4);
   assert_close(tasks[2], tasks[0], 60 * 3, 1e-4);
@@ -255,7 +256,7 @@ static void head_and_statistics_have_the_same_say(void **state) {
   dlora_learner_destroy(learner);
 }
 
-/* T of the first task's head and of the statistics `plain`, from the learner's file. */
+/* T of the first task's head and of the statistics `base`, from the learner's file. */
 static void temperatures_of(const dlora_learner *learner, double *head, double *statistics) {
   size_t size, length;
   float value;
@@ -272,10 +273,10 @@ static void temperatures_of(const dlora_learner *learner, double *head, double *
  * few images take it not far from there. Ridge regression has other scores, which do not count. */
 static void a_head_is_as_sure_as_the_statistics_until_images_tell(void **state) {
   (void)state;
-  const int32_t layers[] = {DLORA_LAYERS_MIDDLE, DLORA_LAYERS_FINAL};
+  const int32_t layers[] = {DLORA_FEATURE_LAYERS_AT_MIDDLE, DLORA_FEATURE_LAYERS_FINAL};
   for (size_t k = 0; k < 4; k++) {
     dlora_learner_options options = test_quick_options();
-    options.layers = layers[k / 2];
+    options.feature_layers = layers[k / 2];
     options.held_out = k % 2 ? 0.05f : 0.0f;
     dlora_learner *learner = test_learner(model, &options);
     dlora_task_report report = DLORA_TASK_REPORT_INIT;
@@ -427,10 +428,10 @@ static void assert_near(double found, double expected) {
 static void evaluation_is_what_predictions_come_to(void **state) {
   (void)state;
   const int64_t more[] = {-7, 3, 1000000007, 40, 5, 60, 777}; /* 777 is never learnt */
-  const int32_t relevances[] = {DLORA_RELEVANCE_GATE, DLORA_RELEVANCE_FINAL, DLORA_RELEVANCE_NONE};
+  const int32_t relevances[] = {DLORA_ROUTING_EARLY, DLORA_ROUTING_TWO_PASS, DLORA_ROUTING_NONE};
   for (size_t r = 0; r < 3; r++) {
     dlora_learner_options options = test_quick_options();
-    options.relevance = relevances[r];
+    options.routing = relevances[r];
     options.micro_batch = 7;
     dlora_learner *learner = test_learner(model, &options);
     struct expected stages[3];
@@ -458,7 +459,7 @@ static void evaluation_is_what_predictions_come_to(void **state) {
       assert_near(e.accuracy_given_task, stages[t].given);
       assert_near(e.ece, stages[t].ece);
       assert_near(e.task_ece, stages[t].task_ece);
-      assert_true(isnan(e.frozen_accuracy));
+      assert_true(isnan(e.untouched_accuracy));
       double average = 0.0, forgetting = 0.0, transfer = 0.0;
       for (size_t i = 0; i <= t; i++) average += stages[i].accuracy / (double)(t + 1);
       for (size_t j = 0; j < t; j++) {
@@ -632,7 +633,7 @@ static void notes_are_kept_replaced_and_removed(void **state) {
   assert_string_equal(dlora_learner_get_note(loaded, "empty"), "");
   assert_status(DLORA_OK, dlora_learner_set_note(loaded, "empty", NULL));
   assert_status(DLORA_OK, dlora_learner_set_note(loaded, "never set", NULL));
-  assert_status(DLORA_OK, dlora_learner_cancel_task(loaded));
+  assert_status(DLORA_OK, dlora_learner_discard_task(loaded));
   unsigned char *bytes = test_saved(loaded, &size); /* nothing is left of them */
   assert_int_equal(size, plain_size);
   assert_memory_equal(bytes, plain, size);
@@ -649,7 +650,7 @@ static void a_step_follows_the_gradient_of_the_loss(void **state) {
   enum { CLASSES = 3, COUNT = 24 };
   const float temperature = 2.5f, rate = 0.5f;
   dlora_learner_options options = test_quick_options();
-  options.objective_temperature = temperature;
+  options.loss_temperature = temperature;
   options.learning_rate = rate;
   options.optimizer = DLORA_OPTIMIZER_SGD;
   options.momentum = 0.0f;
@@ -657,19 +658,19 @@ static void a_step_follows_the_gradient_of_the_loss(void **state) {
   options.flip = DLORA_FLIP_NONE;
   options.crop_scale = 1.0f;
   options.jitter = options.held_out = 0.0f;
-  options.layers = DLORA_LAYERS_FINAL;
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
   dlora_learner *learner = test_learner(model, &options);
   struct test_pictures p = test_pictures(six, CLASSES, COUNT / CLASSES, 5);
 
   dlora_predictor_options readout = DLORA_PREDICTOR_OPTIONS_INIT;
   dlora_predictor *predictor = NULL;
-  dlora_pass_options wide = DLORA_PASS_OPTIONS_INIT;
-  dlora_pass *pass = NULL;
+  dlora_session_options wide = DLORA_SESSION_OPTIONS_INIT;
+  dlora_session *session = NULL;
   float z[COUNT * VIT_DIM], w[CLASSES * VIT_DIM], b[CLASSES];
   readout.shrinkage = options.shrinkage;
   wide.max_batch = COUNT;
-  assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &wide));
-  assert_status(DLORA_OK, dlora_pass_forward(pass, &p.images, 0, NULL, z));
+  assert_status(DLORA_OK, dlora_session_create(&session, model, dlora_learner_get_bank(learner), &wide));
+  assert_status(DLORA_OK, dlora_session_forward(session, &p.images, 0, NULL, z));
   assert_status(DLORA_OK, dlora_predictor_create(&predictor, VIT_DIM, &readout));
   assert_status(DLORA_OK, dlora_predictor_observe(predictor, z, p.labels, COUNT));
   assert_status(DLORA_OK, dlora_predictor_linear_weights(predictor, 0, VIT_DIM, 1, w, b));
@@ -697,7 +698,7 @@ static void a_step_follows_the_gradient_of_the_loss(void **state) {
   assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, &loss));
   assert_true(expected > 0.01 && fabs((double)loss - expected) < 1e-4 * expected);
   assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
   size_t size, length;
   unsigned char *bytes = test_saved(learner, &size), *head = test_tensor(bytes, "head.0.weight", &length);
   float saved[CLASSES * VIT_DIM];
@@ -708,18 +709,18 @@ static void a_step_follows_the_gradient_of_the_loss(void **state) {
   free(bytes);
   test_pictures_free(&p);
   dlora_predictor_destroy(predictor);
-  dlora_pass_destroy(pass);
+  dlora_session_destroy(session);
   dlora_learner_destroy(learner);
 }
 
 /* Features by the learner's own bank: z [count, VIT_DIM]. */
 static void features_of(const dlora_learner *learner, const dlora_images *images, float *z) {
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
-  dlora_pass *pass = NULL;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
+  dlora_session *session = NULL;
   options.max_batch = images->count;
-  assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &options));
-  assert_status(DLORA_OK, dlora_pass_forward(pass, images, DLORA_TERM_MERGED, NULL, z));
-  dlora_pass_destroy(pass);
+  assert_status(DLORA_OK, dlora_session_create(&session, model, dlora_learner_get_bank(learner), &options));
+  assert_status(DLORA_OK, dlora_session_forward(session, images, DLORA_TERM_MERGED, NULL, z));
+  dlora_session_destroy(session);
 }
 
 /* The class means of the final feature that a learner has in the end are those of the images, or of the images and
@@ -739,7 +740,7 @@ static void statistics_are_of_mirrored_images_too(void **state) {
     for (int32_t flip = DLORA_FLIP_NONE; flip <= DLORA_FLIP_EVERYWHERE; flip++) {
       dlora_learner_options options = test_quick_options();
       options.flip = flip;
-      options.frozen_baseline = 1;
+      options.untouched_baseline = 1;
       if (!trains) options.epochs = 0;
       dlora_learner *learner = test_learner(model, &options);
       assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
@@ -776,17 +777,17 @@ static void statistics_are_of_mirrored_images_too(void **state) {
  * enters the block, normed, times a gain plus a bias that are always the same. */
 static void inputs_of_block_1(const dlora_learner *learner, const struct test_pictures *p, int64_t label,
                               double *means) {
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
-  dlora_pass *pass = NULL;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
+  dlora_session *session = NULL;
   size_t rows, dim, count = 0;
   options.max_batch = p->images.count;
   options.training = 1;
-  assert_status(DLORA_OK, dlora_pass_create(&pass, model, dlora_learner_get_bank(learner), &options));
-  assert_status(DLORA_OK, dlora_pass_forward(pass, &p->images, DLORA_TERM_MERGED, NULL, NULL));
-  assert_status(DLORA_OK, dlora_pass_get_input(pass, 1, DLORA_INPUT_ATTENTION, NULL, &rows, &dim));
+  assert_status(DLORA_OK, dlora_session_create(&session, model, dlora_learner_get_bank(learner), &options));
+  assert_status(DLORA_OK, dlora_session_forward(session, &p->images, DLORA_TERM_MERGED, NULL, NULL));
+  assert_status(DLORA_OK, dlora_session_get_input(session, 1, DLORA_INPUT_ATTENTION, NULL, &rows, &dim));
   float *values = calloc(rows * dim, sizeof *values);
   assert_non_null(values);
-  assert_status(DLORA_OK, dlora_pass_get_input(pass, 1, DLORA_INPUT_ATTENTION, values, &rows, &dim));
+  assert_status(DLORA_OK, dlora_session_get_input(session, 1, DLORA_INPUT_ATTENTION, values, &rows, &dim));
   for (size_t i = 0; i < p->images.count; i++) count += p->labels[i] == label;
   memset(means, 0, 2 * VIT_DIM * sizeof *means);
   for (size_t i = 0; i < rows * dim; i++) {
@@ -795,7 +796,7 @@ static void inputs_of_block_1(const dlora_learner *learner, const struct test_pi
     means[(token ? VIT_DIM : 0) + i % dim] += (double)values[i] / (double)(count * (token ? patches : 1));
   }
   free(values);
-  dlora_pass_destroy(pass);
+  dlora_session_destroy(session);
 }
 
 /* Statistics on the middle of a network that is adapted below it: of the untouched network they are those of the same
@@ -808,15 +809,15 @@ static void features_of_the_middle_follow_the_network(void **state) {
   dlora_learner_options options = test_quick_options();
   options.flip = DLORA_FLIP_NONE;
   options.learning_rate = 1e-2f;
-  options.merge_exponent = 0.0f;
-  options.layers = DLORA_LAYERS_SEVERAL;
+  options.merge_decay = 0.0f;
+  options.feature_layers = DLORA_FEATURE_LAYERS_AT_ADAPTER;
   options.epochs = 0;
   dlora_learner *upper = test_learner(model, &options);
   assert_status(DLORA_OK, dlora_learner_learn_task(upper, &p.images, p.labels, NULL));
   assert_status(DLORA_OK,
                 dlora_predictor_get_components(dlora_learner_get_predictor(upper), NULL, NULL, NULL, expected));
   options.first_block = 0;
-  options.layers = DLORA_LAYERS_MIDDLE;
+  options.feature_layers = DLORA_FEATURE_LAYERS_AT_MIDDLE;
   dlora_learner *learner = test_learner(model, &options);
   assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
   assert_status(DLORA_OK,
@@ -867,7 +868,7 @@ static void later_tasks_learn_at_their_own_rate(void **state) {
   for (int slow = 0; slow < 2; slow++) {
     dlora_learner_options options = test_quick_options();
     options.learning_rate = 1e-2f;
-    options.later_rate = slow ? 0.0f : 1.0f;
+    options.later_task_lr_scale = slow ? 0.0f : 1.0f;
     dlora_learner *learner = test_learner(model, &options);
     features_of(learner, &p.images, z[0]);
     for (size_t t = 0; t < 2; t++) {
@@ -888,10 +889,10 @@ static void residual_updates_are_shared_less_and_less(void **state) {
   enum { TASKS = 3, VALUE_SITE = 1, VALUES = VIT_DIM * VIT_DIM };
   dlora_learner_options options = test_quick_options();
   options.rank_orthogonal = 0;
-  options.residual_share = 0.5f;
-  options.merge_exponent = 1.0f;
+  options.residual_merge_fraction = 0.5f;
+  options.merge_decay = 1.0f;
   options.learning_rate = 1e-2f;
-  options.objective_temperature = 1000.0f; /* so that there is something to learn for an untrained network */
+  options.loss_temperature = 1000.0f; /* so that there is something to learn for an untrained network */
   dlora_learner *learner = test_learner(model, &options);
   const dlora_bank *bank = dlora_learner_get_bank(learner);
   float expected[VALUES] = {0.0f};
@@ -964,7 +965,7 @@ static void profile_counts_learning_but_not_predictions(void **state) {
   assert_true(trained.loss > 0.0 && trained.optimizer > 0.0 && trained.directions > 0.0 && trained.adapters > 0.0);
   assert_true(trained.products > observed.products && trained.observation == observed.observation);
   assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
   const dlora_profile ended = profile_of(learner); /* the task's pass is gone, its times are not */
   assert_true(ended.task_end > 0.0 && ended.products > trained.products && ended.observation > trained.observation);
 
@@ -986,7 +987,7 @@ static void profile_counts_learning_but_not_predictions(void **state) {
   dlora_learner_destroy(learner);
 }
 
-/* However large a micro-batch is, every image is offered to the sample that relevance by energy is calibrated on. */
+/* However large a micro-batch is, every image is offered to the sample that routing by energy is calibrated on. */
 static void energy_is_sampled_from_the_whole_batch(void **state) {
   (void)state;
   enum { MANY = 4500 };
@@ -994,7 +995,7 @@ static void energy_is_sampled_from_the_whole_batch(void **state) {
   dlora_model *small = NULL;
   assert_status(DLORA_OK, dlora_model_load(&small, test_write_vit_of("small.safetensors", 1, &shape), NULL));
   dlora_learner_options options = test_quick_options();
-  options.relevance = DLORA_RELEVANCE_ENERGY;
+  options.routing = DLORA_ROUTING_ENERGY;
   options.first_block = 0;
   options.micro_batch = MANY;
   dlora_learner *learner = test_learner(small, &options);
@@ -1019,22 +1020,22 @@ static void energy_is_sampled_from_the_whole_batch(void **state) {
  * have been seen. */
 static void a_second_prediction_takes_no_memory(void **state) {
   (void)state;
-  const int32_t relevances[] = {DLORA_RELEVANCE_NONE, DLORA_RELEVANCE_GATE, DLORA_RELEVANCE_FINAL,
-                                DLORA_RELEVANCE_ENERGY, DLORA_RELEVANCE_GIVEN};
+  const int32_t relevances[] = {DLORA_ROUTING_NONE, DLORA_ROUTING_EARLY, DLORA_ROUTING_TWO_PASS, DLORA_ROUTING_ENERGY,
+                                DLORA_ROUTING_GIVEN};
   const int64_t given[4] = {0, 1, 1, 0};
   struct test_pictures p = test_pictures(six, 2, 2, 5), large = test_pictures_sized(six, 2, 2, 5, 40, 30, 3);
   for (size_t i = 0; i < sizeof relevances / sizeof *relevances; i++) {
-    for (int within = DLORA_WITHIN_HEAD; within <= DLORA_WITHIN_BOTH; within++) {
+    for (int within = DLORA_CLASS_SCORES_HEAD; within <= DLORA_CLASS_SCORES_BOTH; within++) {
       struct test_memory memory;
       test_memory_start(&memory);
       dlora_learner_options options = test_quick_options();
       options.allocator = &memory.allocator;
-      options.relevance = relevances[i];
-      options.within = within;
-      options.residual_share = 0.5f;
+      options.routing = relevances[i];
+      options.class_scores = within;
+      options.residual_merge_fraction = 0.5f;
       options.epochs = 1;
-      /* Threads that ask a memory for relevance may meet there in one call and not in another. */
-      options.threads = relevances[i] == DLORA_RELEVANCE_ENERGY ? 1 : 2;
+      /* Threads that ask a memory for routing may meet there in one call and not in another. */
+      options.threads = relevances[i] == DLORA_ROUTING_ENERGY ? 1 : 2;
       dlora_learner *learner = test_learner(model, &options);
       test_learn(learner, six, 2, 12, 1, NULL);
       test_learn(learner, six + 2, 2, 12, 2, NULL);
@@ -1043,10 +1044,10 @@ static void a_second_prediction_takes_no_memory(void **state) {
       size_t taken[2];
       for (int round = 0; round < 3; round++) {
         const dlora_images *images = round ? &large.images : &p.images;
-        if (relevances[i] != DLORA_RELEVANCE_GIVEN) {
+        if (relevances[i] != DLORA_ROUTING_GIVEN) {
           assert_status(DLORA_OK, dlora_learner_predict(learner, images, predictions, logs));
         }
-        assert_status(DLORA_OK, dlora_learner_predict_given(learner, images, given, predictions, logs));
+        assert_status(DLORA_OK, dlora_learner_predict_with_tasks(learner, images, given, predictions, logs));
         assert_status(DLORA_OK, dlora_learner_embed(learner, images, given, features));
         if (round) taken[round - 1] = memory.total;
       }

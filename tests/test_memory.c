@@ -243,7 +243,7 @@ static void use_bank(struct run *run) {
     STEP(dlora_bank_backward(bank, 1, x, y, 4, DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL, dx));
     RESULT(dx, sizeof dx);
     STEP_ON(BANK, bank, dlora_bank_step(bank, 0.1f));
-    STEP_ON(BANK, bank, dlora_bank_end_task(bank));
+    STEP_ON(BANK, bank, dlora_bank_commit_task(bank));
     assert_int_equal(dlora_bank_num_tasks(bank), task + 1);
   }
   save_step(run, BANK, bank, path);
@@ -271,14 +271,14 @@ static void use_projector(struct run *run) {
   CREATE(projector, dlora_projector_create(&projector, DIM, &options));
   for (size_t task = 0; task < 3; task++) {
     STEP_ON(PROJECTOR, projector, dlora_projector_observe(projector, x + 20 * task, 5));
-    STEP(dlora_projector_free_directions(projector, 3, out, &found));
-    STEP(dlora_projector_own_directions(projector, 0.8f, 3, out, &found));
+    STEP(dlora_projector_unused_directions(projector, 3, out, &found));
+    STEP(dlora_projector_task_directions(projector, 0.8f, 3, out, &found));
     STEP(dlora_projector_used_directions(projector, 3, out, &found));
     RESULT(out, sizeof out);
     STEP_ON(PROJECTOR, projector, dlora_projector_commit_task(projector, 0.6f, NULL));
     STEP_ON(PROJECTOR, projector, dlora_projector_calibrate(projector, task, x, ROWS));
   }
-  STEP(dlora_projector_relevance(projector, x, ROWS, out));
+  STEP(dlora_projector_route(projector, x, ROWS, out));
   RESULT(out, sizeof out);
   STEP_ON(PROJECTOR, projector, dlora_projector_observe(projector, x, ROWS));
   STEP(dlora_projector_project(projector, x, ROWS));
@@ -363,30 +363,30 @@ static void use_pass(struct run *run) {
   float a[8 * VIT_DIM], features[COUNT * VIT_DIM], early[COUNT * 2 * VIT_DIM];
   uint32_t random = 5;
   dlora_bank *bank;
-  dlora_pass *pass;
+  dlora_session *session;
   dlora_bank_options bank_options = DLORA_BANK_OPTIONS_INIT;
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
   bank_options.allocator = options.allocator = &run->memory.allocator;
   options.training = 1;
   options.threads = 2;
   for (size_t i = 0; i < 8 * VIT_DIM; i++) a[i] = test_normal(&random);
   CREATE(bank, dlora_bank_create(&bank, &site, 1, &bank_options));
-  CREATE(pass, dlora_pass_create(&pass, model, bank, &options));
+  CREATE(session, dlora_session_create(&session, model, bank, &options));
   for (size_t task = 0; task < 2; task++) {
     STEP_ON(BANK, bank, dlora_bank_begin_task(bank));
     STEP_ON(BANK, bank, dlora_bank_set_orthogonal(bank, 0, a, 4 * (task + 1), NULL));
     STEP_ON(BANK, bank, dlora_bank_set_residual(bank, 0, a, 2, 0));
-    STEP(dlora_pass_forward(pass, &pictures.images, DLORA_TERM_ORTHOGONAL | DLORA_TERM_MERGED, NULL, features));
-    STEP(dlora_pass_get_early_features(pass, early));
+    STEP(dlora_session_forward(session, &pictures.images, DLORA_TERM_ORTHOGONAL | DLORA_TERM_MERGED, NULL, features));
+    STEP(dlora_session_get_early_features(session, early));
     RESULT(early, sizeof early);
-    STEP(dlora_pass_backward(pass, bank, features));
+    STEP(dlora_session_backward(session, bank, features));
     STEP_ON(BANK, bank, dlora_bank_step(bank, 0.1f));
-    STEP_ON(BANK, bank, dlora_bank_end_task(bank));
-    STEP(dlora_pass_forward(pass, &pictures.images, DLORA_TERM_MERGED, NULL, features));
+    STEP_ON(BANK, bank, dlora_bank_commit_task(bank));
+    STEP(dlora_session_forward(session, &pictures.images, DLORA_TERM_MERGED, NULL, features));
     RESULT(features, sizeof features);
   }
   save_step(run, BANK, bank, path);
-  dlora_pass_destroy(pass);
+  dlora_session_destroy(session);
   dlora_bank_destroy(bank);
 }
 
@@ -428,8 +428,8 @@ static void learn_with(struct run *run, const dlora_learner_options *options) {
 
 static void learn_two_tasks(struct run *run) {
   dlora_learner_options options = small_options(&run->memory);
-  options.frozen_baseline = 1;
-  options.layers = DLORA_LAYERS_FINAL; /* quick; the other flows have several */
+  options.untouched_baseline = 1;
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL; /* quick; the other flows have several */
   learn_with(run, &options);
 }
 
@@ -440,13 +440,13 @@ static void learning_survives(void **state) {
 
 static void learn_by_energy_with_random_projection(struct run *run) {
   dlora_learner_options options = small_options(&run->memory);
-  options.relevance = DLORA_RELEVANCE_ENERGY;
+  options.routing = DLORA_ROUTING_ENERGY;
   options.readout = DLORA_READOUT_RANDOM_PROJECTION;
   options.random_features = 20;
-  options.layers = DLORA_LAYERS_FINAL;
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
   options.train_orthogonal_a = 1;
   options.train_head = 0;
-  options.residual_basis = DLORA_BASIS_FREE;
+  options.residual_basis = DLORA_RESIDUAL_RANDOM;
   options.max_observed_images = 5;
   options.threads = 2;
   learn_with(run, &options);
@@ -465,7 +465,7 @@ static dlora_status learn_until_the_end(dlora_learner *learner) {
   if (!status) status = dlora_learner_observe(learner, &pictures.images, pictures.labels);
   if (status) {
     assert_error_names("memory");
-    assert_status(DLORA_ERR_STATE, dlora_learner_cancel_task(learner));
+    assert_status(DLORA_ERR_STATE, dlora_learner_discard_task(learner));
     assert_int_equal(dlora_learner_num_tasks(learner), 0);
   }
   return status;
@@ -476,7 +476,7 @@ static void learn_step_by_step(struct run *run) {
   const dlora_learner_options options = small_options(&run->memory);
   CREATE(learner, dlora_learner_create(&learner, model, &options));
   STEP_ON(LEARNER, learner, learn_until_the_end(learner));
-  STEP(dlora_learner_end_task(learner, NULL)); /* nothing is lost: it can be called again */
+  STEP(dlora_learner_commit_task(learner, NULL)); /* nothing is lost: it can be called again */
   assert_int_equal(dlora_learner_num_tasks(learner), 1);
   save_step(run, LEARNER, learner, test_temporary("memory-learnt.safetensors"));
   dlora_learner_destroy(learner);
@@ -510,12 +510,12 @@ static void load_and_use(struct run *run) {
   CREATE(learner, dlora_learner_load(&learner, model, path, &options));
   STEP_ON(LEARNER, learner, dlora_learner_predict(learner, &pictures.images, predictions, log_probs));
   RESULT(log_probs, sizeof log_probs);
-  STEP_ON(LEARNER, learner, dlora_learner_predict_given(learner, &pictures.images, tasks, predictions, NULL));
+  STEP_ON(LEARNER, learner, dlora_learner_predict_with_tasks(learner, &pictures.images, tasks, predictions, NULL));
   STEP_ON(LEARNER, learner, dlora_learner_embed(learner, &pictures.images, tasks, features));
   RESULT(features, sizeof features);
   STEP_ON(LEARNER, learner, dlora_learner_evaluate(learner, &source, &evaluation));
   RESULT(&evaluation, sizeof evaluation);
-  options.relevance = DLORA_RELEVANCE_GATE;
+  options.routing = DLORA_ROUTING_EARLY;
   STEP_ON(LEARNER, learner, dlora_learner_configure(learner, &options));
   predict(run, learner);
   STEP_ON(LEARNER, learner, dlora_learner_set_class_name(learner, 1, "one"));
@@ -548,8 +548,8 @@ static void loading_predicting_evaluating_and_saving_survive(void **state) {
 static void load_and_save_open_task(struct run *run) {
   dlora_learner *learner;
   dlora_learner_options options = small_options(&run->memory);
-  options.layers = DLORA_LAYERS_FINAL;
-  options.relevance = DLORA_RELEVANCE_ENERGY;
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
+  options.routing = DLORA_ROUTING_ENERGY;
   CREATE(learner, dlora_learner_load(&learner, model, test_temporary("memory-open.safetensors"), &options));
   save_step(run, LEARNER, learner, test_temporary("memory-copy.safetensors"));
   dlora_learner_destroy(learner);
@@ -560,8 +560,8 @@ static void saving_and_loading_open_tasks_survive(void **state) {
   struct test_memory memory;
   test_memory_start(&memory);
   dlora_learner_options options = small_options(&memory);
-  options.layers = DLORA_LAYERS_FINAL;
-  options.relevance = DLORA_RELEVANCE_ENERGY;
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
+  options.routing = DLORA_ROUTING_ENERGY;
   dlora_learner *learner = test_learner(model, &options);
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
   assert_status(DLORA_OK, dlora_learner_observe(learner, &pictures.images, pictures.labels));

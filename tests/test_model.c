@@ -72,25 +72,25 @@ static float *embed(const dlora_model *model, const dlora_images *images, const 
 
 /* ---- against independent implementations ---- */
 
-/* Through dlora_model_embed and through a pass without a bank, from pixels and from ready floats. */
+/* Through dlora_model_embed and through a session without a bank, from pixels and from ready floats. */
 static void check_features(const dlora_model *model, const dlora_images *u8, const dlora_images *f32,
                            const float *expected) {
   const size_t count = u8->count * info_of(model).embed_dim;
   free(embed(model, u8, expected));
   free(embed(model, f32, expected));
   for (int32_t training = 0; training < 2; training++) {
-    dlora_pass *pass = NULL;
-    dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+    dlora_session *session = NULL;
+    dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
     options.max_batch = u8->count;
     options.training = training;
     float *features = calloc(count, sizeof *features);
     assert_non_null(features);
-    assert_status(DLORA_OK, dlora_pass_create(&pass, model, NULL, &options));
-    assert_status(DLORA_OK, dlora_pass_forward(pass, u8, DLORA_TERM_MERGED, NULL, features));
+    assert_status(DLORA_OK, dlora_session_create(&session, model, NULL, &options));
+    assert_status(DLORA_OK, dlora_session_forward(session, u8, DLORA_TERM_MERGED, NULL, features));
     assert_close(features, expected, count, TOLERANCE);
-    assert_status(DLORA_OK, dlora_pass_forward(pass, f32, 0, NULL, features));
+    assert_status(DLORA_OK, dlora_session_forward(session, f32, 0, NULL, features));
     assert_close(features, expected, count, TOLERANCE);
-    dlora_pass_destroy(pass);
+    dlora_session_destroy(session);
     free(features);
   }
 }

@@ -108,7 +108,7 @@ static void learn_task(dlora_learner *learner, float *values, const int64_t *lab
       }
     }
   }
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
 }
 
 static void a_poisoned_batch_is_refused_and_leaves_no_trace(void **state) {
@@ -356,7 +356,7 @@ static void a_hundred_trained_tasks_fit(void **state) {
   dlora_learner_options options = test_quick_options();
   options.epochs = 1;
   options.rank_orthogonal = options.rank_residual = 2;
-  options.layers = DLORA_LAYERS_FINAL;
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
   dlora_learner *learner = test_learner(model, &options);
   for (size_t t = 0; t < MANY; t++) {
     classes[t] = (int64_t)t + 1;
@@ -401,9 +401,9 @@ static void ranks_beyond_the_room_left_become_the_room_left(void **state) {
     test_learn(learner, four + t % 2 * 2, 2, 10, (uint32_t)t + 1, &report);
     assert_true(report.rank_orthogonal_max <= VIT_DIM - used_min);
     assert_true(report.rank_orthogonal_min <= VIT_DIM - used_max);
-    assert_true(report.memory_min >= used_min && report.memory_max <= VIT_DIM);
-    used_min = report.memory_min;
-    used_max = report.memory_max;
+    assert_true(report.used_directions_min >= used_min && report.used_directions_max <= VIT_DIM);
+    used_min = report.used_directions_min;
+    used_max = report.used_directions_max;
   }
   assert_true(used_min > 0);
   assert_true(warnings.count >= 2);
@@ -420,13 +420,13 @@ static void a_full_memory_ends_the_orthogonal_branch_only(void **state) {
   dlora_task_report report = DLORA_TASK_REPORT_INIT;
   dlora_learner_options options = test_quick_options();
   options.energy_threshold = 1.0f;
-  options.residual_share = 0.0f;
+  options.residual_merge_fraction = 0.0f;
   dlora_learner *learner = test_learner(model, &options);
   size_t tasks = 0;
-  for (; tasks < 6 && report.memory_min < VIT_DIM; tasks++) {
+  for (; tasks < 6 && report.used_directions_min < VIT_DIM; tasks++) {
     test_learn(learner, four + tasks % 2 * 2, 2, 20, (uint32_t)tasks + 1, &report);
   }
-  assert_int_equal(report.memory_min, VIT_DIM);
+  assert_int_equal(report.used_directions_min, VIT_DIM);
   const dlora_bank *bank = dlora_learner_get_bank(learner);
   const float *merged = NULL;
   assert_status(DLORA_OK, dlora_bank_get_merged(bank, 0, &merged));
@@ -438,7 +438,7 @@ static void a_full_memory_ends_the_orthogonal_branch_only(void **state) {
   for (int i = 0; i < 2; i++) {
     test_learn(learner, later, 2, 20, 40 + (uint32_t)i, &report);
     assert_int_equal(report.rank_orthogonal_max, 0);
-    assert_int_equal(report.memory_max, VIT_DIM);
+    assert_int_equal(report.used_directions_max, VIT_DIM);
     assert_true(report.num_steps > 0 && isfinite(report.last_loss));
   }
   assert_status(DLORA_OK, dlora_bank_get_merged(bank, 0, &merged));

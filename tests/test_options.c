@@ -54,11 +54,11 @@ static float *learn_and_ask(const dlora_learner_options *options, double *accura
   dlora_prediction predictions[80];
   float *log_probs = calloc(80 * 4, sizeof *log_probs);
   assert_non_null(log_probs);
-  if (options->relevance == DLORA_RELEVANCE_GIVEN) {
+  if (options->routing == DLORA_ROUTING_GIVEN) {
     int64_t tasks[80];
     size_t right = 0;
     for (size_t i = 0; i < 80; i++) tasks[i] = (int64_t)(i % 4) / 2;
-    assert_status(DLORA_OK, dlora_learner_predict_given(learner, &p.images, tasks, predictions, log_probs));
+    assert_status(DLORA_OK, dlora_learner_predict_with_tasks(learner, &p.images, tasks, predictions, log_probs));
     for (size_t i = 0; i < 80; i++) right += predictions[i].class_id == p.labels[i];
     *accuracy = (double)right / 80.0;
   } else {
@@ -75,19 +75,19 @@ static void every_option_learns_and_matters(void **state) {
   (void)state;
   enum { ALL_SITES = 63 };
   static const struct variant variants[] = {
-      SET(WORD, relevance, DLORA_RELEVANCE_GATE),
-      SET(WORD, relevance, DLORA_RELEVANCE_FINAL),
-      SET(WORD, relevance, DLORA_RELEVANCE_ENERGY),
-      SET(WORD, relevance, DLORA_RELEVANCE_GIVEN),
-      SET(WORD, relevance, DLORA_RELEVANCE_NONE),
-      SET(WORD, residual_basis, DLORA_BASIS_OWN),
-      SET(WORD, residual_basis, DLORA_BASIS_OLD),
-      SET(WORD, residual_basis, DLORA_BASIS_FREE),
-      SET(WORD, objective, DLORA_OBJECTIVE_TASK),
-      SET(WORD, within, DLORA_WITHIN_HEAD),
-      SET(WORD, within, DLORA_WITHIN_STATISTICS),
-      SET(WORD, within, DLORA_WITHIN_BOTH),
-      SET(WORD, layers, DLORA_LAYERS_FINAL),
+      SET(WORD, routing, DLORA_ROUTING_EARLY),
+      SET(WORD, routing, DLORA_ROUTING_TWO_PASS),
+      SET(WORD, routing, DLORA_ROUTING_ENERGY),
+      SET(WORD, routing, DLORA_ROUTING_GIVEN),
+      SET(WORD, routing, DLORA_ROUTING_NONE),
+      SET(WORD, residual_basis, DLORA_RESIDUAL_IN_NEW),
+      SET(WORD, residual_basis, DLORA_RESIDUAL_IN_USED),
+      SET(WORD, residual_basis, DLORA_RESIDUAL_RANDOM),
+      SET(WORD, loss_classes, DLORA_LOSS_CLASSES_TASK),
+      SET(WORD, class_scores, DLORA_CLASS_SCORES_HEAD),
+      SET(WORD, class_scores, DLORA_CLASS_SCORES_STATISTICS),
+      SET(WORD, class_scores, DLORA_CLASS_SCORES_BOTH),
+      SET(WORD, feature_layers, DLORA_FEATURE_LAYERS_FINAL),
       SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
       SET(WORD, observed_tokens, DLORA_TOKENS_CLASS),
       SET(WORD, optimizer, DLORA_OPTIMIZER_SGD),
@@ -98,16 +98,16 @@ static void every_option_learns_and_matters(void **state) {
       SET(WORD, flip, DLORA_FLIP_NONE),
       SET(WORD, flip, DLORA_FLIP_TRAINING),
       SET(WORD, crop_padding, 3),
-      SET(REAL, objective_temperature, 1.0),
+      SET(REAL, loss_temperature, 1.0),
       SET(REAL, crop_scale, 1.0),
       SET(REAL, crop_scale, 0.2),
       SET(REAL, jitter, 0.0),
-      SET(REAL, later_rate, 0.2),
-      SET(REAL, later_rate, 0.0),
-      SET(REAL, residual_share, 0.0),
-      SET(REAL, residual_share, 0.5),
-      SET(REAL, merge_exponent, 0.0),
-      SET(REAL, merge_exponent, 2.0),
+      SET(REAL, later_task_lr_scale, 0.2),
+      SET(REAL, later_task_lr_scale, 0.0),
+      SET(REAL, residual_merge_fraction, 0.0),
+      SET(REAL, residual_merge_fraction, 0.5),
+      SET(REAL, merge_decay, 0.0),
+      SET(REAL, merge_decay, 2.0),
       SET(WORD, use_prior, 1),
       SET(WORD, sites, DLORA_SITE_QUERY),
       SET(WORD, sites, DLORA_SITE_OUTPUT),
@@ -154,7 +154,7 @@ static void every_option_learns_and_matters(void **state) {
     free(found);
   }
   free(usual);
-  assert_int_equal(defaults, 3); /* of relevance, residual_basis and within, which are listed in full */
+  assert_int_equal(defaults, 3); /* of routing, residual_basis and within, which are listed in full */
 }
 
 static void options_that_need_company_matter_in_it(void **state) {
@@ -166,7 +166,7 @@ static void options_that_need_company_matter_in_it(void **state) {
       {SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION), SET(SIZE, random_features, 100)},
       {SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION), SET(REAL, ridge, 1.0)},
       {SET(REAL, held_out, 0.0), SET(REAL, temperature, 5.0)},
-      {SET(WORD, first_block, 0), SET(WORD, layers, DLORA_LAYERS_SEVERAL)},
+      {SET(WORD, first_block, 0), SET(WORD, feature_layers, DLORA_FEATURE_LAYERS_AT_ADAPTER)},
   };
   double accuracy;
   for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
@@ -188,7 +188,7 @@ static void the_micro_batch_changes_no_more_than_rounding(void **state) {
   (void)state;
   double accuracy;
   dlora_learner_options options = test_quick_options();
-  options.residual_basis = DLORA_BASIS_FREE;
+  options.residual_basis = DLORA_RESIDUAL_RANDOM;
   float *usual = learn_and_ask(&options, &accuracy);
   options.micro_batch = 3;
   float *changed = learn_and_ask(&options, &accuracy);
@@ -223,19 +223,19 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   expected.epochs = 4;
   expected.batch_size = 32;
   expected.flip = DLORA_FLIP_TRAINING;
-  expected.residual_basis = DLORA_BASIS_OWN;
-  expected.relevance = DLORA_RELEVANCE_ENERGY;
-  expected.objective = DLORA_OBJECTIVE_TASK;
-  expected.within = DLORA_WITHIN_HEAD;
-  expected.layers = DLORA_LAYERS_FINAL;
+  expected.residual_basis = DLORA_RESIDUAL_IN_NEW;
+  expected.routing = DLORA_ROUTING_ENERGY;
+  expected.loss_classes = DLORA_LOSS_CLASSES_TASK;
+  expected.class_scores = DLORA_CLASS_SCORES_HEAD;
+  expected.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
   expected.drift_compensation = 0;
-  expected.objective_temperature = 1.0f;
+  expected.loss_temperature = 1.0f;
   expected.crop_scale = 1.0f;
   expected.jitter = 0.0f;
-  expected.later_rate = 1.0f;
+  expected.later_task_lr_scale = 1.0f;
   expected.learning_rate = 1e-3f;
-  expected.residual_share = 0.0f;
-  expected.merge_exponent = 0.0f;
+  expected.residual_merge_fraction = 0.0f;
+  expected.merge_decay = 0.0f;
   assert_memory_equal(&paper, &expected, sizeof paper);
 
   double accuracy;
@@ -255,9 +255,9 @@ static void structure_cannot_change_after_creation(void **state) {
       SET(WORD, sites, DLORA_SITE_QUERY),
       SET(WORD, first_block, 0),
       SET(WORD, num_blocks, 1),
-      SET(WORD, layers, DLORA_LAYERS_FINAL),
+      SET(WORD, feature_layers, DLORA_FEATURE_LAYERS_FINAL),
       SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
-      SET(WORD, frozen_baseline, 1),
+      SET(WORD, untouched_baseline, 1),
       SET(WORD, use_prior, 1),
       SET(REAL, shrinkage, 0.3),
       SET(REAL, temperature, 3.0),
@@ -316,10 +316,10 @@ static void options_may_change_between_tasks(void **state) {
   assert_status(DLORA_OK, dlora_bank_get_residual(bank, 0, 1, &adapter));
   assert_true(adapter.rank > 0 && adapter.rank <= 3);
   struct test_pictures p = test_pictures(four, 4, 20, 51);
-  for (int32_t relevance = DLORA_RELEVANCE_GATE; relevance <= DLORA_RELEVANCE_NONE; relevance++) {
-    options.relevance = relevance;
+  for (int32_t routing = DLORA_ROUTING_EARLY; routing <= DLORA_ROUTING_NONE; routing++) {
+    options.routing = routing;
     assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
-    if (relevance != DLORA_RELEVANCE_GIVEN) assert_true(test_accuracy(learner, &p) > 0.5);
+    if (routing != DLORA_ROUTING_GIVEN) assert_true(test_accuracy(learner, &p) > 0.5);
   }
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 0));
   assert_status(DLORA_OK, dlora_learner_configure(learner, &options)); /* nothing changes */
@@ -341,28 +341,28 @@ static void impossible_options_are_named(void **state) {
       SET(WORD, flip, -1),
       SET(WORD, num_blocks, -1),
       SET(WORD, num_blocks, VIT_DEPTH + 1),
-      SET(WORD, layers, 3),
+      SET(WORD, feature_layers, 3),
       SET(WORD, readout, 2),
       SET(WORD, residual_basis, 3),
-      SET(WORD, relevance, 5),
-      SET(WORD, relevance, -1),
-      SET(WORD, objective, 2),
-      SET(WORD, within, 3),
+      SET(WORD, routing, 5),
+      SET(WORD, routing, -1),
+      SET(WORD, loss_classes, 2),
+      SET(WORD, class_scores, 3),
       SET(WORD, observed_tokens, 2),
       SET(WORD, optimizer, 2),
       SET(WORD, schedule, 2),
       SET(WORD, crop_padding, -1),
       SET(WORD, crop_padding, VIT_SIZE),
-      SET(REAL, objective_temperature, 0.0),
-      SET(REAL, objective_temperature, (double)NAN),
+      SET(REAL, loss_temperature, 0.0),
+      SET(REAL, loss_temperature, (double)NAN),
       SET(REAL, crop_scale, 0.0),
       SET(REAL, crop_scale, 1.5),
       SET(REAL, jitter, -0.1),
-      SET(REAL, later_rate, -0.1),
-      SET(REAL, residual_share, -0.1),
-      SET(REAL, residual_share, 1.1),
-      SET(REAL, merge_exponent, -1.0),
-      SET(REAL, merge_exponent, (double)NAN),
+      SET(REAL, later_task_lr_scale, -0.1),
+      SET(REAL, residual_merge_fraction, -0.1),
+      SET(REAL, residual_merge_fraction, 1.1),
+      SET(REAL, merge_decay, -1.0),
+      SET(REAL, merge_decay, (double)NAN),
       SET(REAL, jitter, 1.5),
       SET(SIZE, batch_size, 0),
       SET(SIZE, batch_size, 1e18),
@@ -450,7 +450,7 @@ static void a_full_memory_is_told_and_harmless(void **state) {
   test_learn(learner, four, 2, 20, 1, &report);
   assert_int_equal(log.warnings, 0);
   assert_int_equal(report.rank_orthogonal_min, 4);
-  assert_true(report.memory_max > VIT_DIM - 4);
+  assert_true(report.used_directions_max > VIT_DIM - 4);
   test_learn(learner, four + 2, 2, 20, 2, &report);
   assert_true(report.rank_orthogonal_min < 4);
   assert_true(log.warnings > 0);

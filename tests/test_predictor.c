@@ -1011,7 +1011,7 @@ static void features_left_out_one_by_one_calibrate(void **state) {
     plain_left_out(data, k % 2 ? mirrored : data.x, NUM, (double)options.shrinkage, scores, unknown);
     dlora_predictor *predictor = new_predictor(dim, &options);
     if (k % 2) {
-      assert_status(DLORA_OK, dlora_predictor_observe_mirrored(predictor, data.x, mirrored, data.y, n, 0));
+      assert_status(DLORA_OK, dlora_predictor_observe_pair(predictor, data.x, mirrored, data.y, n, 0));
       assert_status(DLORA_OK, dlora_predictor_commit_task(predictor));
     } else {
       learn(predictor, data);
@@ -1069,7 +1069,7 @@ static void images_left_out_calibrate_a_random_projection(void **state) {
   for (int views = 1; views <= 2; views++) {
     const float *second = views == 2 ? mirrored : data.x;
     dlora_predictor *without[N], *whole = new_predictor(DIM, &options), *same[N];
-    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(whole, data.x, second, data.y, N, 0));
+    assert_status(DLORA_OK, dlora_predictor_observe_pair(whole, data.x, second, data.y, N, 0));
     assert_status(DLORA_OK, dlora_predictor_commit_task(whole));
     const double found = (double)dlora_predictor_temperature(whole);
     for (size_t i = 0; i < N; i++) {
@@ -1077,8 +1077,8 @@ static void images_left_out_calibrate_a_random_projection(void **state) {
       without[i] = new_predictor(DIM, &options);
       for (size_t j = 0; j < N; j++) {
         if (j == i) continue;
-        assert_status(DLORA_OK, dlora_predictor_observe_mirrored(without[i], data.x + j * DIM, second + j * DIM,
-                                                                 data.y + j, 1, 0));
+        assert_status(DLORA_OK,
+                      dlora_predictor_observe_pair(without[i], data.x + j * DIM, second + j * DIM, data.y + j, 1, 0));
       }
       assert_status(DLORA_OK, dlora_predictor_commit_task(without[i]));
     }
@@ -1104,16 +1104,16 @@ static void two_views_enter_by_half(void **state) {
     float *mirrored = second_view(data, 481);
     dlora_predictor *predictor = new_predictor(DIM, &options), *half = new_predictor(DIM, &options),
                     *doubled = new_predictor(DIM, &options), *loaded = NULL;
-    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(predictor, data.x, mirrored, data.y, N - HELD, 0));
-    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(predictor, data.x + (N - HELD) * DIM,
-                                                             mirrored + (N - HELD) * DIM, data.y + N - HELD, HELD, 1));
+    assert_status(DLORA_OK, dlora_predictor_observe_pair(predictor, data.x, mirrored, data.y, N - HELD, 0));
+    assert_status(DLORA_OK, dlora_predictor_observe_pair(predictor, data.x + (N - HELD) * DIM,
+                                                         mirrored + (N - HELD) * DIM, data.y + N - HELD, HELD, 1));
     /* In two parts, merged; and of a copy. */
-    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(half, data.x, mirrored, data.y, 30, 0));
+    assert_status(DLORA_OK, dlora_predictor_observe_pair(half, data.x, mirrored, data.y, 30, 0));
     dlora_predictor *other = new_predictor(DIM, &options);
-    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(other, data.x + 30 * DIM, mirrored + 30 * DIM, data.y + 30,
-                                                             N - HELD - 30, 0));
-    assert_status(DLORA_OK, dlora_predictor_observe_mirrored(other, data.x + (N - HELD) * DIM,
-                                                             mirrored + (N - HELD) * DIM, data.y + N - HELD, HELD, 1));
+    assert_status(DLORA_OK, dlora_predictor_observe_pair(other, data.x + 30 * DIM, mirrored + 30 * DIM, data.y + 30,
+                                                         N - HELD - 30, 0));
+    assert_status(DLORA_OK, dlora_predictor_observe_pair(other, data.x + (N - HELD) * DIM, mirrored + (N - HELD) * DIM,
+                                                         data.y + N - HELD, HELD, 1));
     assert_status(DLORA_OK, dlora_predictor_merge(half, other));
     assert_status(DLORA_OK, dlora_predictor_clone(&loaded, half));
     dlora_predictor *const all[] = {predictor, half, loaded};
@@ -1144,9 +1144,9 @@ static void two_views_enter_by_half(void **state) {
       }
       assert_close(a, b, 50 * CLASSES, 1e-4);
     }
-    assert_status(DLORA_ERR_ARGUMENT, dlora_predictor_observe_mirrored(predictor, data.x, NULL, data.y, 1, 0));
+    assert_status(DLORA_ERR_ARGUMENT, dlora_predictor_observe_pair(predictor, data.x, NULL, data.y, 1, 0));
     mirrored[3] = NAN;
-    assert_status(DLORA_ERR_NOT_FINITE, dlora_predictor_observe_mirrored(predictor, data.x, mirrored, data.y, 1, 0));
+    assert_status(DLORA_ERR_NOT_FINITE, dlora_predictor_observe_pair(predictor, data.x, mirrored, data.y, 1, 0));
     assert_error_names("mirrored");
     dlora_predictor *made[] = {predictor, half, other, loaded, doubled};
     for (size_t i = 0; i < 5; i++) dlora_predictor_destroy(made[i]);
@@ -1604,7 +1604,7 @@ static void saved_and_loaded_predictor_is_bitwise_the_same(void **state) {
     assert_memory_equal(&threshold[0], &threshold[1], sizeof *threshold);
     assert_status(DLORA_ERR_STATE, dlora_predictor_commit_task(loaded));
     /* It goes on learning as the original does. */
-    assert_status(DLORA_OK, dlora_predictor_discard(predictor));
+    assert_status(DLORA_OK, dlora_predictor_discard_task(predictor));
     learn(predictor, held);
     learn(loaded, held);
     assert_same(predictor, loaded);
@@ -1658,7 +1658,7 @@ static void discard_forgets_the_open_task(void **state) {
   assert_status(DLORA_OK, dlora_predictor_clone(&before, predictor));
   observe(predictor, data);
   assert_status(DLORA_OK, dlora_predictor_observe_held_out(predictor, data.x, data.y, 10));
-  assert_status(DLORA_OK, dlora_predictor_discard(predictor));
+  assert_status(DLORA_OK, dlora_predictor_discard_task(predictor));
   assert_status(DLORA_ERR_STATE, dlora_predictor_commit_task(predictor));
   assert_error_names("dlora_predictor_observe");
   assert_same(before, predictor);

@@ -176,7 +176,7 @@ static void check_learner(const dlora_learner *learner, const struct test_pictur
   float *logs = calloc(count * CLASSES, sizeof *logs);
   assert_true(found && logs);
   assert_int_equal(dlora_learner_num_classes(learner), CLASSES);
-  assert_status(DLORA_OK, given ? dlora_learner_predict_given(learner, &p->images, given, found, logs)
+  assert_status(DLORA_OK, given ? dlora_learner_predict_with_tasks(learner, &p->images, given, found, logs)
                                 : dlora_learner_predict(learner, &p->images, found, logs));
   check_sums(logs, count, CLASSES, 1, what);
   for (size_t i = 0; i < count; i++) {
@@ -199,15 +199,15 @@ static void probabilities_of_images_sum_to_1_whatever_the_heads(void **state) {
   for (size_t i = 0; i < 18; i++) given[i] = (int64_t)(i % 3); /* most of them wrong */
   for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
     dlora_learner *changed = with_heads(learner, scales[s], FLT_MAX);
-    for (int32_t relevance = DLORA_RELEVANCE_GATE; relevance <= DLORA_RELEVANCE_NONE; relevance++) {
-      for (int32_t within = DLORA_WITHIN_HEAD; within <= DLORA_WITHIN_BOTH; within++) {
+    for (int32_t routing = DLORA_ROUTING_EARLY; routing <= DLORA_ROUTING_NONE; routing++) {
+      for (int32_t within = DLORA_CLASS_SCORES_HEAD; within <= DLORA_CLASS_SCORES_BOTH; within++) {
         char what[100];
-        snprintf(what, sizeof what, "heads times %g, relevance %d, within %d", (double)scales[s], (int)relevance,
+        snprintf(what, sizeof what, "heads times %g, routing %d, within %d", (double)scales[s], (int)routing,
                  (int)within);
-        options.relevance = relevance;
-        options.within = within;
+        options.routing = routing;
+        options.class_scores = within;
         assert_status(DLORA_OK, dlora_learner_configure(changed, &options));
-        if (relevance != DLORA_RELEVANCE_GIVEN) check_learner(changed, &p, NULL, what);
+        if (routing != DLORA_ROUTING_GIVEN) check_learner(changed, &p, NULL, what);
         check_learner(changed, &p, given, what);
       }
     }
@@ -232,9 +232,9 @@ static void probabilities_of_strange_images_sum_to_1(void **state) {
     values[i] = image == 0 ? 0.0f : image < 3 ? (image == 1 ? 3.0f : -3.0f) : (float)image * test_uniform(&random);
   }
   const struct test_pictures p = {.images = {NULL, values, COUNT, VIT_SIZE, VIT_SIZE, 3}};
-  for (int32_t relevance = DLORA_RELEVANCE_GATE; relevance <= DLORA_RELEVANCE_NONE; relevance++) {
-    if (relevance == DLORA_RELEVANCE_GIVEN) continue;
-    options.relevance = relevance;
+  for (int32_t routing = DLORA_ROUTING_EARLY; routing <= DLORA_ROUTING_NONE; routing++) {
+    if (routing == DLORA_ROUTING_GIVEN) continue;
+    options.routing = routing;
     assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
     check_learner(learner, &p, NULL, "strange images");
   }

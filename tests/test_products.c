@@ -164,26 +164,26 @@ static void run_task(const dlora_model *model, const struct test_pictures *pictu
     }
     assert_status(DLORA_OK, dlora_bank_get_parameters(bank, &parameters, &current, num_gradients));
     for (size_t i = 0; i < *num_gradients; i++) parameters[i] = 0.05f * test_normal(&random);
-    if (task == 0) assert_status(DLORA_OK, dlora_bank_end_task(bank));
+    if (task == 0) assert_status(DLORA_OK, dlora_bank_commit_task(bank));
   }
-  dlora_pass *pass = NULL;
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_session *session = NULL;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
   options.training = 1;
   options.max_batch = pictures->images.count;
   options.threads = 2;
-  assert_status(DLORA_OK, dlora_pass_create(&pass, model, bank, &options));
+  assert_status(DLORA_OK, dlora_session_create(&session, model, bank, &options));
   *num_features = pictures->images.count * info.embed_dim;
   *features = calloc(*num_features, sizeof **features);
   *gradients = calloc(*num_gradients, sizeof **gradients);
   float *weights = calloc(*num_features, sizeof *weights); /* d loss / d features */
   assert_true(*features && *gradients && weights);
   for (size_t i = 0; i < *num_features; i++) weights[i] = test_normal(&random);
-  assert_status(DLORA_OK,
-                dlora_pass_forward(pass, &pictures->images,
-                                   DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL, NULL, *features));
-  assert_status(DLORA_OK, dlora_pass_backward(pass, bank, weights));
+  assert_status(DLORA_OK, dlora_session_forward(session, &pictures->images,
+                                                DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL, NULL,
+                                                *features));
+  assert_status(DLORA_OK, dlora_session_backward(session, bank, weights));
   memcpy(*gradients, current, *num_gradients * sizeof **gradients);
-  dlora_pass_destroy(pass);
+  dlora_session_destroy(session);
   dlora_bank_destroy(bank);
   free(weights);
   free(a);

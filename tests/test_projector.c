@@ -43,7 +43,7 @@ static float *random_rotation(size_t dim, uint32_t seed) {
   assert_non_null(out);
   for (size_t i = 0; i < dim; i++) {
     for (size_t j = 0; j < dim; j++) q[i * dim + j] = (double)test_normal(&seed);
-    for (int pass = 0; pass < 2; pass++) {
+    for (int session = 0; session < 2; session++) {
       for (size_t r = 0; r < i; r++) {
         double sum = 0.0;
         for (size_t j = 0; j < dim; j++) sum += q[i * dim + j] * q[r * dim + j];
@@ -157,7 +157,7 @@ static void directions_agree_with_power_iteration(void **state) {
   assert_status(DLORA_OK, dlora_projector_commit_task(projector, 0.9f, &size));
   assert_in_range(size, 1, 4);
   assert_status(DLORA_OK, dlora_projector_observe(projector, x, ROWS));
-  assert_status(DLORA_OK, dlora_projector_free_directions(projector, 3, free_rows, &found));
+  assert_status(DLORA_OK, dlora_projector_unused_directions(projector, 3, free_rows, &found));
   assert_int_equal(found, 3);
   float *bases = all_bases(projector);
 
@@ -211,7 +211,7 @@ static void bases_stay_orthonormal_over_100_tasks_and_a_full_memory(void **state
     float *x = random_rows(40, DIM, 6, &seed);
     size_t added = 0, found = 0;
     assert_status(DLORA_OK, dlora_projector_observe(projector, x, 40));
-    assert_status(DLORA_OK, dlora_projector_free_directions(projector, 4, directions, &found));
+    assert_status(DLORA_OK, dlora_projector_unused_directions(projector, 4, directions, &found));
     float *bases = all_bases(projector);
     assert_true(off_orthonormal(directions, found, directions, found, DIM) < 1e-5);
     assert_true(off_orthonormal(directions, found, bases, sum, DIM) < 1e-5); /* A' Phi = 0 */
@@ -233,9 +233,9 @@ static void bases_stay_orthonormal_over_100_tasks_and_a_full_memory(void **state
   size_t found = 7;
   double before = dot(x, x, 8 * DIM);
   assert_status(DLORA_OK, dlora_projector_observe(projector, x, 8));
-  assert_status(DLORA_OK, dlora_projector_free_directions(projector, 4, directions, &found));
+  assert_status(DLORA_OK, dlora_projector_unused_directions(projector, 4, directions, &found));
   assert_int_equal(found, 0);
-  assert_status(DLORA_OK, dlora_projector_own_directions(projector, 1.0f, 4, directions, &found));
+  assert_status(DLORA_OK, dlora_projector_task_directions(projector, 1.0f, 4, directions, &found));
   assert_int_equal(found, 0);
   assert_status(DLORA_OK, dlora_projector_project(projector, x, 8));
   assert_true(dot(x, x, 8 * DIM) < 1e-10 * before);
@@ -300,7 +300,7 @@ static void projector_keeps_old_features_invariant(void **state) {
   assert_status(DLORA_OK, dlora_projector_observe(projector, old, 60));
   assert_status(DLORA_OK, dlora_projector_commit_task(projector, 1.0f, NULL));
   assert_status(DLORA_OK, dlora_projector_observe(projector, new_task, 60));
-  assert_status(DLORA_OK, dlora_projector_free_directions(projector, 8, a, &found));
+  assert_status(DLORA_OK, dlora_projector_unused_directions(projector, 8, a, &found));
   assert_int_equal(found, 8);
   for (size_t i = 0; i < 60; i++) {
     double size = sqrt(dot(old + i * DIM, old + i * DIM, DIM));
@@ -320,8 +320,8 @@ static void own_directions_are_the_first_that_commit_adds(void **state) {
     float *x = random_rows(80, DIM, 12, &seed);
     size_t added = 0, all = 0, some = 0;
     assert_status(DLORA_OK, dlora_projector_observe(projector, x, 80));
-    assert_status(DLORA_OK, dlora_projector_own_directions(projector, 0.97f, DIM, own, &all));
-    assert_status(DLORA_OK, dlora_projector_own_directions(projector, 0.97f, 3, own, &some));
+    assert_status(DLORA_OK, dlora_projector_task_directions(projector, 0.97f, DIM, own, &all));
+    assert_status(DLORA_OK, dlora_projector_task_directions(projector, 0.97f, 3, own, &some));
     assert_int_equal(some, all < 3 ? all : 3);
     assert_true(off_orthonormal(own, some, own, some, DIM) < 1e-5);
     assert_status(DLORA_OK, dlora_projector_commit_task(projector, 0.97f, &added));
@@ -375,7 +375,7 @@ static void inputs_inside_the_memory_add_nothing(void **state) {
   assert_status(DLORA_OK, dlora_projector_commit_task(projector, 1.0f, &added));
   assert_int_equal(added, 7); /* not more: what is left is rounding */
   assert_status(DLORA_OK, dlora_projector_observe(projector, x, 50));
-  assert_status(DLORA_OK, dlora_projector_free_directions(projector, 2, directions, &found));
+  assert_status(DLORA_OK, dlora_projector_unused_directions(projector, 2, directions, &found));
   assert_int_equal(found, 0);
   assert_status(DLORA_OK, dlora_projector_commit_task(projector, 1.0f, &added));
   assert_int_equal(added, 0);
@@ -452,8 +452,8 @@ static void relevance_is_relative_energy_over_its_mean(void **state) {
   const float scale[] = {2.0f, 1.0f};
   float *rotation = random_rotation(16, 59);
   dlora_projector *projector = new_projector(16);
-  float x[4 * 16] = {0}, relevance[4 * 2];
-  assert_status(DLORA_OK, dlora_projector_relevance(projector, x, 4, relevance)); /* no task: nothing to write */
+  float x[4 * 16] = {0}, routing[4 * 2];
+  assert_status(DLORA_OK, dlora_projector_route(projector, x, 4, routing)); /* no task: nothing to write */
   for (size_t task = 0; task < 2; task++) {
     observe_scaled(projector, rotation + 2 * task * 16, scale, 2);
     assert_status(DLORA_OK, dlora_projector_commit_task(projector, 1.0f, NULL));
@@ -463,9 +463,9 @@ static void relevance_is_relative_energy_over_its_mean(void **state) {
     x[16 + j] = rotation[2 * 16 + j] - rotation[9 * 16 + j];         /* half in task 1, half in none */
     x[32 + j] = 1e18f * (rotation[j] + 2.0f * rotation[3 * 16 + j]); /* a fifth and four fifths */
   }                                                                  /* the last row is zero */
-  assert_status(DLORA_OK, dlora_projector_relevance(projector, x, 4, relevance));
+  assert_status(DLORA_OK, dlora_projector_route(projector, x, 4, routing));
   const float raw[] = {1.0f, 0.0f, 0.0f, 0.5f, 0.2f, 0.8f, 0.0f, 0.0f};
-  for (size_t i = 0; i < 8; i++) assert_true(fabsf(relevance[i] - raw[i]) < 1e-5f);
+  for (size_t i = 0; i < 8; i++) assert_true(fabsf(routing[i] - raw[i]) < 1e-5f);
   /* Task 1's own rows have 0.5 of their energy in its bases on average. */
   assert_status(DLORA_OK, dlora_projector_calibrate(projector, 1, x + 16, 1));
   float mixed[3 * 16];
@@ -475,11 +475,11 @@ static void relevance_is_relative_energy_over_its_mean(void **state) {
     mixed[32 + i] = rotation[2 * 16 + i] + rotation[13 * 16 + i];
   }
   assert_status(DLORA_OK, dlora_projector_calibrate(projector, 1, mixed, 3));
-  assert_status(DLORA_OK, dlora_projector_relevance(projector, x, 4, relevance));
+  assert_status(DLORA_OK, dlora_projector_route(projector, x, 4, routing));
   const float calibrated[] = {1.0f, 0.0f, 0.0f, 1.0f, 0.2f, 1.0f, 0.0f, 0.0f};
   for (size_t i = 0; i < 8; i++) {
-    assert_true(fabsf(relevance[i] - calibrated[i]) < 1e-5f);
-    assert_true(relevance[i] >= 0.0f && relevance[i] <= 1.0f);
+    assert_true(fabsf(routing[i] - calibrated[i]) < 1e-5f);
+    assert_true(routing[i] >= 0.0f && routing[i] <= 1.0f);
   }
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_calibrate(projector, 2, x, 1));
   assert_error_names("task is 2");
@@ -516,8 +516,8 @@ static void assert_same_memory(const dlora_projector *a, const dlora_projector *
   assert_non_null(rb);
   memcpy(y, x, 20 * DIM * sizeof *x);
   assert_memory_equal(bases_a, bases_b, size * DIM * sizeof *bases_a);
-  assert_status(DLORA_OK, dlora_projector_relevance(a, x, 20, ra));
-  assert_status(DLORA_OK, dlora_projector_relevance(b, x, 20, rb));
+  assert_status(DLORA_OK, dlora_projector_route(a, x, 20, ra));
+  assert_status(DLORA_OK, dlora_projector_route(b, x, 20, rb));
   assert_memory_equal(ra, rb, 20 * tasks * sizeof *ra);
   assert_status(DLORA_OK, dlora_projector_project(a, x, 20));
   assert_status(DLORA_OK, dlora_projector_project(b, y, 20));
@@ -570,7 +570,7 @@ static void discard_forgets_the_open_task(void **state) {
   (void)state;
   dlora_projector *projector = used_projector(73);
   size_t size = dlora_projector_size(projector);
-  assert_status(DLORA_OK, dlora_projector_discard(projector));
+  assert_status(DLORA_OK, dlora_projector_discard_task(projector));
   assert_int_equal(dlora_projector_num_observed(projector), 0);
   assert_int_equal(dlora_projector_size(projector), size);
   assert_status(DLORA_ERR_STATE, dlora_projector_commit_task(projector, 0.95f, NULL));
@@ -581,7 +581,7 @@ static void discard_forgets_the_open_task(void **state) {
 static void bad_input_is_refused_and_changes_nothing(void **state) {
   (void)state;
   dlora_projector *projector = NULL, *before = NULL;
-  float x[2 * DIM] = {0}, directions[DIM], relevance[8];
+  float x[2 * DIM] = {0}, directions[DIM], routing[8];
   const float *bases = NULL;
   size_t found = 3;
   const size_t impossible[] = {0, SIZE_MAX, SIZE_MAX / 2, (size_t)1 << 40};
@@ -599,9 +599,9 @@ static void bad_input_is_refused_and_changes_nothing(void **state) {
 
   projector = new_projector(DIM);
   assert_status(DLORA_ERR_STATE, dlora_projector_commit_task(projector, 0.95f, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_projector_free_directions(projector, 1, directions, &found));
+  assert_status(DLORA_ERR_STATE, dlora_projector_unused_directions(projector, 1, directions, &found));
   assert_int_equal(found, 0);
-  assert_status(DLORA_ERR_STATE, dlora_projector_own_directions(projector, 0.5f, 1, directions, &found));
+  assert_status(DLORA_ERR_STATE, dlora_projector_task_directions(projector, 0.5f, 1, directions, &found));
   assert_status(DLORA_ERR_STATE, dlora_projector_used_directions(projector, 1, directions, &found));
   dlora_projector_destroy(projector);
 
@@ -617,16 +617,16 @@ static void bad_input_is_refused_and_changes_nothing(void **state) {
   assert_status(DLORA_ERR_NOT_FINITE, dlora_projector_observe(projector, x, 2));
   assert_error_names("x[1, 5]");
   assert_status(DLORA_ERR_NOT_FINITE, dlora_projector_calibrate(projector, 0, x, 2));
-  assert_status(DLORA_ERR_NOT_FINITE, dlora_projector_relevance(projector, x, 2, relevance));
+  assert_status(DLORA_ERR_NOT_FINITE, dlora_projector_route(projector, x, 2, routing));
   x[DIM + 5] = INFINITY;
   assert_status(DLORA_ERR_NOT_FINITE, dlora_projector_project(projector, x, 2));
   const float thresholds[] = {0.0f, -1.0f, 1.0001f, NAN, INFINITY};
   for (size_t i = 0; i < sizeof thresholds / sizeof *thresholds; i++) {
     assert_status(DLORA_ERR_ARGUMENT, dlora_projector_commit_task(projector, thresholds[i], NULL));
     assert_error_names("energy_threshold");
-    assert_status(DLORA_ERR_ARGUMENT, dlora_projector_own_directions(projector, thresholds[i], 1, directions, &found));
+    assert_status(DLORA_ERR_ARGUMENT, dlora_projector_task_directions(projector, thresholds[i], 1, directions, &found));
   }
-  assert_status(DLORA_ERR_ARGUMENT, dlora_projector_free_directions(projector, 1, NULL, &found));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_projector_unused_directions(projector, 1, NULL, &found));
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_get_bases(projector, 3, &bases, &found));
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_merge_observed(projector, NULL));
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_save(projector, NULL));

@@ -52,14 +52,14 @@ static void random_projection(dlora_learner_options *o) {
 
 static void trained_a(dlora_learner_options *o) {
   o->train_orthogonal_a = 1;
-  o->frozen_baseline = 1;
+  o->untouched_baseline = 1;
 }
 
 static void momentum(dlora_learner_options *o) {
   o->optimizer = DLORA_OPTIMIZER_SGD;
   o->learning_rate = 0.02f;
   o->weight_decay = 0.01f;
-  o->residual_basis = DLORA_BASIS_FREE;
+  o->residual_basis = DLORA_RESIDUAL_RANDOM;
 }
 
 static void paper(dlora_learner_options *o) {
@@ -85,7 +85,7 @@ static void fixed_head(dlora_learner_options *o) {
 static void sampled(dlora_learner_options *o) {
   o->max_observed_images = 20;
   o->observed_tokens = DLORA_TOKENS_CLASS;
-  o->residual_basis = DLORA_BASIS_OLD;
+  o->residual_basis = DLORA_RESIDUAL_IN_USED;
   o->threads = 2;
   o->micro_batch = 5;
   o->first_block = 0;
@@ -380,8 +380,8 @@ static void an_own_loop_may_be_saved_between_any_two_calls(void **state) {
       make_call(moving, &p, call);
       test_assert_same_learner(straight, moving); /* and saving one in between has not changed it */
     }
-    assert_status(DLORA_OK, dlora_learner_end_task(straight, NULL));
-    assert_status(DLORA_OK, dlora_learner_end_task(moving, NULL));
+    assert_status(DLORA_OK, dlora_learner_commit_task(straight, NULL));
+    assert_status(DLORA_OK, dlora_learner_commit_task(moving, NULL));
     test_assert_same_learner(straight, moving);
     assert_int_equal(open_task(moving).is_open, 0);
     assert_int_equal(open_task(moving).num_steps, 0);
@@ -418,8 +418,8 @@ static void what_the_first_round_keeps_is_never_mistaken(void **state) {
       assert_status(DLORA_OK, dlora_learner_observe(loaded, &part, p.labels + first));
     }
     test_assert_same_learner(keeping, loaded);
-    assert_status(DLORA_OK, dlora_learner_end_task(keeping, NULL));
-    assert_status(DLORA_OK, dlora_learner_end_task(loaded, NULL));
+    assert_status(DLORA_OK, dlora_learner_commit_task(keeping, NULL));
+    assert_status(DLORA_OK, dlora_learner_commit_task(loaded, NULL));
     test_assert_same_learner(keeping, loaded);
     dlora_learner_destroy(loaded);
     dlora_learner_destroy(keeping);
@@ -442,7 +442,7 @@ static void a_loaded_task_can_be_cancelled(void **state) {
     assert_status(DLORA_OK, dlora_learner_save(learner, path));
     dlora_learner *loaded = load(path, &options);
     assert_status(DLORA_ERR_STATE, dlora_learner_learn_task(loaded, &p.images, p.labels, NULL));
-    assert_status(DLORA_OK, dlora_learner_cancel_task(loaded));
+    assert_status(DLORA_OK, dlora_learner_discard_task(loaded));
     expect_saved(loaded, before, size);
     dlora_learner_destroy(loaded);
     if (call < OWN_CALLS) make_call(learner, &p, call);
@@ -506,7 +506,7 @@ static void a_task_led_astray_is_refused(void **state) {
   assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels)); /* before the last step */
   assert_status(DLORA_ERR_MISMATCH, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
   assert_error_names("5 of 6 steps");
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL)); /* in an own loop it may end like this */
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL)); /* in an own loop it may end like this */
   dlora_learner_destroy(learner);
   test_pictures_free(&p);
 }
@@ -528,9 +528,9 @@ static void other_options_are_refused_by_name(void **state) {
   assert_status(DLORA_ERR_MISMATCH, dlora_learner_load(&learner, model, path, &other));
   assert_error_names("momentum");
   other = options;
-  other.relevance = DLORA_RELEVANCE_NONE;
+  other.routing = DLORA_ROUTING_NONE;
   assert_status(DLORA_ERR_MISMATCH, dlora_learner_load(&learner, model, path, &other));
-  assert_error_names("relevance");
+  assert_error_names("routing");
   other = options;
   other.threads = 2;
   other.micro_batch = 7;
@@ -602,8 +602,8 @@ static void a_failed_save_leaves_the_open_task_as_it_was(void **state) {
     make_call(straight, &p, call);
   }
   signal(SIGXFSZ, previous);
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
-  assert_status(DLORA_OK, dlora_learner_end_task(straight, NULL));
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
+  assert_status(DLORA_OK, dlora_learner_commit_task(straight, NULL));
   test_assert_same_learner(learner, straight);
   dlora_learner_destroy(straight);
   dlora_learner_destroy(learner);
@@ -847,7 +847,7 @@ static void wild_values_of_open_tasks_are_refused_or_harmless(void **state) {
               (void)dlora_learner_observe(learner, &batch, p.labels + first);
             }
           }
-          if (open_task(learner).is_open) (void)dlora_learner_end_task(learner, NULL);
+          if (open_task(learner).is_open) (void)dlora_learner_commit_task(learner, NULL);
           dlora_learner_destroy(learner);
         }
       }

@@ -384,27 +384,27 @@ enum { TESTED = 30 };
 
 static void what_is_finished_predicts_and_is_measured_while_a_task_is_open(void **state) {
   (void)state;
-  static const int32_t relevances[] = {DLORA_RELEVANCE_FINAL, DLORA_RELEVANCE_GATE, DLORA_RELEVANCE_GIVEN,
-                                       DLORA_RELEVANCE_NONE};
+  static const int32_t relevances[] = {DLORA_ROUTING_TWO_PASS, DLORA_ROUTING_EARLY, DLORA_ROUTING_GIVEN,
+                                       DLORA_ROUTING_NONE};
   struct test_pictures p = test_pictures(four + 2, 2, 20, 2), tested = test_pictures(four, 3, 10, 77);
   const dlora_image_source source = test_source_of(&tested);
   const int64_t tasks[TESTED] = {0};
   const char *path = test_temporary("open.safetensors");
-  for (size_t way = 0; way < 8; way++) { /* each relevance, without and with residual adapters in the first task */
+  for (size_t way = 0; way < 8; way++) { /* each routing, without and with residual adapters in the first task */
     dlora_learner_options options = test_quick_options();
     dlora_prediction was[2][TESTED], is[2][TESTED];
     float log_probs[2][TESTED * 2];
-    options.relevance = relevances[way / 2];
+    options.routing = relevances[way / 2];
     options.rank_residual = way % 2 ? 4 : 0;
-    options.residual_share = 0.5f;
+    options.residual_merge_fraction = 0.5f;
     options.unknown_quantile = 0.2f; /* so that some of them are unknown */
     dlora_learner *learner = test_learner(model, &options);
     test_learn(learner, four, 2, 20, 1, NULL);
     options.rank_residual = 4; /* those of the open task are its own */
     assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
-    const int given = options.relevance == DLORA_RELEVANCE_GIVEN;
+    const int given = options.routing == DLORA_ROUTING_GIVEN;
     if (!given) assert_status(DLORA_OK, dlora_learner_predict(learner, &tested.images, was[0], log_probs[0]));
-    assert_status(DLORA_OK, dlora_learner_predict_given(learner, &tested.images, tasks, was[1], NULL));
+    assert_status(DLORA_OK, dlora_learner_predict_with_tasks(learner, &tested.images, tasks, was[1], NULL));
     const dlora_evaluation expected = evaluate(learner, &source);
     assert_int_equal(expected.num_skipped, 10);
     assert_status(DLORA_OK, dlora_learner_begin_task(learner, 2));
@@ -419,7 +419,7 @@ static void what_is_finished_predicts_and_is_measured_while_a_task_is_open(void 
           assert_memory_equal(was[0], is[0], sizeof is[0]);
           assert_memory_equal(log_probs[0], log_probs[1], sizeof log_probs[0]);
         }
-        assert_status(DLORA_OK, dlora_learner_predict_given(one, &tested.images, tasks, is[1], NULL));
+        assert_status(DLORA_OK, dlora_learner_predict_with_tasks(one, &tested.images, tasks, is[1], NULL));
         assert_memory_equal(was[1], is[1], sizeof is[1]);
         const dlora_evaluation e = evaluate(one, &source);
         assert_memory_equal(&e, &expected, sizeof e);
@@ -430,7 +430,7 @@ static void what_is_finished_predicts_and_is_measured_while_a_task_is_open(void 
       if (call == 0 || call == 3) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
       if (call == 1 || call == 2) assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
     }
-    assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+    assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
     dlora_learner_destroy(learner);
   }
   assert_int_equal(remove(path), 0);

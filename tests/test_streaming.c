@@ -101,7 +101,7 @@ static void an_own_loop_learns_bitwise_the_same(void **state) {
     }
     assert_status(DLORA_OK, dlora_learner_observe(own, &before.images, before.labels));
     assert_int_equal(dlora_learner_num_tasks(own), t); /* not before the end */
-    assert_status(DLORA_OK, dlora_learner_end_task(own, &reports[1]));
+    assert_status(DLORA_OK, dlora_learner_commit_task(own, &reports[1]));
     assert_int_equal(dlora_learner_num_tasks(own), t + 1);
     test_assert_same_learner(built_in, own);
     assert_true(reports[0].first_loss == reports[1].first_loss && reports[0].last_loss == reports[1].last_loss);
@@ -131,7 +131,7 @@ static void batches_may_come_in_any_portions(void **state) {
       assert_status(DLORA_OK, dlora_learner_step(learner, &part, p.labels + (i == 29 ? 0 : first), NULL));
     }
   }
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, &report));
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, &report));
   assert_int_equal(report.num_steps, 30);
   assert_int_equal(report.num_classes, 2);
   assert_true(test_accuracy(learner, &unseen) > 0.7);
@@ -145,7 +145,7 @@ static void images_may_come_in_another_order_after_training(void **state) {
   struct test_pictures p = test_pictures(four, 4, 10, 1);
   const char *path = test_temporary("other-order.safetensors");
   dlora_learner_options options = test_quick_options();
-  options.frozen_baseline = 1;
+  options.untouched_baseline = 1;
   dlora_learner *learner = test_learner(model, &options), *loaded = NULL;
   const dlora_image_source source = test_source_of(&p);
   dlora_evaluation evaluations[2] = {DLORA_EVALUATION_INIT, DLORA_EVALUATION_INIT};
@@ -156,14 +156,14 @@ static void images_may_come_in_another_order_after_training(void **state) {
     const dlora_images one = test_part(&p.images, i, 1);
     assert_status(DLORA_OK, dlora_learner_observe(learner, &one, p.labels + i));
   }
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
   assert_true(test_accuracy(learner, &p) > 0.8);
   assert_status(DLORA_OK, dlora_learner_save(learner, path));
   assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, &options));
   assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &evaluations[0]));
   assert_status(DLORA_OK, dlora_learner_evaluate(loaded, &source, &evaluations[1]));
-  assert_true(evaluations[0].frozen_accuracy > 0.7);
-  assert_memory_equal(&evaluations[0].frozen_accuracy, &evaluations[1].frozen_accuracy, sizeof(double));
+  assert_true(evaluations[0].untouched_accuracy > 0.7);
+  assert_memory_equal(&evaluations[0].untouched_accuracy, &evaluations[1].untouched_accuracy, sizeof(double));
   test_pictures_free(&p);
   dlora_learner_destroy(loaded);
   dlora_learner_destroy(learner);
@@ -185,14 +185,14 @@ static void calls_in_the_wrong_order_are_refused(void **state) {
   assert_status(DLORA_ERR_STATE, dlora_learner_observe(learner, &p.images, p.labels));
   assert_error_names("dlora_learner_begin_task");
   assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_end_task(learner, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_cancel_task(learner));
+  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
+  assert_status(DLORA_ERR_STATE, dlora_learner_discard_task(learner));
 
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
   assert_status(DLORA_ERR_STATE, dlora_learner_begin_task(learner, 3));
   assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
   assert_error_names("observe");
-  assert_status(DLORA_ERR_STATE, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
   assert_error_names("no images");
   assert_status(DLORA_ERR_STATE, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
   assert_status(DLORA_ERR_STATE, dlora_learner_learn_source(learner, &source, NULL));
@@ -201,7 +201,7 @@ static void calls_in_the_wrong_order_are_refused(void **state) {
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_step(learner, &p.images, strange, NULL));
   assert_error_names("label 999");
   assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
   assert_error_names("observe the task's images again");
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_observe(learner, &p.images, strange));
   assert_error_names("label 999");
@@ -209,10 +209,10 @@ static void calls_in_the_wrong_order_are_refused(void **state) {
   assert_status(DLORA_OK, dlora_learner_observe(learner, &one, p.labels));
   assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
   assert_error_names("end the task");
-  assert_status(DLORA_ERR_STATE, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
   assert_error_names("1 of the task's 2 classes");
   assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels)); /* the task went on */
-  assert_status(DLORA_OK, dlora_learner_end_task(learner, NULL));
+  assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
   assert_int_equal(dlora_learner_num_tasks(learner), 1);
   test_pictures_free(&p);
   dlora_learner_destroy(learner);
@@ -222,7 +222,7 @@ static void a_cancelled_task_leaves_no_trace(void **state) {
   (void)state;
   struct test_pictures p = test_pictures(four + 2, 2, 10, 2);
   dlora_learner_options options = test_quick_options();
-  options.frozen_baseline = 1;
+  options.untouched_baseline = 1;
   for (int earlier = 0; earlier < 2; earlier++) {
     dlora_learner *learner = test_learner(model, &options);
     if (earlier) test_learn(learner, four, 2, 10, 1, NULL);
@@ -233,7 +233,7 @@ static void a_cancelled_task_leaves_no_trace(void **state) {
       if (stage > 0) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
       if (stage > 1) assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
       if (stage > 2) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
-      assert_status(DLORA_OK, dlora_learner_cancel_task(learner));
+      assert_status(DLORA_OK, dlora_learner_discard_task(learner));
       unsigned char *after = test_saved(learner, &sizes[1]);
       assert_int_equal(sizes[0], sizes[1]);
       assert_memory_equal(before, after, sizes[0]);

@@ -81,7 +81,7 @@ static void use_shared_and_own(struct worker *worker, struct found *found) {
   int64_t tasks[COUNT];
   for (size_t i = 0; i < COUNT; i++) tasks[i] = (int64_t)(i % 2);
   EXPECT_OK(dlora_learner_predict(learner, &pictures.images, found->predictions, found->log_probs));
-  EXPECT_OK(dlora_learner_predict_given(learner, &pictures.images, tasks, found->given, NULL));
+  EXPECT_OK(dlora_learner_predict_with_tasks(learner, &pictures.images, tasks, found->given, NULL));
   EXPECT_OK(dlora_learner_embed(learner, &pictures.images, tasks, found->adapted));
   EXPECT_OK(dlora_model_embed(model, &pictures.images, found->features));
 
@@ -476,10 +476,10 @@ static void *use_small_stack(void *user) {
   dlora_prediction *found = calloc(COUNT, sizeof *found);
   const dlora_image_source source = test_source_of(&pictures);
   const char *path = test_temporary("small_stack.safetensors");
-  options.relevance = DLORA_RELEVANCE_ENERGY; /* the way that keeps most while it learns */
+  options.routing = DLORA_ROUTING_ENERGY; /* the way that keeps most while it learns */
   options.readout = DLORA_READOUT_RANDOM_PROJECTION;
   options.random_features = 100;
-  options.frozen_baseline = 1;
+  options.untouched_baseline = 1;
   dlora_status status = found ? dlora_learner_create(&own, model, &options) : DLORA_ERR_NO_MEMORY;
   for (int task = 0; status == DLORA_OK && task < 2; task++) {
     status = dlora_learner_learn_source(own, &source, NULL);

@@ -110,9 +110,10 @@ static bool predict(predict_run *run, const char *path, dlora_prediction *predic
   if (!image_file_decode(path, &run->buffer, why)) return false;
   dlora_images image = {run->buffer.bytes, NULL, 1, run->buffer.height, run->buffer.width, 3};
   int64_t task = (int64_t)run->arguments.task;
-  dlora_status status = run->arguments.task_given
-                            ? dlora_learner_predict_given(run->work.learner, &image, &task, prediction, run->log_probs)
-                            : dlora_learner_predict(run->work.learner, &image, prediction, run->log_probs);
+  dlora_status status =
+      run->arguments.task_given
+          ? dlora_learner_predict_with_tasks(run->work.learner, &image, &task, prediction, run->log_probs)
+          : dlora_learner_predict(run->work.learner, &image, prediction, run->log_probs);
   return status == DLORA_OK || problem_set_library(why, path);
 }
 

@@ -16,7 +16,7 @@
 dlora_evaluation report_no_evaluation(void) {
   dlora_evaluation none = DLORA_EVALUATION_INIT;
   none.accuracy = none.task_accuracy = none.accuracy_given_task = none.ece = none.task_ece = NAN;
-  none.frozen_accuracy = none.average_accuracy = none.forgetting = none.backward_transfer = NAN;
+  none.untouched_accuracy = none.average_accuracy = none.forgetting = none.backward_transfer = NAN;
   return none;
 }
 
@@ -111,7 +111,7 @@ cJSON *report_json(const dlora_learner *learner, const dlora_evaluation *evaluat
       {"backward_transfer", evaluation->backward_transfer},
       {"task_accuracy", evaluation->task_accuracy},
       {"accuracy_given_task", evaluation->accuracy_given_task},
-      {"frozen_last_accuracy", evaluation->frozen_accuracy},
+      {"untouched_last_accuracy", evaluation->untouched_accuracy},
       {"ece", evaluation->ece},
       {"task_ece", evaluation->task_ece},
   };
@@ -168,7 +168,7 @@ bool report_print(const dlora_learner *learner, const dlora_evaluation *evaluati
   free(matrix);
   putchar('\n');
   print_share("last accuracy", evaluation->accuracy);
-  print_share("frozen backbone", evaluation->frozen_accuracy);
+  print_share("frozen backbone", evaluation->untouched_accuracy);
   print_comparison("average accuracy", evaluation->average_accuracy, count);
   print_comparison("forgetting", evaluation->forgetting, count);
   print_share("task right", evaluation->task_accuracy);

@@ -41,7 +41,7 @@ static bool drop_open_task(session *work, const char *checkpoint, problem *why) 
   size_t tasks = dlora_learner_num_tasks(work->learner);
   fprintf(stderr, "%s is the snapshot of a run in the middle of task %zu, which is left out; %zu %s finished\n",
           checkpoint, tasks, tasks, tasks == 1 ? "task is" : "tasks are");
-  return dlora_learner_cancel_task(work->learner) == DLORA_OK || problem_set_library(why, checkpoint);
+  return dlora_learner_discard_task(work->learner) == DLORA_OK || problem_set_library(why, checkpoint);
 }
 
 bool session_open(session *work, const backbone_settings *backbone, const char *checkpoint,
@@ -59,7 +59,7 @@ bool session_open(session *work, const backbone_settings *backbone, const char *
     if (!drop_open_task(work, checkpoint, why)) return false;
     if (dlora_learner_get_options(work->learner, &options) != DLORA_OK) return settings_problem(why, checkpoint);
   } else {
-    options.frozen_baseline = 1;
+    options.untouched_baseline = 1;
   }
   if (!learner_settings_apply(settings, &options, why)) return false;
   options.progress = progress_show;

@@ -64,11 +64,11 @@ static const row rows[] = {
     {OPTION_SIZE, "threads", "T", "0: all processors (default)", 0, 1024, NULL, AT(threads), true},
     {OPTION_SIZE, "micro-batch", "N", "images a thread runs at once; fewer need less memory (0: chosen)", 0, 4096, NULL,
      AT(micro_batch), true},
-    {OPTION_CHOICE, "relevance", "HOW",
-     "how residual adapters are chosen: gate, final (default), energy, given or none", 0, 0,
-     "gate|final|energy|given|none", AT(relevance), true},
-    {OPTION_CHOICE, "within", "HOW", "class given the task from: head, statistics or both (default)", 0, 0,
-     "head|statistics|both", AT(within), true},
+    {OPTION_CHOICE, "routing", "HOW",
+     "how residual adapters are chosen: early, two-pass (default), energy, given or none", 0, 0,
+     "early|two-pass|energy|given|none", AT(routing), true},
+    {OPTION_CHOICE, "class-scores", "HOW", "class given the task from: head, statistics or both (default)", 0, 0,
+     "head|statistics|both", AT(class_scores), true},
     {OPTION_REAL, "unknown-quantile", "Q", "share of known images that are not called unknown (default 0.95)", 1e-6,
      0.999999, NULL, AT(unknown_quantile), true},
     {OPTION_SEED, "seed", "R", "of the class order and everything else random (default 0)", 0, 9007199254740992.0, NULL,
@@ -92,22 +92,23 @@ static const row rows[] = {
      AT(crop_scale), false},
     {OPTION_REAL, "jitter", "X", "brightness and contrast change by up to this share (default 0.3)", 0, 1, NULL,
      AT(jitter), false},
-    {OPTION_REAL, "later-rate", "X", "learning rate of tasks after the first, as a factor (default 1)", 0, 1e3, NULL,
-     AT(later_rate), false},
-    {OPTION_REAL, "merge-exponent", "X", "the t-th task's update counts t to the power of -X (default 1.5)", 0, 1e3,
-     NULL, AT(merge_exponent), false},
-    {OPTION_REAL, "residual-share", "X", "of the residual update, what every image sees (default 1)", 0, 1, NULL,
-     AT(residual_share), false},
-    {OPTION_REAL, "objective-temperature", "X", "logits are divided by it in the training loss (default 3)", 1e-3, 1e3,
-     NULL, AT(objective_temperature), false},
-    {OPTION_SIZE, "rank", "R", "of the orthogonal adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
+    {OPTION_REAL, "later-task-lr-scale", "X", "learning rate of tasks after the first, as a factor (default 1)", 0, 1e3,
+     NULL, AT(later_task_lr_scale), false},
+    {OPTION_REAL, "merge-decay", "X", "the t-th task's update counts t to the power of -X (default 1.5)", 0, 1e3, NULL,
+     AT(merge_decay), false},
+    {OPTION_REAL, "residual-merge-fraction", "X", "of the residual update, what every image sees (default 1)", 0, 1,
+     NULL, AT(residual_merge_fraction), false},
+    {OPTION_REAL, "loss-temperature", "X", "logits are divided by it in the training loss (default 3)", 1e-3, 1e3, NULL,
+     AT(loss_temperature), false},
+    {OPTION_SIZE, "rank-orthogonal", "R", "of the orthogonal adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
      AT(rank_orthogonal), false},
-    {OPTION_SIZE, "residual-rank", "R", "of the residual adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
+    {OPTION_SIZE, "rank-residual", "R", "of the residual adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
      AT(rank_residual), false},
-    {OPTION_CHOICE, "residual-basis", "B", "own, old (default) or free", 0, 0, "own|old|free", AT(residual_basis),
-     false},
-    {OPTION_CHOICE, "objective", "O", "cross-entropy over all classes so far (all, default) or over the task's (task)",
-     0, 0, "all|task", AT(objective), false},
+    {OPTION_CHOICE, "residual-basis", "B", "in-new, in-used (default) or random", 0, 0, "in-new|in-used|random",
+     AT(residual_basis), false},
+    {OPTION_CHOICE, "loss-classes", "O",
+     "cross-entropy over all classes so far (all, default) or over the task's (task)", 0, 0, "all|task",
+     AT(loss_classes), false},
     {OPTION_SET, "sites", "LIST", "adapted projections: query,key,value,output,fc1,fc2 (default key,value)", 0, 0,
      "query|key|value|output|fc1|fc2", AT(sites), false},
     {OPTION_INT, "first-block", "B",
@@ -115,16 +116,17 @@ static const row rows[] = {
      AT(first_block), false},
     {OPTION_INT, "num-blocks", "N", "adapted blocks from there; 0: up to the last (default)", 0, 1e6, NULL,
      AT(num_blocks), false},
-    {OPTION_CHOICE, "layers", "L", "features that statistics are kept on: middle (default), several or final", 0, 0,
-     "several|final|middle", AT(layers), false},
+    {OPTION_CHOICE, "feature-layers", "L",
+     "features that statistics are kept on: at-middle (default), at-adapter or final", 0, 0,
+     "at-adapter|final|at-middle", AT(feature_layers), false},
     {OPTION_CHOICE, "readout", "R", "gaussian (default) or random-projection", 0, 0, "gaussian|random-projection",
      AT(readout), false},
     {OPTION_SIZE, "random-features", "N", "width of the random projection (default 2000)", 1, 1e6, NULL,
      AT(random_features), false},
-    {OPTION_REAL, "energy", "X", "share of input energy that a task keeps for itself (default 0.95)", 1e-6, 1, NULL,
-     AT(energy_threshold), false},
-    {OPTION_SIZE, "max-observed", "N", "images whose tokens enter the memory; 0: all (default)", 0, COUNT_MAX, NULL,
-     AT(max_observed_images), false},
+    {OPTION_REAL, "energy-threshold", "X", "share of input energy that a task keeps for itself (default 0.95)", 1e-6, 1,
+     NULL, AT(energy_threshold), false},
+    {OPTION_SIZE, "max-observed-images", "N", "images whose tokens enter the memory; 0: all (default)", 0, COUNT_MAX,
+     NULL, AT(max_observed_images), false},
     {OPTION_CHOICE, "observed-tokens", "W", "all (default) or class", 0, 0, "all|class", AT(observed_tokens), false},
     {OPTION_ON, "train-orthogonal-a", NULL, "train A' too, its update projected", 0, 0, NULL, AT(train_orthogonal_a),
      false},
@@ -139,8 +141,8 @@ static const row rows[] = {
      AT(temperature), false},
     {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate (default 0.05)", 0, 0.5, NULL,
      AT(held_out), false},
-    {OPTION_OFF, "no-frozen-baseline", NULL, "do not measure the untouched backbone beside it", 0, 0, NULL,
-     AT(frozen_baseline), false},
+    {OPTION_OFF, "no-untouched-baseline", NULL, "do not measure the untouched backbone beside it", 0, 0, NULL,
+     AT(untouched_baseline), false},
 };
 #define NUM_ROWS (sizeof rows / sizeof rows[0])
 
@@ -181,11 +183,11 @@ bool learner_settings_apply(const learner_settings *settings, dlora_learner_opti
   _Static_assert(sizeof(float) == sizeof(int32_t), "kind_size counts on it");
   _Static_assert(NUM_ROWS <= SETTINGS_MAX, "SETTINGS_MAX is too small");
   if (settings->preset_given) {
-    int32_t frozen_baseline = options->frozen_baseline;
+    int32_t untouched_baseline = options->untouched_baseline;
     dlora_status status = settings->preset == 1 ? dlora_learner_options_paper(options, sizeof *options)
                                                 : dlora_learner_options_init(options, sizeof *options);
     if (status != DLORA_OK) return settings_problem(why, "--preset");
-    options->frozen_baseline = frozen_baseline;
+    options->untouched_baseline = untouched_baseline;
   }
   if (settings->instant) options->rank_orthogonal = options->rank_residual = 0;
   for (size_t i = 0; i < NUM_ROWS; i++)

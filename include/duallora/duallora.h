@@ -19,7 +19,7 @@
  * Contents
  *     1  status and errors          5  dlora_projector: the memory of used directions
  *     2  common types               6  dlora_predictor: class, task and confidence from features
- *     3  dlora_model: the ViT       7  dlora_pass: forward and backward of model + bank
+ *     3  dlora_model: the ViT       7  dlora_session: forward and backward of model + bank
  *     4  dlora_bank: the adapters   8  dlora_learner: all of it in a few calls
  *
  * Rules (docs/CONVENTIONS.md has the reasons)
@@ -106,7 +106,7 @@ typedef struct dlora_model dlora_model;
 typedef struct dlora_bank dlora_bank;
 typedef struct dlora_projector dlora_projector;
 typedef struct dlora_predictor dlora_predictor;
-typedef struct dlora_pass dlora_pass;
+typedef struct dlora_session dlora_session;
 typedef struct dlora_learner dlora_learner;
 
 /** Memory for one handle. allocate(size, user) returns memory aligned as malloc's or NULL; release(pointer, user) takes
@@ -174,23 +174,23 @@ enum { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
  * exception, panic or longjmp: what it throws must be caught in it. */
 typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
 
-/** Where the time of a handle went since its creation, in seconds. Times of a pass are those of its threads added up;
- * the others are of the calling thread. What is not listed (reading images from a source, checks, waiting for other
+/** Where the time of a handle went since its creation, in seconds. Times of a session are those of its threads added
+ * up; the others are of the calling thread. What is not listed (reading images from a source, checks, waiting for other
  * threads) is in none of them. */
 typedef struct dlora_profile {
   size_t struct_size;
-  double preprocessing; /**< pass: images resized, augmented, normalised and cut into patches */
-  double products;      /**< pass: products with the model's weights, forward and backward, and their biases */
-  double adapters;      /**< pass: what the bank adds at its sites, forward and backward */
-  double attention;     /**< pass: scores, softmax and weighted values of all heads, forward and backward */
-  double norms;         /**< pass: layer norms, forward and backward */
-  double activation;    /**< pass: GELU, forward and backward */
-  double copies;        /**< pass: of the residual stream */
+  double preprocessing; /**< session: images resized, augmented, normalised and cut into patches */
+  double products;      /**< session: products with the model's weights, forward and backward, and their biases */
+  double adapters;      /**< session: what the bank adds at its sites, forward and backward */
+  double attention;     /**< session: scores, softmax and weighted values of all heads, forward and backward */
+  double norms;         /**< session: layer norms, forward and backward */
+  double activation;    /**< session: GELU, forward and backward */
+  double copies;        /**< session: of the residual stream */
   double loss;          /**< learner: logits and cross-entropy of training steps, forward and backward */
   double optimizer;     /**< learner: updates of the trained parameters */
   double observation;   /**< learner: second moments and class statistics */
   double directions;    /**< learner: choice of the adapters' directions and head rows at a task's first step */
-  double task_end;      /**< learner: dlora_learner_end_task */
+  double task_end;      /**< learner: dlora_learner_commit_task */
 } dlora_profile;
 #define DLORA_PROFILE_INIT \
   { sizeof(dlora_profile), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 }
@@ -275,7 +275,8 @@ enum {
   DLORA_SITE_FC1 = 16,
   DLORA_SITE_FC2 = 32
 };
-/** One adapted linear layer. block and projection say where it sits in a ViT (for dlora_pass); elsewhere they are free.
+/** One adapted linear layer. block and projection say where it sits in a ViT (for dlora_session); elsewhere they are
+ * free.
  */
 typedef struct dlora_site {
   size_t input_dim;
@@ -337,11 +338,11 @@ DLORA_API dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, co
 DLORA_API dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, float **gradients,
                                                  size_t *count);
 /** y += the chosen terms of equation (1) (not W h + b, which is the caller's). x: [rows, input_dim], y: [rows,
- * output_dim]. terms: DLORA_TERM_... or-ed. relevance: [rows / rows_per_item, num_tasks], the w_s(x) of each item whose
+ * output_dim]. terms: DLORA_TERM_... or-ed. routing: [rows / rows_per_item, num_tasks], the w_s(x) of each item whose
  * rows follow one another, or NULL for no residual adapter of a finished task. rows must be a multiple of
  * rows_per_item. */
 DLORA_API dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows,
-                                          int32_t terms, const float *relevance, size_t rows_per_item, float *y);
+                                          int32_t terms, const float *routing, size_t rows_per_item, float *y);
 /** Adds the gradients of the open task's factors at one site, and dx += the gradient of the input through the terms
  *  (dx may be NULL). x: [rows, input_dim] as in forward, dy: [rows, output_dim], dx: [rows, input_dim]. */
 DLORA_API dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, const float *dy, size_t rows,
@@ -353,12 +354,12 @@ DLORA_API dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate);
  *  forward stands for the first, DLORA_TERM_RESIDUAL for the second, and backward is refused (STATE). Shares are in
  *  [0, 1]; without this call they are 1 and 0, which is the paper. May be called again. METHOD.md 5. Errors: ARGUMENT,
  *  STATE. */
-DLORA_API dlora_status dlora_bank_set_shares(dlora_bank *bank, float orthogonal, float residual);
-/** Closes the task: M += B'A'; the residual pair is kept as adapter num_tasks; or as dlora_bank_set_shares says. Error:
- * STATE, NO_MEMORY. */
-DLORA_API dlora_status dlora_bank_end_task(dlora_bank *bank);
+DLORA_API dlora_status dlora_bank_set_merge_fractions(dlora_bank *bank, float orthogonal, float residual);
+/** Closes the task: M += B'A'; the residual pair is kept as adapter num_tasks; or as dlora_bank_set_merge_fractions
+ * says. Error: STATE, NO_MEMORY. */
+DLORA_API dlora_status dlora_bank_commit_task(dlora_bank *bank);
 /** Drops the open task, as if begin_task had not been called. */
-DLORA_API dlora_status dlora_bank_cancel_task(dlora_bank *bank);
+DLORA_API dlora_status dlora_bank_discard_task(dlora_bank *bank);
 /** M of a site: [output_dim, input_dim], or NULL while it is zero. Borrowed. */
 DLORA_API dlora_status dlora_bank_get_merged(const dlora_bank *bank, size_t site, const float **merged);
 /** The residual adapter of a finished task. Its pointers are borrowed. */
@@ -393,16 +394,16 @@ DLORA_API dlora_status dlora_projector_observe(dlora_projector *projector, const
 /** Adds what `other` has observed: sums add, so parts of a task may be observed apart. Error: MISMATCH of dim. */
 DLORA_API dlora_status dlora_projector_merge_observed(dlora_projector *projector, const dlora_projector *other);
 /** Forgets what was observed since the last commit. */
-DLORA_API dlora_status dlora_projector_discard(dlora_projector *projector);
+DLORA_API dlora_status dlora_projector_discard_task(dlora_projector *projector);
 /** The k directions free of Phi in which the observed input has the most energy: leading eigenvectors of P S P
  * (InfLoRA's choice of A'). directions: [k, dim], orthonormal rows, the first *found are filled; *found < k when no
  * room or no energy is left. Error: STATE if nothing was observed. METHOD.md 4. */
-DLORA_API dlora_status dlora_projector_free_directions(const dlora_projector *projector, size_t k, float *directions,
-                                                       size_t *found);
+DLORA_API dlora_status dlora_projector_unused_directions(const dlora_projector *projector, size_t k, float *directions,
+                                                         size_t *found);
 /** The first k of the directions that commit_task with this threshold would add (the task's own bases, METHOD.md 5
  * `own`). */
-DLORA_API dlora_status dlora_projector_own_directions(const dlora_projector *projector, float energy_threshold,
-                                                      size_t k, float *directions, size_t *found);
+DLORA_API dlora_status dlora_projector_task_directions(const dlora_projector *projector, float energy_threshold,
+                                                       size_t k, float *directions, size_t *found);
 /** The k directions of most observed energy inside span(Phi) (METHOD.md 5 `old`). */
 DLORA_API dlora_status dlora_projector_used_directions(const dlora_projector *projector, size_t k, float *directions,
                                                        size_t *found);
@@ -414,12 +415,12 @@ DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projecto
                                                  size_t *count);
 /** x <- x P, row by row, in place: removes what lies in directions in use. x: [rows, dim]. */
 DLORA_API dlora_status dlora_projector_project(const dlora_projector *projector, float *x, size_t rows);
-/** Adds x [rows, dim] to the mean relative energy of task `task`, by which dlora_projector_relevance divides. */
+/** Adds x [rows, dim] to the mean relative energy of task `task`, by which dlora_projector_route divides. */
 DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, size_t task, const float *x, size_t rows);
 /** Relevance by energy (METHOD.md 6): |Psi_s^T x|^2 / |x|^2 over its mean on task s's own rows, clipped to [0, 1].
- *  x: [rows, dim], relevance: [rows, num_tasks]. A task never calibrated is divided by 1. */
-DLORA_API dlora_status dlora_projector_relevance(const dlora_projector *projector, const float *x, size_t rows,
-                                                 float *relevance);
+ *  x: [rows, dim], routing: [rows, num_tasks]. A task never calibrated is divided by 1. */
+DLORA_API dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows,
+                                             float *routing);
 DLORA_API dlora_status dlora_projector_save(const dlora_projector *projector, const char *path);
 DLORA_API dlora_status dlora_projector_load(dlora_projector **out, const char *path,
                                             const dlora_projector_options *options);
@@ -490,11 +491,11 @@ DLORA_API dlora_status dlora_predictor_observe_held_out(dlora_predictor *predict
  *  labels [n]. An image counts as one and enters with half of either view, so that means and scatter hold what the
  * views have in common; those of the first view calibrate, as predictions are made of one. held_out: as
  *  dlora_predictor_observe_held_out does, not 0. METHOD.md 7. Errors: ARGUMENT, NOT_FINITE. */
-DLORA_API dlora_status dlora_predictor_observe_mirrored(dlora_predictor *predictor, const float *features,
-                                                        const float *mirrored, const int64_t *labels, size_t n,
-                                                        int32_t held_out);
+DLORA_API dlora_status dlora_predictor_observe_pair(dlora_predictor *predictor, const float *features,
+                                                    const float *mirrored, const int64_t *labels, size_t n,
+                                                    int32_t held_out);
 /** Forgets the open task. */
-DLORA_API dlora_status dlora_predictor_discard(dlora_predictor *predictor);
+DLORA_API dlora_status dlora_predictor_discard_task(dlora_predictor *predictor);
 /** Moves the statistics of finished tasks along with features that changed while a task was learnt (drift compensation,
  *  METHOD.md 7): a ridge map is fitted from before to after, both [n, columns] features of the same images, and applied
  * to the columns first_column ... first_column + columns - 1 of the old means and scatter. */
@@ -541,64 +542,66 @@ DLORA_API dlora_status dlora_predictor_save(const dlora_predictor *predictor, co
 DLORA_API dlora_status dlora_predictor_load(dlora_predictor **out, const char *path,
                                             const dlora_predictor_options *options);
 
-/* ---- 7  dlora_pass: forward and backward of a model with a bank -------------------------------------------------- */
+/* ---- 7  dlora_session: forward and backward of a model with a bank --------------------------------------------------
+ */
 
 enum { DLORA_INPUT_ATTENTION = 0, DLORA_INPUT_OUTPUT = 1, DLORA_INPUT_FC1 = 2, DLORA_INPUT_FC2 = 3 };
-typedef struct dlora_pass_options {
+typedef struct dlora_session_options {
   size_t struct_size;
   const dlora_allocator *allocator;
   size_t max_batch; /**< images of one forward call at most: the workspace is planned for them */
   size_t threads;   /**< 0: all processors */
-  int32_t training; /**< not 0: keep what dlora_pass_backward needs */
+  int32_t training; /**< not 0: keep what dlora_session_backward needs */
   int32_t reserved; /**< 0 */
-} dlora_pass_options;
-#define DLORA_PASS_OPTIONS_INIT \
-  { sizeof(dlora_pass_options), NULL, 16, 0, 0, 0 }
+} dlora_session_options;
+#define DLORA_SESSION_OPTIONS_INIT \
+  { sizeof(dlora_session_options), NULL, 16, 0, 0, 0 }
 
-DLORA_API dlora_status dlora_pass_options_init(dlora_pass_options *options, size_t size);
-/** A workspace to run `model` with the adapters of `bank` (NULL: none). Both must outlive the pass. Every site of the
- * bank must name a block and projection of the model, with its widths. Nothing is allocated by later calls, except when
- * a task of the bank has ended in between. */
-DLORA_API dlora_status dlora_pass_create(dlora_pass **out, const dlora_model *model, const dlora_bank *bank,
-                                         const dlora_pass_options *options);
-DLORA_API void dlora_pass_destroy(dlora_pass *pass);
+DLORA_API dlora_status dlora_session_options_init(dlora_session_options *options, size_t size);
+/** A workspace to run `model` with the adapters of `bank` (NULL: none). Both must outlive the session. Every site of
+ * the bank must name a block and projection of the model, with its widths. Nothing is allocated by later calls, except
+ * when a task of the bank has ended in between. */
+DLORA_API dlora_status dlora_session_create(dlora_session **out, const dlora_model *model, const dlora_bank *bank,
+                                            const dlora_session_options *options);
+DLORA_API void dlora_session_destroy(dlora_session *session);
 /** Bytes of the planned workspace. */
-DLORA_API size_t dlora_pass_workspace_size(const dlora_pass *pass);
+DLORA_API size_t dlora_session_workspace_size(const dlora_session *session);
 /** Class-token features after the final norm: features [count, embed_dim] (may be NULL in training). terms and
- * relevance [count, num_tasks] as in dlora_bank_forward. Blocks below the first site never see an adapter. */
-DLORA_API dlora_status dlora_pass_forward(dlora_pass *pass, const dlora_images *images, int32_t terms,
-                                          const float *relevance, float *features);
-/** Back from d loss / d features [count, embed_dim] of the last forward call (made with training on and relevance
- * NULL), adding to the gradients of `bank`, which must be the pass's own. No gradient is formed below the first site.
+ * routing [count, num_tasks] as in dlora_bank_forward. Blocks below the first site never see an adapter. */
+DLORA_API dlora_status dlora_session_forward(dlora_session *session, const dlora_images *images, int32_t terms,
+                                             const float *routing, float *features);
+/** Back from d loss / d features [count, embed_dim] of the last forward call (made with training on and routing
+ * NULL), adding to the gradients of `bank`, which must be the session's own. No gradient is formed below the first
+ * site.
  */
-DLORA_API dlora_status dlora_pass_backward(dlora_pass *pass, dlora_bank *bank, const float *feature_gradients);
-/** Copies the input that a group of sites read in the last forward call of a training pass: values [*rows, *dim], image
- * after image (NULL: only the size is wanted). In the last block only the class token reaches the inputs other than the
- * attention input. block: the lowest adapted one or one above it; input: DLORA_INPUT_..., one that a site of the bank
- * reads in some block (a pass without a bank has them all). */
-DLORA_API dlora_status dlora_pass_get_input(const dlora_pass *pass, size_t block, int32_t input, float *values,
-                                            size_t *rows, size_t *dim);
+DLORA_API dlora_status dlora_session_backward(dlora_session *session, dlora_bank *bank, const float *feature_gradients);
+/** Copies the input that a group of sites read in the last forward call of a training session: values [*rows, *dim],
+ * image after image (NULL: only the size is wanted). In the last block only the class token reaches the inputs other
+ * than the attention input. block: the lowest adapted one or one above it; input: DLORA_INPUT_..., one that a site of
+ * the bank reads in some block (a session without a bank has them all). */
+DLORA_API dlora_status dlora_session_get_input(const dlora_session *session, size_t block, int32_t input, float *values,
+                                               size_t *rows, size_t *dim);
 /** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image,
  * [count, 2 * embed_dim]. It never changes with learning. METHOD.md 6 (gate) and 7 (several layers). */
-DLORA_API dlora_status dlora_pass_get_early_features(dlora_pass *pass, float *features);
-/** Fills *profile with the times of this pass; profile->struct_size must be set. */
-DLORA_API dlora_status dlora_pass_get_profile(const dlora_pass *pass, dlora_profile *profile);
+DLORA_API dlora_status dlora_session_get_early_features(dlora_session *session, float *features);
+/** Fills *profile with the times of this session; profile->struct_size must be set. */
+DLORA_API dlora_status dlora_session_get_profile(const dlora_session *session, dlora_profile *profile);
 
 /* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------- */
 
-enum { DLORA_BASIS_OWN = 0, DLORA_BASIS_OLD = 1, DLORA_BASIS_FREE = 2 };
+enum { DLORA_RESIDUAL_IN_NEW = 0, DLORA_RESIDUAL_IN_USED = 1, DLORA_RESIDUAL_RANDOM = 2 };
 enum {
-  DLORA_RELEVANCE_GATE = 0,   /**< task posterior of Gaussians where the first adapted block begins: one pass */
-  DLORA_RELEVANCE_FINAL = 1,  /**< task posterior of a first pass without residual adapters: adapted blocks run twice */
-  DLORA_RELEVANCE_ENERGY = 2, /**< per block, by energy in the task's bases */
-  DLORA_RELEVANCE_GIVEN = 3,  /**< the caller names the task */
-  DLORA_RELEVANCE_NONE = 4    /**< residual adapters off */
+  DLORA_ROUTING_EARLY = 0,    /**< task posterior of Gaussians where the first adapted block begins: one pass */
+  DLORA_ROUTING_TWO_PASS = 1, /**< task posterior of a first pass without residual adapters: adapted blocks run twice */
+  DLORA_ROUTING_ENERGY = 2,   /**< per block, by energy in the task's bases */
+  DLORA_ROUTING_GIVEN = 3,    /**< the caller names the task */
+  DLORA_ROUTING_NONE = 4      /**< residual adapters off */
 };
-enum { DLORA_OBJECTIVE_ALL = 0, DLORA_OBJECTIVE_TASK = 1 };
-enum { DLORA_WITHIN_HEAD = 0, DLORA_WITHIN_STATISTICS = 1, DLORA_WITHIN_BOTH = 2 };
+enum { DLORA_LOSS_CLASSES_ALL = 0, DLORA_LOSS_CLASSES_TASK = 1 };
+enum { DLORA_CLASS_SCORES_HEAD = 0, DLORA_CLASS_SCORES_STATISTICS = 1, DLORA_CLASS_SCORES_BOTH = 2 };
 /** Statistics of what enters the first adapted block and the final class token; of that alone; of what enters the
  * middle block, or the first adapted one if that lies higher, and the final class token (METHOD.md 7). */
-enum { DLORA_LAYERS_SEVERAL = 0, DLORA_LAYERS_FINAL = 1, DLORA_LAYERS_MIDDLE = 2 };
+enum { DLORA_FEATURE_LAYERS_AT_ADAPTER = 0, DLORA_FEATURE_LAYERS_FINAL = 1, DLORA_FEATURE_LAYERS_AT_MIDDLE = 2 };
 enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
 /** For dlora_learner_options.epochs: 4, or as many as make 36 optimizer steps where 4 make fewer. */
@@ -631,14 +634,14 @@ typedef struct dlora_learner_options {
   int32_t sites;              /**< [structure] DLORA_SITE_... or-ed */
   int32_t first_block;        /**< [structure] first adapted block, or DLORA_BLOCKS_...; 0: all blocks (the paper) */
   int32_t num_blocks;         /**< [structure] adapted blocks from there; 0: up to the last */
-  int32_t layers;             /**< [structure] DLORA_LAYERS_...: features the statistics are kept on */
+  int32_t feature_layers;     /**< [structure] DLORA_FEATURE_LAYERS_...: features the statistics are kept on */
   int32_t readout;            /**< [structure] DLORA_READOUT_... */
-  int32_t frozen_baseline;    /**< [structure] not 0: keep statistics of the untouched backbone too, to compare with */
-  int32_t residual_basis;     /**< DLORA_BASIS_... */
-  int32_t relevance;          /**< DLORA_RELEVANCE_... */
-  int32_t objective;          /**< DLORA_OBJECTIVE_...: cross-entropy over all classes so far, or over the task's */
-  int32_t within;             /**< DLORA_WITHIN_...: where p(class | task) comes from when residual adapters are used */
-  int32_t train_head;         /**< not 0: the new classes' rows are trained with the adapters */
+  int32_t untouched_baseline; /**< [structure] not 0: keep statistics of the untouched backbone too, to compare with */
+  int32_t residual_basis;     /**< DLORA_RESIDUAL_... */
+  int32_t routing;            /**< DLORA_ROUTING_... */
+  int32_t loss_classes;       /**< DLORA_LOSS_CLASSES_...: cross-entropy over all classes so far, or over the task's */
+  int32_t class_scores; /**< DLORA_CLASS_SCORES_...: where p(class | task) comes from when residual adapters are used */
+  int32_t train_head;   /**< not 0: the new classes' rows are trained with the adapters */
   int32_t drift_compensation; /**< not 0: old statistics follow the features */
   int32_t train_orthogonal_a; /**< not 0: A' is trained, its update projected */
   int32_t observed_tokens;    /**< DLORA_TOKENS_... */
@@ -654,35 +657,35 @@ typedef struct dlora_learner_options {
   float epsilon;
   float momentum;
   float weight_decay;
-  float shrinkage;             /**< [structure] of the readout's covariance; 0: from the number of images */
-  float temperature;           /**< [structure] until one is fitted */
-  float held_out;              /**< share of each task's images kept from training, to correct the temperature by */
-  float ridge;                 /**< [structure] of the random projection */
-  float unknown_quantile;      /**< share of known images that dlora_prediction.unknown accepts */
-  float objective_temperature; /**< logits are divided by it in the training loss; at 1 the rows that training starts
+  float shrinkage;        /**< [structure] of the readout's covariance; 0: from the number of images */
+  float temperature;      /**< [structure] until one is fitted */
+  float held_out;         /**< share of each task's images kept from training, to correct the temperature by */
+  float ridge;            /**< [structure] of the random projection */
+  float unknown_quantile; /**< share of known images that dlora_prediction.unknown accepts */
+  float loss_temperature; /**< logits are divided by it in the training loss; at 1 the rows that training starts
                                   from are so sure of few images that little is learnt */
-  float crop_scale; /**< < 1: training sees random parts of an image, of this share of its area to all of it, with
-                       sides in a relation of 3 : 4 to 4 : 3 */
-  float jitter;     /**< > 0: brightness and contrast of training images are multiplied by random factors in
-                       [1 - jitter, 1 + jitter] */
-  float later_rate; /**< learning rate of tasks after the first, as a factor of learning_rate: features that move less
-                       keep the statistics of earlier classes right */
-  float residual_share; /**< of the residual update, what goes into M beside the orthogonal one and so is seen by every
-                           image, before merge_exponent, in [0, 1]; 0 (the paper): none */
-  float merge_exponent; /**< M gets the t-th task's update times t to the power of minus this: 0 the whole (the paper),
+  float crop_scale;       /**< < 1: training sees random parts of an image, of this share of its area to all of it, with
+                             sides in a relation of 3 : 4 to 4 : 3 */
+  float jitter;           /**< > 0: brightness and contrast of training images are multiplied by random factors in
+                             [1 - jitter, 1 + jitter] */
+  float later_task_lr_scale; /**< learning rate of tasks after the first, as a factor of learning_rate: features that
+                       move less keep the statistics of earlier classes right */
+  float residual_merge_fraction; /**< of the residual update, what goes into M beside the orthogonal one and so is seen
+                           by every image, before merge_decay, in [0, 1]; 0 (the paper): none */
+  float merge_decay; /**< M gets the t-th task's update times t to the power of minus this: 0 the whole (the paper),
                            1: the more tasks there are, the less a further one moves */
-  float reserved;       /**< 0 */
+  float reserved;    /**< 0 */
 } dlora_learner_options;
 
 /** The defaults, chosen by measurement (docs/METHOD.md). */
 #define DLORA_LEARNER_OPTIONS_INIT \
   { \
     sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, DLORA_EPOCHS_AUTO, 16, 0, 2000, \
-        DLORA_SITE_KEY | DLORA_SITE_VALUE, DLORA_BLOCKS_UPPER_THREE_QUARTERS, 0, DLORA_LAYERS_MIDDLE, \
-        DLORA_READOUT_GAUSSIAN, 0, DLORA_BASIS_OLD, DLORA_RELEVANCE_FINAL, DLORA_OBJECTIVE_ALL, DLORA_WITHIN_BOTH, 1, \
-        1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, DLORA_FLIP_EVERYWHERE, 0, 0, 0.95f, \
-        5e-4f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, 2.0f, 0.05f, 0.01f, 0.95f, 3.0f, 0.85f, 0.3f, 1.0f, 1.0f, 1.5f, \
-        0.0f \
+        DLORA_SITE_KEY | DLORA_SITE_VALUE, DLORA_BLOCKS_UPPER_THREE_QUARTERS, 0, DLORA_FEATURE_LAYERS_AT_MIDDLE, \
+        DLORA_READOUT_GAUSSIAN, 0, DLORA_RESIDUAL_IN_USED, DLORA_ROUTING_TWO_PASS, DLORA_LOSS_CLASSES_ALL, \
+        DLORA_CLASS_SCORES_BOTH, 1, 1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, \
+        DLORA_FLIP_EVERYWHERE, 0, 0, 0.95f, 5e-4f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, 2.0f, 0.05f, 0.01f, 0.95f, \
+        3.0f, 0.85f, 0.3f, 1.0f, 1.0f, 1.5f, 0.0f \
   }
 
 /** What learning one task came to. */
@@ -696,9 +699,9 @@ typedef struct dlora_task_report {
   double last_loss;       /**< mean over the last steps, at most 10 */
   double seconds_observe; /**< passes before training */
   double seconds_train;
-  double seconds_statistics; /**< passes after training and closed forms */
-  size_t memory_min;         /**< directions in use, smallest over adapted inputs */
-  size_t memory_max;
+  double seconds_statistics;  /**< passes after training and closed forms */
+  size_t used_directions_min; /**< directions in use, smallest over adapted inputs */
+  size_t used_directions_max;
   size_t rank_orthogonal_min; /**< rank the orthogonal branch found room for, smallest over sites */
   size_t rank_orthogonal_max;
 } dlora_task_report;
@@ -715,7 +718,7 @@ typedef struct dlora_evaluation {
   double accuracy_given_task; /**< class right among the true task's classes */
   double ece;                 /**< expected calibration error of the class probability, 15 bins */
   double task_ece;            /**< of the task probability */
-  double frozen_accuracy;     /**< the same readout on the untouched backbone; NaN unless frozen_baseline */
+  double untouched_accuracy;  /**< the same readout on the untouched backbone; NaN unless untouched_baseline */
   double average_accuracy;    /**< mean of accuracy over all evaluated stages (average incremental accuracy); NaN if one
                                  was on other images than the last evaluation has of its classes or tasks */
   double forgetting;        /**< mean over earlier tasks of best minus present accuracy, as far as both are on the same
@@ -727,7 +730,7 @@ typedef struct dlora_evaluation {
 
 /** Sets the defaults. */
 DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size);
-/** Sets the paper's reading: all blocks, `own` bases, relevance by energy, objective `task`, heads within the task,
+/** Sets the paper's reading: all blocks, `own` bases, routing by energy, objective `task`, heads within the task,
  * final features, no drift compensation. */
 DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
 /** Whether a learner can be created with these options, without creating one: for programs that take them from their
@@ -806,7 +809,7 @@ DLORA_API dlora_status dlora_learner_get_open_task(const dlora_learner *learner,
 DLORA_API dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps);
 /** Shows images of the task with their labels [count]; before the first step and again after the last one. A batch with
  * bad arguments or pixels (ARGUMENT, NOT_FINITE) is refused and changes nothing; a failure inside cancels the task:
- * NO_MEMORY, or NUMERIC and NOT_FINITE where training has diverged. dlora_learner_cancel_task then gives STATE. */
+ * NO_MEMORY, or NUMERIC and NOT_FINITE where training has diverged. dlora_learner_discard_task then gives STATE. */
 DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels);
 /** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch.
  * Errors: STATE, ARGUMENT; NOT_FINITE if an input is, and then the batch is refused and the task goes on, or if the
@@ -814,9 +817,9 @@ DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora
 DLORA_API dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                           float *loss);
 /** Closes the task: directions committed, adapters merged or kept, statistics taken over. report may be NULL. */
-DLORA_API dlora_status dlora_learner_end_task(dlora_learner *learner, dlora_task_report *report);
+DLORA_API dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report);
 /** Drops the open task; the learner is as it was before it. */
-DLORA_API dlora_status dlora_learner_cancel_task(dlora_learner *learner);
+DLORA_API dlora_status dlora_learner_discard_task(dlora_learner *learner);
 
 DLORA_API size_t dlora_learner_num_tasks(const dlora_learner *learner);
 DLORA_API size_t dlora_learner_num_classes(const dlora_learner *learner);
@@ -836,13 +839,13 @@ DLORA_API const char *dlora_learner_get_note(const dlora_learner *learner, const
 /** Class, task and confidence of each image (METHOD.md 8), from the finished tasks; an open task has no part in it.
  * predictions: [count]; class_log_probs: [count, num_classes] or NULL. This call and the next two keep their workspace,
  * as dlora_model_embed does, so that a second call like the first takes no memory; dlora_learner_begin_task and
- * dlora_learner_configure release it. Errors: STATE before the first task or where relevance is `given`. */
+ * dlora_learner_configure release it. Errors: STATE before the first task or where routing is `given`. */
 DLORA_API dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
                                              dlora_prediction *predictions, float *class_log_probs);
 /** The same with the task of each image given: tasks [count] (task-incremental use). */
-DLORA_API dlora_status dlora_learner_predict_given(const dlora_learner *learner, const dlora_images *images,
-                                                   const int64_t *tasks, dlora_prediction *predictions,
-                                                   float *class_log_probs);
+DLORA_API dlora_status dlora_learner_predict_with_tasks(const dlora_learner *learner, const dlora_images *images,
+                                                        const int64_t *tasks, dlora_prediction *predictions,
+                                                        float *class_log_probs);
 /** Adapted class-token features [count, embed_dim]. tasks: [count] the residual adapters to use, -1 for none; NULL:
  * none. */
 DLORA_API dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images,
@@ -876,7 +879,7 @@ DLORA_API dlora_status dlora_learner_get_profile(const dlora_learner *learner, d
 
 /** The parts, borrowed: for inspection, export, or use without the learner. */
 DLORA_API const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner);
-/** Statistics without residual adapters (`plain`). */
+/** Statistics without residual adapters (`base`). */
 DLORA_API const dlora_predictor *dlora_learner_get_predictor(const dlora_learner *learner);
 /** Memory of one adapted input; NULL if (block, input) is not adapted. */
 DLORA_API const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input);

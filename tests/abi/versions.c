@@ -105,7 +105,7 @@ static void use_parts(void) {
     OK(dlora_bank_set_residual(bank, 0, values, 2, 1));
     OK(dlora_bank_forward(bank, 0, values, COUNT, DLORA_TERM_RESIDUAL, NULL, 1, values));
     OK(dlora_bank_step(bank, 0.1f)); /* momentum and decay have their defaults */
-    OK(dlora_bank_end_task(bank));
+    OK(dlora_bank_commit_task(bank));
     OK(dlora_projector_observe(projector, values, COUNT));
     OK(dlora_projector_commit_task(projector, 0.9f, &found));
     OK(dlora_predictor_observe(predictor, values, labels, COUNT));
@@ -145,26 +145,26 @@ static dlora_model *load_model(const char *path) {
 }
 
 static void run_pass(const dlora_model *model) {
-  GUARDED(dlora_pass_options) options;
-  dlora_pass *pass = NULL;
+  GUARDED(dlora_session_options) options;
+  dlora_session *session = NULL;
   FILLED(options);
-  OK(dlora_pass_options_init(&options.value, sizeof options.value));
+  OK(dlora_session_options_init(&options.value, sizeof options.value));
   CHECK_GUARD(options);
   CHECK_CLEARED(options);
   options.value.threads = 1;
   SET_LATER(options);
-  TRY(dlora_pass_create(&pass, model, NULL, &options.value), pass);
-  if (pass) {
+  TRY(dlora_session_create(&session, model, NULL, &options.value), session);
+  if (session) {
     GUARDED(dlora_profile) profile;
     FILLED(profile);
     profile.value.struct_size = sizeof profile.value;
-    OK(dlora_pass_get_profile(pass, &profile.value));
+    OK(dlora_session_get_profile(session, &profile.value));
     CHECK_GUARD(profile);
     CHECK_CLEARED(profile);
     CHECK(profile.value.preprocessing == 0.0 && profile.value.directions == 0.0);
-    printf("pass %zu\n", dlora_pass_workspace_size(pass));
+    printf("pass %zu\n", dlora_session_workspace_size(session));
   }
-  dlora_pass_destroy(pass);
+  dlora_session_destroy(session);
 }
 
 static void learn(const dlora_model *model, const char *path) {
@@ -206,7 +206,7 @@ static void learn(const dlora_model *model, const char *path) {
   CHECK_GUARD(open_task);
   CHECK_CLEARED(open_task);
   CHECK(open_task.value.num_classes == 0 && open_task.value.planned_steps == 5);
-  OK(dlora_learner_cancel_task(learner));
+  OK(dlora_learner_discard_task(learner));
 
   FILLED(source);
   memset(&source.value, 0, sizeof source.value);

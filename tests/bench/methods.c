@@ -21,11 +21,11 @@ static const method_info methods[NUM_METHODS] = {
     [METHOD_RESIDUAL] = {"residual", "residual branch alone", "#31a354", ""},
     [METHOD_PAPER] = {"paper", "both branches as the paper reads", "#8856a7", ""},
     [METHOD_DUAL] = {"dual", "both branches, the library's defaults", "#d7191c", ""},
-    [METHOD_DUAL_GATE] = {"dual-gate", "dual, task from where the first adapted block begins (relevance gate)",
-                          "#e78ac3", "8 3"},
-    [METHOD_DUAL_TWO_PASS] = {"dual-two-pass", "dual, task from a first pass over final features (relevance final)",
+    [METHOD_DUAL_GATE] = {"dual-gate", "dual, task from where the first adapted block begins (routing gate)", "#e78ac3",
+                          "8 3"},
+    [METHOD_DUAL_TWO_PASS] = {"dual-two-pass", "dual, task from a first pass over final features (routing final)",
                               "#fb6a8a", "3 3"},
-    [METHOD_DUAL_GIVEN] = {"dual-given", "dual, told the task of every image (relevance given)", "#67000d", "2 3"},
+    [METHOD_DUAL_GIVEN] = {"dual-given", "dual, told the task of every image (routing given)", "#67000d", "2 3"},
     [METHOD_JOINT] = {"joint", "all classes as one task with the defaults: the upper bound", "#000000", "10 4"},
 };
 
@@ -34,14 +34,14 @@ const method_info *method_get(method_kind kind) {
 }
 
 static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlora_learner_options *options) {
-  options->layers = paper->layers;
+  options->feature_layers = paper->feature_layers;
   options->residual_basis = paper->residual_basis;
-  options->relevance = paper->relevance;
-  options->objective = paper->objective;
-  options->within = paper->within;
+  options->routing = paper->routing;
+  options->loss_classes = paper->loss_classes;
+  options->class_scores = paper->class_scores;
   options->drift_compensation = paper->drift_compensation;
-  options->residual_share = paper->residual_share;
-  options->merge_exponent = paper->merge_exponent;
+  options->residual_merge_fraction = paper->residual_merge_fraction;
+  options->merge_decay = paper->merge_decay;
   if (options->flip == DLORA_FLIP_EVERYWHERE) options->flip = paper->flip;
   if (options->epochs == DLORA_EPOCHS_AUTO) options->epochs = paper->epochs;
   if (paper_blocks) {
@@ -57,7 +57,7 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
     case METHOD_FROZEN_SEVERAL:
     case METHOD_FROZEN_PROJECTION:
       options->rank_orthogonal = options->rank_residual = 0;
-      if (kind != METHOD_FROZEN_SEVERAL) options->layers = DLORA_LAYERS_FINAL;
+      if (kind != METHOD_FROZEN_SEVERAL) options->feature_layers = DLORA_FEATURE_LAYERS_FINAL;
       if (kind == METHOD_FROZEN_PROJECTION) options->readout = DLORA_READOUT_RANDOM_PROJECTION;
       break;
     case METHOD_SEQUENTIAL:
@@ -69,14 +69,14 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
       options->rank_residual = 0;
       options->energy_threshold = 1e-6f;
       options->train_orthogonal_a = 1;
-      options->merge_exponent = 0.0f;
-      options->layers = DLORA_LAYERS_FINAL;
+      options->merge_decay = 0.0f;
+      options->feature_layers = DLORA_FEATURE_LAYERS_FINAL;
       options->drift_compensation = kind == METHOD_SEQUENTIAL_DRIFT;
       break;
     case METHOD_ORTHOGONAL_FINAL_NODRIFT:
     case METHOD_ORTHOGONAL_FINAL:
       options->rank_residual = 0;
-      options->layers = DLORA_LAYERS_FINAL;
+      options->feature_layers = DLORA_FEATURE_LAYERS_FINAL;
       options->drift_compensation = kind == METHOD_ORTHOGONAL_FINAL;
       break;
     case METHOD_ORTHOGONAL_NODRIFT:
@@ -92,13 +92,13 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
       set_paper(&paper, paper_blocks, options);
       break;
     case METHOD_DUAL_GATE:
-      options->relevance = DLORA_RELEVANCE_GATE;
+      options->routing = DLORA_ROUTING_EARLY;
       break;
     case METHOD_DUAL_TWO_PASS:
-      options->relevance = DLORA_RELEVANCE_FINAL;
+      options->routing = DLORA_ROUTING_TWO_PASS;
       break;
     case METHOD_DUAL_GIVEN:
-      options->relevance = DLORA_RELEVANCE_GIVEN;
+      options->routing = DLORA_ROUTING_GIVEN;
       break;
     case METHOD_DUAL:
     case METHOD_JOINT:

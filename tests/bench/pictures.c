@@ -38,7 +38,7 @@ static void blur(const uint8_t *from, uint8_t *to, uint8_t *spare, size_t height
   size_t side = height < width ? height : width;
   size_t radius = side < 14 ? 1 : side / 14;
   size_t row = width * channels;
-  for (int pass = 0; pass < 2; pass++) {
+  for (int session = 0; session < 2; session++) {
     for (size_t y = 0; y < height; y++)
       for (size_t c = 0; c < channels; c++) blur_line(from + y * row + c, spare + y * row + c, width, channels, radius);
     for (size_t x = 0; x < row; x++) blur_line(spare + x, to + x, height, row, radius);

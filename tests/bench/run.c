@@ -135,8 +135,8 @@ static bool record(run_state *run, size_t stage, bool evaluated, double auroc, c
               report_add_number(entry, "seconds_observe", report->seconds_observe) &&
               report_add_number(entry, "seconds_train", report->seconds_train) &&
               report_add_number(entry, "seconds_statistics", report->seconds_statistics) &&
-              report_add_number(entry, "memory_min", (double)report->memory_min) &&
-              report_add_number(entry, "memory_max", (double)report->memory_max) &&
+              report_add_number(entry, "used_directions_min", (double)report->used_directions_min) &&
+              report_add_number(entry, "used_directions_max", (double)report->used_directions_max) &&
               report_add_number(entry, "rank_orthogonal_min", (double)report->rank_orthogonal_min) &&
               report_add_number(entry, "rank_orthogonal_max", (double)report->rank_orthogonal_max);
   if (done && evaluated)

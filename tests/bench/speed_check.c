@@ -18,7 +18,7 @@ struct check {
   size_t image_values, block_values;
   float *input, *features, *gradients;
   dlora_bank *bank;
-  dlora_pass *pass;
+  dlora_session *session;
 };
 
 /* The bank keeps the factors of a site as B' [dim, 8] and then B_t [dim, 8]; the files have one B [dim, 16]. */
@@ -64,18 +64,18 @@ static int make_bank(struct check *c) {
 static int run(struct check *c) {
   const size_t dim = c->setup->info.embed_dim, size = c->setup->info.image_size;
   const dlora_images images = {.f32 = c->input, .count = IMAGES, .height = size, .width = size};
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
   float *gradients;
   options.max_batch = IMAGES;
   options.threads = c->setup->threads;
   options.training = 1;
   SPEED_TRY(dlora_model_embed(c->setup->model, &images, c->features));
   if (make_bank(c)) return 1;
-  SPEED_TRY(dlora_pass_create(&c->pass, c->setup->model, c->bank, &options));
-  SPEED_TRY(dlora_pass_forward(c->pass, &images, DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL, NULL,
-                               c->features + IMAGES * dim));
+  SPEED_TRY(dlora_session_create(&c->session, c->setup->model, c->bank, &options));
+  SPEED_TRY(dlora_session_forward(c->session, &images, DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL, NULL,
+                                  c->features + IMAGES * dim));
   const float *feature_gradients = c->input + c->image_values + c->sites / 2 * c->block_values;
-  SPEED_TRY(dlora_pass_backward(c->pass, c->bank, feature_gradients));
+  SPEED_TRY(dlora_session_backward(c->session, c->bank, feature_gradients));
   SPEED_TRY(dlora_bank_get_parameters(c->bank, NULL, &gradients, NULL));
   for (size_t i = 0; i < c->sites; i++) from_bank(gradients + i * dim * BOTH, dim, c->gradients + i * dim * BOTH);
   return 0;
@@ -109,7 +109,7 @@ int speed_check(const struct speed_setup *setup, const char *in, const char *out
   failed = failed || transfer(in, "rb", c.input, inputs, 1, &file) || run(&c) ||
            transfer(out, "wb", c.features, 2 * IMAGES * dim, 0, &file) ||
            transfer(out, "wb", c.gradients, c.sites * dim * BOTH, 1, &file);
-  dlora_pass_destroy(c.pass);
+  dlora_session_destroy(c.session);
   dlora_bank_destroy(c.bank);
   free(c.input);
   free(c.features);

@@ -64,7 +64,7 @@ int speed_learnt(const struct speed_setup *setup, size_t tasks, dlora_learner **
   options.epochs = 1;
   options.batch_size = CLASSES * PER_CLASS;
   /* Few images of a random network: other bases would have less than the full rank. */
-  options.residual_basis = DLORA_BASIS_FREE;
+  options.residual_basis = DLORA_RESIDUAL_RANDOM;
   SPEED_TRY(dlora_learner_create(out, setup->model, &options));
   int failed = learn_all(setup, tasks, *out);
   if (!failed && dlora_learner_save(*out, path) != DLORA_OK) failed = speed_fail("%s", dlora_last_error());
@@ -99,7 +99,7 @@ static int learn_in_parts(dlora_learner *learner, const dlora_images *images, co
   SPEED_TRY(dlora_learner_observe(learner, images, labels));
   out->after = (now = speed_seconds()) - start;
   start = now;
-  SPEED_TRY(dlora_learner_end_task(learner, NULL));
+  SPEED_TRY(dlora_learner_commit_task(learner, NULL));
   out->end = speed_seconds() - start;
   return 0;
 }

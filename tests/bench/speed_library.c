@@ -8,8 +8,8 @@ struct library_case {
   const struct speed_setup *setup;
   dlora_images images;
   float *pixels, *features;
-  dlora_pass *pass;
-  size_t part; /* images of one call of the pass */
+  dlora_session *session;
+  size_t part; /* images of one call of the session */
   dlora_learner *learner;
   dlora_prediction *predictions;
   int64_t *labels;
@@ -31,7 +31,7 @@ static int run_infer(void *state) {
     dlora_images part = c->images;
     part.f32 += first * 3 * size * size;
     part.count = c->images.count - first < c->part ? c->images.count - first : c->part;
-    SPEED_TRY(dlora_pass_forward(c->pass, &part, 0, NULL, c->features + first * c->setup->info.embed_dim));
+    SPEED_TRY(dlora_session_forward(c->session, &part, 0, NULL, c->features + first * c->setup->info.embed_dim));
   }
   return 0;
 }
@@ -56,7 +56,7 @@ static int run_predict(void *state) {
 
 static int profile_infer(void *state, dlora_profile *out) {
   const struct library_case *c = state;
-  SPEED_TRY(dlora_pass_get_profile(c->pass, out));
+  SPEED_TRY(dlora_session_get_profile(c->session, out));
   return 0;
 }
 
@@ -68,7 +68,7 @@ static int profile_train(void *state, dlora_profile *out) {
 
 static void close_case(void *state) {
   struct library_case *c = state;
-  dlora_pass_destroy(c->pass);
+  dlora_session_destroy(c->session);
   dlora_learner_destroy(c->learner);
   free(c->pixels);
   free(c->features);
@@ -78,11 +78,11 @@ static void close_case(void *state) {
 }
 
 static int open_infer(struct library_case *c) {
-  dlora_pass_options options = DLORA_PASS_OPTIONS_INIT;
+  dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
   options.threads = c->setup->threads;
   if (options.max_batch > c->images.count) options.max_batch = c->images.count;
   c->part = options.max_batch;
-  SPEED_TRY(dlora_pass_create(&c->pass, c->setup->model, NULL, &options));
+  SPEED_TRY(dlora_session_create(&c->session, c->setup->model, NULL, &options));
   return 0;
 }
 
@@ -103,9 +103,9 @@ static int open_predict(struct library_case *c, size_t tasks, const char *gate) 
   dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
   SPEED_TRY(dlora_learner_get_options(c->learner, &options));
   options.threads = c->setup->threads;
-  options.relevance = strcmp(gate, "none") == 0   ? DLORA_RELEVANCE_NONE
-                      : strcmp(gate, "gate") == 0 ? DLORA_RELEVANCE_GATE
-                                                  : DLORA_RELEVANCE_FINAL;
+  options.routing = strcmp(gate, "none") == 0   ? DLORA_ROUTING_NONE
+                    : strcmp(gate, "gate") == 0 ? DLORA_ROUTING_EARLY
+                                                : DLORA_ROUTING_TWO_PASS;
   SPEED_TRY(dlora_learner_configure(c->learner, &options));
   return 0;
 }

@@ -21,17 +21,16 @@ static void fuzz_bank(const char *path, size_t size) {
   dlora_status status = dlora_bank_load(&bank, path, &options);
   fuzz_unwatch();
   if (fuzz_check(status, bank, "dlora_bank_load")) {
-    float x[WIDE], y[WIDE], relevance[MANY];
+    float x[WIDE], y[WIDE], routing[MANY];
     const size_t tasks = dlora_bank_num_tasks(bank);
     for (size_t i = 0; i < WIDE; i++) x[i] = (float)i / WIDE;
-    for (size_t i = 0; i < MANY; i++) relevance[i] = 0.5f;
+    for (size_t i = 0; i < MANY; i++) routing[i] = 0.5f;
     for (size_t i = 0; i < dlora_bank_num_sites(bank) && i < MANY; i++) {
       dlora_site site;
       succeed(dlora_bank_get_site(bank, i, &site), "dlora_bank_get_site");
       if (site.input_dim > WIDE || site.output_dim > WIDE || tasks > MANY) continue;
       memset(y, 0, sizeof y);
-      succeed(dlora_bank_forward(bank, i, x, 1, DLORA_TERM_MERGED, tasks ? relevance : NULL, 1, y),
-              "dlora_bank_forward");
+      succeed(dlora_bank_forward(bank, i, x, 1, DLORA_TERM_MERGED, tasks ? routing : NULL, 1, y), "dlora_bank_forward");
     }
   }
   dlora_bank_destroy(bank);
@@ -45,10 +44,10 @@ static void fuzz_projector(const char *path, size_t size) {
   dlora_status status = dlora_projector_load(&projector, path, &options);
   fuzz_unwatch();
   if (fuzz_check(status, projector, "dlora_projector_load") && dlora_projector_dim(projector) <= WIDE) {
-    float x[WIDE], relevance[MANY];
+    float x[WIDE], routing[MANY];
     for (size_t i = 0; i < WIDE; i++) x[i] = (float)i / WIDE;
     if (dlora_projector_num_tasks(projector) <= MANY) {
-      succeed(dlora_projector_relevance(projector, x, 1, relevance), "dlora_projector_relevance");
+      succeed(dlora_projector_route(projector, x, 1, routing), "dlora_projector_route");
     }
     succeed(dlora_projector_project(projector, x, 1), "dlora_projector_project");
   }

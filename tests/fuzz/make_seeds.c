@@ -98,12 +98,12 @@ static void write_checkpoints(void) {
     options.epochs = 1;
     options.batch_size = 4;
     options.held_out = 0.25f;
-    options.layers = i == 2 ? DLORA_LAYERS_SEVERAL : DLORA_LAYERS_FINAL;
+    options.feature_layers = i == 2 ? DLORA_FEATURE_LAYERS_AT_ADAPTER : DLORA_FEATURE_LAYERS_FINAL;
     if (i == 3) {
       options.sites = 63;
-      options.frozen_baseline = 1;
-      options.relevance = DLORA_RELEVANCE_ENERGY;
-      options.within = DLORA_WITHIN_HEAD;
+      options.untouched_baseline = 1;
+      options.routing = DLORA_ROUTING_ENERGY;
+      options.class_scores = DLORA_CLASS_SCORES_HEAD;
       options.use_prior = 1;
     }
     if (i == 4) {

@@ -67,7 +67,7 @@ static void make_png(struct bytes *out, int color, int depth, int interlaced, in
     png_set_pHYs(png, info, 10, 10, PNG_RESOLUTION_METER);
   }
   png_write_info(png, info);
-  for (int pass = interlaced ? png_set_interlace_handling(png) : 1; pass > 0; pass--) {
+  for (int session = interlaced ? png_set_interlace_handling(png) : 1; session > 0; session--) {
     for (int y = 0; y < HEIGHT; y++) {
       for (size_t i = 0; i < sizeof row; i++) row[i] = (uint8_t)((size_t)y * 7 + i * i);
       if (color == PNG_COLOR_TYPE_PALETTE) memset(row, 0x1b, sizeof row);
