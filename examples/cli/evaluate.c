@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "commands.h"
+#include "context.h"
 #include "files.h"
 #include "report.h"
-#include "session.h"
 
 static const char usage[] = "evaluate --backbone FILE --checkpoint FILE --test DATA [--json FILE] [OPTION]...";
 static const char about[] =
@@ -58,10 +58,10 @@ static bool parse(evaluate_arguments *to, int argc, char **argv, int *code) {
   char text[2048];
   snprintf(text, sizeof text, "%s%s", about, data_help);
   return command_begin(usage, text, table, count, argc, argv, NULL, NULL, code) &&
-         session_check_settings(&to->learner, argv[1], code);
+         context_check_settings(&to->learner, argv[1], code);
 }
 
-static bool write_results(const session *work, const evaluate_arguments *from, const dlora_evaluation *evaluation,
+static bool write_results(const context *work, const evaluate_arguments *from, const dlora_evaluation *evaluation,
                           double seconds, size_t skipped_files, problem *why) {
   if (from->json == NULL || strcmp(from->json, "-") != 0)
     if (!report_print(work->learner, evaluation, why)) return false;
@@ -80,7 +80,7 @@ int evaluate_command(int argc, char **argv) {
   int code = EXIT_DONE;
   problem why = {""};
   evaluate_arguments from;
-  session work = {0};
+  context work = {0};
   dataset test = {0};
   class_table classes = {NULL, 0, 0};
   image_feed feed = {0};
@@ -96,11 +96,11 @@ int evaluate_command(int argc, char **argv) {
                            {"--backbone", from.backbone.path, FILE_READ},
                            {"--test", from.test, FILE_READ}};
   int checked = files_check(uses, sizeof uses / sizeof uses[0], &why);
-  bool done = checked == EXIT_DONE && session_open(&work, &from.backbone, from.checkpoint, &from.learner, &why) &&
+  bool done = checked == EXIT_DONE && context_open(&work, &from.backbone, from.checkpoint, &from.learner, &why) &&
               dataset_open(&test, &request, &why);
   if (done) dataset_print_notes(&test, from.test, stderr);
   done = done && class_table_from_learner(&classes, work.learner, &why) &&
-         session_test_feed(&feed, &test, &classes, &num_unknown, &why);
+         context_test_feed(&feed, &test, &classes, &num_unknown, &why);
   if (done && dlora_learner_num_tasks(work.learner) == 0)
     done = problem_set(&why, "%s has not finished learning a task yet", from.checkpoint);
   if (done && from.true_task_given && from.true_task >= dlora_learner_num_tasks(work.learner))
@@ -111,9 +111,9 @@ int evaluate_command(int argc, char **argv) {
   if (done && num_unknown > 0)
     progress_say(&work.view, "%zu classes of %s are not known; their images are passed over", num_unknown, from.test);
   if (done)
-    done = session_evaluate(&work, &feed, from.true_task_given ? (int64_t)from.true_task : -1, &evaluation, &why);
+    done = context_evaluate(&work, &feed, from.true_task_given ? (int64_t)from.true_task : -1, &evaluation, &why);
   if (done) done = write_results(&work, &from, &evaluation, progress_seconds() - started, test.num_skipped, &why);
-  session_close(&work);
+  context_close(&work);
   if (!done) code = problem_report(&why, argv[1]);
   if (checked == EXIT_USAGE) code = EXIT_USAGE;
   image_feed_close(&feed);

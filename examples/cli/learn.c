@@ -6,10 +6,10 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "context.h"
 #include "files.h"
 #include "report.h"
 #include "run_description.h"
-#include "session.h"
 #include "snapshot.h"
 
 static const char usage[] =
@@ -49,7 +49,7 @@ typedef struct learn_arguments {
 /* All that one run of the command holds. */
 typedef struct learn_run {
   learn_arguments arguments;
-  session work;
+  context work;
   dataset train;
   dataset test;
   class_table classes; /* of the checkpoint and the training data */
@@ -112,7 +112,7 @@ static bool parse(learn_arguments *to, int argc, char **argv, int *code) {
   char text[2048];
   snprintf(text, sizeof text, "%s%s", about, data_help);
   return command_begin(usage, text, table, count, argc, argv, NULL, NULL, code) &&
-         session_check_settings(&to->learner, argv[1], code);
+         context_check_settings(&to->learner, argv[1], code);
 }
 
 static bool open_data(learn_run *run, problem *why) {
@@ -196,7 +196,7 @@ static bool prepare(learn_run *run, problem *why) {
   if (run->arguments.test == NULL) return true;
   if (!run->arguments.allow_missing && !check_test_classes(run, why)) return false;
   size_t num_unknown = 0;
-  if (!session_test_feed(&run->test_feed, &run->test, &run->classes, &num_unknown, why)) return false;
+  if (!context_test_feed(&run->test_feed, &run->test, &run->classes, &num_unknown, why)) return false;
   if (run->test_feed.count == 0)
     return problem_set(why, "%s has no image of a class that is learnt", run->arguments.test);
   if (num_unknown > 0)
@@ -262,7 +262,7 @@ static size_t part_begin(const learn_run *run, size_t part) {
 }
 
 static bool evaluate_part(learn_run *run, problem *why) {
-  return run->arguments.test == NULL || session_evaluate(&run->work, &run->test_feed, -1, &run->evaluation, why);
+  return run->arguments.test == NULL || context_evaluate(&run->work, &run->test_feed, -1, &run->evaluation, why);
 }
 
 static bool keep(learn_run *run, problem *why) {
@@ -320,7 +320,7 @@ static bool learn_part(learn_run *run, size_t part, problem *why) {
   for (size_t i = first; i < end; i++) run->wanted[run->order[i]] = true;
   say_start(run, part, first, end);
   if (!image_feed_open(&feed, &run->train, run->ids, run->wanted, why)) return false;
-  bool done = session_learn(&run->work, &feed, &report, why);
+  bool done = context_learn(&run->work, &feed, &report, why);
   image_feed_close(&feed);
   for (size_t i = first; done && i < end; i++) {
     size_t class = run->order[i];
@@ -432,7 +432,7 @@ int learn_command(int argc, char **argv) {
   progress_begin(&run.work.view, from->quiet, from->verbose);
   bool done = run.snapshot != NULL || problem_set(&why, "no memory for a file name");
   int checked = done ? check_files(&run, &why) : EXIT_FAILED;
-  done = checked == EXIT_DONE && session_open(&run.work, &from->backbone, from->resume, &from->learner, &why) &&
+  done = checked == EXIT_DONE && context_open(&run.work, &from->backbone, from->resume, &from->learner, &why) &&
          open_data(&run, &why) && prepare(&run, &why) && describe(&run, &why) && resume(&run, &part, &why);
   bool begun = done;
   for (; done && part < from->num_tasks; part++) done = learn_part(&run, part, &why);
@@ -441,7 +441,7 @@ int learn_command(int argc, char **argv) {
   if (!done) code = problem_report(&why, argv[1]);
   if (checked == EXIT_USAGE) code = EXIT_USAGE;
   if (!done && begun) say_how_to_go_on(&run, argv[1]);
-  session_close(&run.work);
+  context_close(&run.work);
   cJSON_Delete(run.tasks);
   image_feed_close(&run.test_feed);
   class_table_free(&run.classes);

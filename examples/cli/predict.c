@@ -7,11 +7,11 @@
 #include <sys/stat.h>
 
 #include "commands.h"
+#include "context.h"
 #include "dataset.h"
 #include "file_list.h"
 #include "image_file.h"
 #include "report.h"
-#include "session.h"
 #include "utf8.h"
 
 static const char usage[] = "predict --backbone FILE --checkpoint FILE [--json] [OPTION]... IMAGE_OR_FOLDER...";
@@ -38,7 +38,7 @@ typedef struct predict_arguments {
 /* The learner with what one prediction needs room for. */
 typedef struct predict_run {
   predict_arguments arguments;
-  session work;
+  context work;
   size_t num_classes;
   int64_t *ids;     /* [num_classes] */
   float *log_probs; /* [num_classes] */
@@ -66,7 +66,7 @@ static bool parse(predict_arguments *to, int argc, char **argv, const char **ima
   num_entries += backbone_settings_options(&to->backbone, table + num_entries);
   num_entries += learner_settings_options(&to->learner, false, table + num_entries);
   if (!command_begin(usage, about, table, num_entries, argc, argv, images, count, code) ||
-      !session_check_settings(&to->learner, argv[1], code))
+      !context_check_settings(&to->learner, argv[1], code))
     return false;
   if (*count > 0) return true;
   fprintf(stderr, "duallora predict: which images? Try 'duallora predict --help'.\n");
@@ -76,7 +76,7 @@ static bool parse(predict_arguments *to, int argc, char **argv, const char **ima
 
 static bool prepare(predict_run *run, problem *why) {
   const predict_arguments *from = &run->arguments;
-  if (!session_open(&run->work, &from->backbone, from->checkpoint, &from->learner, why)) return false;
+  if (!context_open(&run->work, &from->backbone, from->checkpoint, &from->learner, why)) return false;
   size_t num_tasks = dlora_learner_num_tasks(run->work.learner);
   run->num_classes = dlora_learner_num_classes(run->work.learner);
   if (num_tasks == 0) return problem_set(why, "%s has not finished learning a task yet", from->checkpoint);
@@ -220,7 +220,7 @@ int predict_command(int argc, char **argv) {
     progress_begin(&run.work.view, true, false);
     bool done = list_images(&run, images, count, &why) && prepare(&run, &why) && predict_all(&run, &num_failed, &why);
     code = !done ? problem_report(&why, argv[1]) : num_failed > 0 ? EXIT_FAILED : EXIT_DONE;
-    session_close(&run.work);
+    context_close(&run.work);
   }
   cJSON_Delete(run.list);
   path_list_clear(&run.images);

@@ -50,7 +50,7 @@ static bool check_run(const char *path, const char *run, problem *why) {
   return done;
 }
 
-bool snapshot_load(session *work, const char *path, const char *run, size_t num_tasks, size_t *done, problem *why) {
+bool snapshot_load(context *work, const char *path, const char *run, size_t num_tasks, size_t *done, problem *why) {
   dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
   dlora_open_task open = DLORA_OPEN_TASK_INIT;
   dlora_learner *loaded = NULL;
@@ -84,7 +84,7 @@ bool snapshot_load(session *work, const char *path, const char *run, size_t num_
   return true;
 }
 
-bool snapshot_save(session *work, const char *path, problem *why) {
+bool snapshot_save(context *work, const char *path, problem *why) {
   return dlora_learner_save(work->learner, path) == DLORA_OK || problem_set_library(why, "snapshot");
 }
 

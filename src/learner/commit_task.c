@@ -1,0 +1,311 @@
+/* The end of a task: everything that may fail is done on copies, then the copies take the place of what they replace.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/minimise.h"
+#include "base/status.h"
+#include "base/threads.h"
+#include "linalg/matrix.h"
+#include "src/bank/bank.h"
+#include "src/learner/learner.h"
+#include "src/predictor/predictor.h"
+
+struct outcome {
+  dlora_predictor *base, *routed, *gate, *untouched;
+  dlora_projector **projectors; /* [depth, 4] */
+  struct dli_bank_commit bank;
+  struct dli_head head;
+  struct dli_head *heads; /* [num_heads + 1], the last one is `head` */
+  struct dli_metrics metrics;
+  struct dli_class_index class_index;
+};
+
+static void release(dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  dlora_predictor_destroy(o->base);
+  dlora_predictor_destroy(o->routed);
+  dlora_predictor_destroy(o->gate);
+  dlora_predictor_destroy(o->untouched);
+  for (size_t i = 0; o->projectors && i < 4 * learner->model->vit.depth; i++) dlora_projector_destroy(o->projectors[i]);
+  dli_free(allocator, o->projectors);
+  dli_bank_abandon_end(learner->bank, &o->bank);
+  dli_free(allocator, o->head.weight);
+  dli_free(allocator, o->head.bias);
+  dli_free(allocator, o->heads);
+  dli_metrics_release(&o->metrics, allocator);
+  dli_class_index_release(&o->class_index, allocator);
+}
+
+/* Jobs that do not touch each other run side by side, each with a BLAS of one thread: eigenproblems of a few hundred
+ * rows are too small to be split further. A worker's sentence is carried over to the calling thread. */
+struct jobs {
+  const dlora_learner *learner;
+  struct outcome *outcome;
+  dlora_status (*run)(const dlora_learner *learner, struct outcome *outcome, size_t job);
+  struct failure {
+    dlora_status status;
+    char sentence[512];
+  } * failures; /* [count] */
+};
+
+static void run_jobs(size_t begin, size_t end, size_t index, void *user) {
+  const struct jobs *jobs = user;
+  (void)index;
+  for (size_t job = begin; job < end; job++) {
+    struct failure *failure = &jobs->failures[job];
+    failure->status = jobs->run(jobs->learner, jobs->outcome, job);
+    if (failure->status != DLORA_OK) snprintf(failure->sentence, sizeof failure->sentence, "%s", dlora_last_error());
+  }
+}
+
+static dlora_status in_parallel(const dlora_learner *learner, struct outcome *outcome, size_t count,
+                                dlora_status (*run)(const dlora_learner *, struct outcome *, size_t)) {
+  struct jobs jobs = {learner, outcome, run, NULL};
+  dlora_status status = DLORA_OK;
+  DLI_TRY(DLI_NEW(&learner->allocator, jobs.failures, count));
+  dli_parallel_for(dli_blas_runs_inside_threads() ? learner->options.threads : 1, count, run_jobs, &jobs);
+  for (size_t i = 0; status == DLORA_OK && i < count; i++) {
+    if (jobs.failures[i].status != DLORA_OK)
+      status = dli_raise(jobs.failures[i].status, "%s", jobs.failures[i].sentence);
+  }
+  dli_free(&learner->allocator, jobs.failures);
+  return status;
+}
+
+/* A copy of each predictor with the open task closed; old statistics follow the features first, where these moved. */
+static dlora_status commit_predictor(const dlora_learner *learner, struct outcome *o, size_t job) {
+  const struct dli_task *task = learner->task;
+  const dlora_predictor *const from[] = {learner->base, learner->routed, learner->gate, learner->untouched};
+  dlora_predictor **const to[] = {&o->base, &o->routed, &o->gate, &o->untouched};
+  const int follows_drift = job < 2;
+  if (!from[job]) return DLORA_OK;
+  DLI_TRY(dlora_predictor_clone(to[job], from[job]));
+  if (follows_drift && task->num_drift) {
+    const size_t columns = dli_learner_num_drifting_columns(learner);
+    DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_commit_task", task->drift_before, task->drift_after,
+                                     task->num_drift, learner->width - columns, columns, learner->model->vit.dim));
+  }
+  return dlora_predictor_commit_task(*to[job]);
+}
+
+static dlora_status commit_projector(const dlora_learner *learner, struct outcome *o, size_t job) {
+  const struct dli_task *task = learner->task;
+  const size_t first = 4 * learner->first_block, i = first + job;
+  if (!learner->projectors[i]) return DLORA_OK;
+  DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
+  dlora_projector *projector = o->projectors[i];
+  if (!dlora_projector_num_observed(projector)) { /* instant mode: the task takes an empty group */
+    float *zero;
+    DLI_TRY(DLI_NEW(&learner->allocator, zero, dlora_projector_dim(projector)));
+    const dlora_status status = dlora_projector_observe(projector, zero, 1);
+    dli_free(&learner->allocator, zero);
+    DLI_TRY(status);
+  }
+  DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
+  if (!task->energy_rows || !task->num_energy) return DLORA_OK;
+  const float *rows = task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
+  return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
+}
+
+/* The prior on log T of a head. With Gaussians it is around their own T, as rows begin as those of equation (3) do,
+ * times a part where they are on a part of the columns. A ridge regression has other scores. docs/METHOD.md 7. */
+#define HEAD_PART 0.7
+#define HEAD_DEVIATION 0.5
+#define HEAD_WIDE_DEVIATION 2.0
+
+/* Held-out features under the task's head. */
+struct head_fit {
+  double centre, deviation; /* of the prior on log T */
+  size_t rows, classes;
+  const float *logits;   /* [rows, classes] */
+  const size_t *targets; /* [rows] */
+};
+
+/* Negative log-likelihood at log T, with the prior: a handful of easy images does not drive T to an extreme. */
+static double head_cost(const void *context, double log_temperature) {
+  const struct head_fit *fit = context;
+  const double sharpness = exp(-log_temperature);
+  const double off = (log_temperature - fit->centre) / fit->deviation;
+  double loss = 0.5 * off * off;
+  for (size_t i = 0; i < fit->rows; i++) {
+    const float *row = fit->logits + i * fit->classes;
+    double top = (double)row[0], sum = 0.0;
+    for (size_t j = 1; j < fit->classes; j++) top = (double)row[j] > top ? (double)row[j] : top;
+    for (size_t j = 0; j < fit->classes; j++) sum += exp(sharpness * ((double)row[j] - top));
+    loss += log(sum) - sharpness * ((double)row[fit->targets[i]] - top);
+  }
+  return loss;
+}
+
+static dlora_status calibrate_head(const dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const struct dli_task *task = learner->task;
+  const size_t dim = learner->model->vit.dim, own = task->num_classes, n = task->num_held;
+  const size_t known = learner->class_index.num_components;
+  dlora_status status = DLORA_OK;
+  float *logits = NULL;
+  size_t *targets = NULL;
+  const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
+  const double part = learner->width > dim ? HEAD_PART : 1.0;
+  const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->base) : 1.0;
+  const double centre = fmin(DLI_HIGHEST_TEMPERATURE, fmax(DLI_LOWEST_TEMPERATURE, guess));
+  o->head.temperature = (float)centre;
+  if (!n) return DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
+  DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
+  for (size_t i = 0; i < n; i++) {
+    memcpy(logits + i * own, o->head.bias, own * sizeof *logits);
+    while (o->class_index.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
+  }
+  dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
+  const struct head_fit fit = {log(centre), gaussian ? HEAD_DEVIATION : HEAD_WIDE_DEVIATION, n, own, logits, targets};
+  o->head.temperature =
+      (float)exp(dli_minimise(head_cost, &fit, log(DLI_LOWEST_TEMPERATURE), log(DLI_HIGHEST_TEMPERATURE)));
+done:
+  dli_free(allocator, targets);
+  dli_free(allocator, logits);
+  return status;
+}
+
+/* The task's head, its rows in the order of the components of `base`. Without training: equation (3) itself. */
+static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const struct dli_task *task = learner->task;
+  const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->num_classes;
+  dlora_status status = DLORA_OK;
+  float *weight = NULL, *bias = NULL;
+  o->head.num_classes = own;
+  DLI_TRY(DLI_NEW(allocator, o->head.weight, own * dim));
+  DLI_TRY(DLI_NEW(allocator, o->head.bias, own));
+  if (task->num_steps) {
+    for (size_t i = 0; i < own; i++) {
+      const size_t row = dli_task_find_class(task, o->class_index.component_classes[known + i]);
+      memcpy(o->head.weight + i * dim, task->head_weight + row * dim, dim * sizeof *weight);
+      o->head.bias[i] = task->head_bias[row];
+    }
+    return DLORA_OK;
+  }
+  DLI_TRY_DONE(DLI_NEW(allocator, weight, (known + own) * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, bias, known + own));
+  DLI_TRY_DONE(dlora_predictor_linear_weights(o->base, learner->width - dim, dim, 0, weight, bias));
+  memcpy(o->head.weight, weight + known * dim, own * dim * sizeof *weight);
+  memcpy(o->head.bias, bias + known, own * sizeof *bias);
+done:
+  dli_free(allocator, weight);
+  dli_free(allocator, bias);
+  return status;
+}
+
+static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const struct dli_task *task = learner->task;
+  DLI_TRY(in_parallel(learner, o, 4, commit_predictor));
+  DLI_TRY(dli_class_index_create(&o->class_index, o->base, o->routed, learner->options.unknown_quantile, allocator));
+  if (o->class_index.num_components - learner->class_index.num_components != task->num_classes) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_commit_task: %zu of the task's %zu classes were observed after training",
+                     o->class_index.num_components - learner->class_index.num_components, task->num_classes);
+  }
+  DLI_TRY(DLI_NEW(allocator, o->projectors, 4 * learner->model->vit.depth));
+  DLI_TRY(in_parallel(learner, o, 4 * (learner->end_block - learner->first_block), commit_projector));
+  DLI_TRY(make_head(learner, o));
+  DLI_TRY(calibrate_head(learner, o));
+  DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_task_heads + 1));
+  if (learner->num_task_heads) memcpy(o->heads, learner->heads, learner->num_task_heads * sizeof *o->heads);
+  o->heads[learner->num_task_heads] = o->head;
+  DLI_TRY(dli_metrics_grown(&o->metrics, &learner->metrics, allocator));
+  DLI_TRY(dli_bank_prepare_end(learner->bank, &o->bank));
+  return dli_merged_weights_reserve(learner->merged_weights, o->bank.merged);
+}
+
+static void fill_report(const dlora_learner *learner, const struct outcome *o, dlora_task_report *report) {
+  const struct dli_task *task = learner->task;
+  const size_t window = task->num_steps < DLI_LOSS_WINDOW ? task->num_steps : DLI_LOSS_WINDOW;
+  double last = 0.0;
+  for (size_t i = 0; i < window; i++) last += task->last_losses[i];
+  *report = (dlora_task_report)DLORA_TASK_REPORT_INIT;
+  report->task = dlora_learner_num_tasks(learner);
+  report->num_classes = task->num_classes;
+  report->num_images = task->num_images[0];
+  report->num_steps = task->num_steps;
+  report->first_loss = window ? task->first_loss / (double)window : NAN;
+  report->last_loss = window ? last / (double)window : NAN;
+  report->seconds_observe = task->seconds[DLI_OBSERVE_BEFORE];
+  report->seconds_train = task->seconds[DLI_TRAIN];
+  report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
+  report->used_directions_min = report->rank_orthogonal_min = SIZE_MAX;
+  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+    if (!o->projectors[i]) continue;
+    const size_t size = dlora_projector_size(o->projectors[i]);
+    if (size < report->used_directions_min) report->used_directions_min = size;
+    if (size > report->used_directions_max) report->used_directions_max = size;
+  }
+  for (size_t s = 0; s < learner->bank->num_sites; s++) {
+    const size_t rank = learner->bank->pairs[2 * s + DLI_ORTHOGONAL].rank;
+    if (rank < report->rank_orthogonal_min) report->rank_orthogonal_min = rank;
+    if (rank > report->rank_orthogonal_max) report->rank_orthogonal_max = rank;
+  }
+}
+
+/* Cannot fail. What was replaced is left in *o to be released. */
+static void commit(dlora_learner *learner, struct outcome *o) {
+  dlora_predictor *const predictors[] = {o->base, o->routed, o->gate, o->untouched};
+  dlora_predictor **const mine[] = {&learner->base, &learner->routed, &learner->gate, &learner->untouched};
+  dlora_predictor **const theirs[] = {&o->base, &o->routed, &o->gate, &o->untouched};
+  for (size_t i = 0; i < 4; i++) {
+    *theirs[i] = *mine[i];
+    *mine[i] = predictors[i];
+  }
+  learner->task->made_routed = 0;
+  dlora_projector **projectors = learner->projectors;
+  learner->projectors = o->projectors;
+  o->projectors = projectors;
+  dli_bank_commit_end(learner->bank, &o->bank);
+  dli_merged_weights_update(learner->merged_weights);
+  struct dli_head *heads = learner->heads;
+  learner->heads = o->heads;
+  learner->num_task_heads++;
+  o->heads = heads;
+  o->head = (struct dli_head){0};
+  const struct dli_metrics metrics = learner->metrics;
+  learner->metrics = o->metrics;
+  o->metrics = metrics;
+  const struct dli_class_index class_index = learner->class_index;
+  learner->class_index = o->class_index;
+  o->class_index = class_index;
+}
+
+dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report) {
+  DLI_REQUIRE(learner);
+  struct dli_task *task = learner->task;
+  if (!task) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_commit_task: no task is open; call dlora_learner_begin_task first");
+  }
+  if (!task->num_images[0]) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: the task has no images; observe them first");
+  }
+  if (task->phase == DLI_TRAIN) {
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: observe the task's images again after training");
+  }
+  struct outcome outcome = {0};
+  dlora_task_report full;
+  const double started = dli_seconds();
+  dli_profile_start(&learner->profile);
+  const int before = dli_threads_enter(learner->options.threads);
+  dlora_status status = prepare(learner, &outcome);
+  dli_threads_leave(before);
+  if (status == DLORA_OK) {
+    fill_report(learner, &outcome, &full);
+    full.seconds_statistics += dli_seconds() - started;
+    if (report) status = dli_struct_write("dlora_task_report", report, report->struct_size, &full, sizeof full);
+  }
+  if (status == DLORA_OK) commit(learner, &outcome);
+  release(learner, &outcome);
+  if (status == DLORA_OK) dli_task_release(learner);
+  dli_profile_lap(&learner->profile, DLI_TASK_END);
+  return status;
+}

@@ -1,0 +1,235 @@
+/* The learner's inside, shared by its files: learner/learner.c (life), learner/task.c (one task),
+ * learner/learn_source.c (the loop), learner/predict.c, learner/evaluate.c, checkpoint/checkpoint.c. */
+#ifndef DLI_SRC_LEARNER_LEARNER_H
+#define DLI_SRC_LEARNER_LEARNER_H
+
+#include "base/profile.h"
+#include "base/random.h"
+#include "duallora/duallora.h"
+#include "io/safetensors.h"
+#include "src/learner/metrics.h"
+#include "src/session/pool.h"
+
+/* The trained classifier rows of one task, on the final feature; rows in the order of the task's components. */
+struct dli_head {
+  size_t num_classes;
+  float *weight;     /* [num_classes, dim] */
+  float *bias;       /* [num_classes] */
+  float temperature; /* of its softmax: METHOD.md 7 */
+};
+
+struct dli_class_name {
+  int64_t class_id;
+  char *name;
+};
+
+/* A text of the caller's own. */
+struct dli_note {
+  char *key, *value;
+};
+
+enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
+
+/* Sections of the learner's profile beside those of lib/base/profile.h. */
+enum { DLI_OBSERVATION = DLI_OWN_SECTIONS, DLI_DIRECTIONS, DLI_TASK_END };
+
+/* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
+enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
+
+/* Features of a micro-batch for the predictors that observe it [max_batch, width]. */
+struct dli_view {
+  float *base, *routed, *untouched;
+};
+
+/* Everything about the open task; dropped as a whole when it ends or is cancelled. What decides how it goes on is also
+ * written and read by checkpoint/open_task.c. */
+struct dli_task {
+  int phase;
+  size_t planned_steps, num_steps;
+  int made_routed;           /* learner->routed was made for this task and goes with it unless it is committed */
+  size_t num_images[2];      /* observed before and after */
+  size_t observed_images[2]; /* of these, in the memory's second moments */
+  double seconds[3];         /* by phase */
+  double first_loss, last_losses[DLI_LOSS_WINDOW];
+  size_t source_images;       /* of the source that it is learnt from; 0: in the caller's own loop */
+  uint64_t source_labels;     /* fingerprint of the source's labels */
+  uint64_t *source_digests;   /* [source_images] of each image that was read, 0 of the others; NULL: not known */
+  int loaded;                 /* it was begun elsewhere: the source may be another one */
+  double running_loss;        /* mean that progress callbacks are told */
+  struct dli_random random;   /* augmentation */
+  struct dli_random sampling; /* reservoirs */
+  dlora_session *session;
+
+  size_t num_classes, max_classes;
+  int64_t *classes;  /* in order of appearance */
+  size_t *num_shown; /* images of each class in the present round, to set some aside */
+
+  size_t num_old;                 /* rows of earlier tasks in the objective */
+  float *old_weight, *old_bias;   /* [num_old, dim], [num_old] */
+  float *head_weight, *head_bias; /* [num_classes, dim], [num_classes]: in the bank's parameters, or owned if fixed */
+  float *fixed_head;              /* owns the above when the head is not trained */
+
+  float *features;             /* [max_batch, dim] */
+  struct dli_view views[2];    /* what predictors see: of the images, and of the mirrored ones */
+  float *middle;               /* [max_batch, 2 * dim] where it is not early, or NULL */
+  float *early;                /* [max_batch, 2 * dim] */
+  float *kept[2];              /* [max_batch, max(width, 2 * dim)] rows picked out of either view, or of early */
+  int64_t *kept_labels;        /* [max_batch] */
+  char *held_out;              /* [max_batch] */
+  float *d_features;           /* [max_batch, dim] */
+  float *logits;               /* [max_batch, num_old + num_classes] */
+  size_t *targets;             /* [max_batch] */
+  struct dli_augment *augment; /* [max_batch] */
+
+  size_t num_drift, offered_drift, max_drift;
+  float *drift_before, *drift_after; /* [max_drift, moving columns] */
+  size_t num_held, offered_held;
+  float *held_features; /* [DLI_HEAD_SAMPLE, dim] final features of held-out images, to fit the head's temperature */
+  int64_t *held_labels; /* [DLI_HEAD_SAMPLE] */
+  float *gather;        /* [max_batch, widest input] class tokens of one input */
+  size_t num_energy, offered_energy;
+  size_t *energy_slots; /* [max_batch] where each image's class token goes */
+  float *energy_rows;   /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; routing by energy only */
+
+  struct dli_trunk_cache *trunk_cache;  /* ring of what the first round left, at the last one used; NULL: none */
+  size_t cached_bytes, cached_features; /* of the trunks, and images whose features are kept */
+};
+
+/* What predictions need of the components of `base`, made anew after each task. */
+struct dli_class_index {
+  size_t num_components, num_classes;
+  int64_t *component_tasks;   /* [num_components] */
+  int64_t *component_classes; /* [num_components] */
+  size_t *component_columns;  /* [num_components] index into classes */
+  int64_t *classes;           /* [num_classes] */
+  float thresholds[2];        /* of the unknown score by `base` and by `routed`; infinity without held-out features */
+};
+
+struct dlora_learner {
+  dlora_allocator allocator;
+  dlora_learner_options options; /* allocator pointer NULL; threads resolved */
+  const dlora_model *model;
+  size_t first_block, end_block; /* adapted blocks */
+  size_t middle_block;           /* the features of several layers enter it */
+  size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */
+  dlora_bank *bank;
+  struct dli_merged_weights *merged_weights;
+  struct dli_session_pool *sessions; /* of calls on a const learner */
+  dlora_projector **projectors;      /* [depth, 4]; NULL where not adapted */
+  dlora_predictor *base;
+  dlora_predictor *routed; /* NULL until a task has a residual adapter */
+  dlora_predictor *gate;
+  dlora_predictor *untouched; /* or NULL */
+  size_t num_task_heads;
+  struct dli_head *heads; /* [num_heads], one per finished task */
+  struct dli_metrics metrics;
+  size_t num_names, max_names;
+  struct dli_class_name *names; /* [num_names] by class id */
+  size_t num_notes, max_notes;
+  struct dli_note *notes; /* [num_notes] by key */
+  struct dli_task *task;  /* NULL: none open */
+  char *snapshot_path;    /* NULL: none */
+  size_t snapshot_steps;  /* between two snapshots; 0: only when learning stops early */
+  struct dli_class_index class_index;
+  struct dli_profile profile; /* of all but the open task's pass */
+};
+
+/* options/learner_options.c */
+dlora_status dli_learner_options_read(const dlora_learner_options *given, const dlora_learner_options *defaults,
+                                      dlora_learner_options *out);
+dlora_status dli_learner_options_check(const dlora_learner_options *options, const dlora_model *model);
+/* Name of the first [structure] member that differs, or NULL. */
+const char *dli_learner_options_difference(const dlora_learner_options *a, const dlora_learner_options *b);
+dlora_bank_options dli_bank_options_of(const dlora_learner_options *options, const dlora_allocator *allocator);
+dlora_predictor_options dli_predictor_options_of(const dlora_learner_options *options, const dlora_allocator *allocator,
+                                                 int32_t readout);
+
+/* learner/learner.c */
+dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
+                             const dlora_allocator *allocator);
+dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,
+                                    const dlora_predictor *routed, float unknown_quantile,
+                                    const dlora_allocator *allocator);
+void dli_class_index_release(struct dli_class_index *class_index, const dlora_allocator *allocator);
+void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...);
+int dli_learner_has_residuals(const dlora_learner *learner);
+/* [early, z] or z of `count` images: out [count, width]. */
+void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out);
+/* Whether those are read at all: not with the final feature alone, nor where the middle block is another one. */
+int dli_learner_reads_early(const dlora_learner *learner);
+/* How many of the last columns of those move while tasks are learnt: dim, or all where the middle block is adapted. */
+size_t dli_learner_num_drifting_columns(const dlora_learner *learner);
+/* Gives back what calls on a const learner have left for the next one. */
+void dli_learner_release_workspaces(dlora_learner *learner);
+/* Images of one micro-batch over all threads, at most count (0: no limit). */
+size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count);
+
+/* learner/notes.c */
+void dli_notes_release(dlora_learner *learner);
+dlora_status dli_notes_write(const dlora_learner *learner, struct dli_writer *writer);
+dlora_status dli_notes_read(dlora_learner *learner, const struct dli_tensors *tensors);
+
+/* learner/task.c */
+void dli_task_release(dlora_learner *learner);
+/* Whether the image that comes as number `seen` (from 0) of its class, the task's class number class_index, is held
+ * out. Classes are staggered, so that the share holds over a task of many classes with few images each; the first image
+ * never is. */
+int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t seen);
+size_t dli_widest_input(const dlora_learner *learner);
+/* Index of a class in the open task, or num_classes. */
+size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
+/* Memory for `count` classes, beside those there are. */
+dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count);
+/* Whether the options have the task train anything. */
+int dli_learner_trains(const dlora_learner *learner);
+/* What of the trained pairs every image is to see from the second round on: options residual_merge_fraction,
+ * merge_decay. */
+dlora_status dli_task_set_merge_fractions(const dlora_learner *learner);
+/* Memory to follow the drift of features, where that is to be done, for the observations after training. */
+dlora_status dli_task_alloc_drift(const dlora_learner *learner, struct dli_task *task);
+
+/* learner/trunk_cache.c: trunks and features of the first round, for the second, by dli_images_digest of the portion of
+ * dlora_learner_observe. */
+struct dli_trunk_cache;
+/* Keeps what the session has loaded and the moving columns of views[0].base, in the first round, where there is room.
+ */
+dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key);
+/* What was kept of such images, or NULL. */
+const struct dli_trunk_cache *dli_trunk_cache_find(struct dli_task *task, uint64_t key, size_t count);
+/* Instead of dli_session_load; 0 where the trunk was not kept. */
+int dli_trunk_cache_restore(const struct dli_trunk_cache *seen, dlora_session *session);
+/* [count, moving columns], or NULL. */
+const float *dli_trunk_cache_features(const struct dli_trunk_cache *seen);
+void dli_trunk_cache_free(const dlora_learner *learner, struct dli_task *task);
+
+/* learner/train.c: memory of the head rows and logits of the open task; the rows are 0. */
+dlora_status dli_task_alloc_rows(dlora_learner *learner, struct dli_task *task);
+
+/* checkpoint/open_task.c: the open task as tensors "training.<...>", which borrow the learner's memory and the record.
+ */
+struct dli_task_record;
+dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *writer, struct dli_task_record **record);
+void dli_task_record_free(const dlora_learner *learner, struct dli_task_record *record);
+/* Whether a checkpoint holds an open task. */
+int dli_task_is_open(const struct dli_tensors *tensors);
+/* Opens it in a learner that has been read so far; a failure leaves none open. */
+dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *tensors);
+
+/* learner/predict.c: results of one micro-batch; arrays NULL where not wanted. */
+struct dli_decision {
+  dlora_prediction *predictions; /* [count] */
+  float *class_log_probs;        /* [count, num_classes] */
+  float *joint;                  /* [count, num_components] log p(task, class | x) */
+};
+struct dli_predict_buffers;
+dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
+                                        size_t max_batch);
+void dli_predict_buffers_destroy(struct dli_predict_buffers *buffers);
+/* Of the images that the session has loaded. tasks: [count] given tasks or NULL. */
+dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
+                                struct dli_predict_buffers *buffers, const struct dli_decision *out);
+/* Predictions of the untouched backbone for the loaded images: classes [count]. */
+dlora_status dli_learner_decide_untouched(const dlora_learner *learner, dlora_session *session,
+                                          struct dli_predict_buffers *buffers, dlora_prediction *out);
+
+#endif

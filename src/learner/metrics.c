@@ -1,0 +1,107 @@
+#include "src/learner/metrics.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+
+dlora_status dli_metrics_create(struct dli_metrics *out, size_t num_tasks, const dlora_allocator *allocator) {
+  struct dli_metrics m = {.num_tasks = num_tasks};
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(allocator, m.accuracy, num_tasks * num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, m.overall, num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, m.images, num_tasks * num_tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, m.overall_images, num_tasks));
+  for (size_t i = 0; i < num_tasks; i++) {
+    m.overall[i] = NAN;
+    for (size_t j = 0; j < num_tasks; j++) m.accuracy[i * num_tasks + j] = NAN;
+  }
+  *out = m;
+  return DLORA_OK;
+done:
+  dli_metrics_release(&m, allocator);
+  return status;
+}
+
+dlora_status dli_metrics_grown(struct dli_metrics *out, const struct dli_metrics *metrics,
+                               const dlora_allocator *allocator) {
+  const size_t old = metrics->num_tasks, tasks = old + 1;
+  DLI_TRY(dli_metrics_create(out, tasks, allocator));
+  for (size_t i = 0; i < old; i++) {
+    out->overall[i] = metrics->overall[i];
+    out->overall_images[i] = metrics->overall_images[i];
+    memcpy(out->accuracy + i * tasks, metrics->accuracy + i * old, old * sizeof *out->accuracy);
+    memcpy(out->images + i * tasks, metrics->images + i * old, old * sizeof *out->images);
+  }
+  return DLORA_OK;
+}
+
+void dli_metrics_release(struct dli_metrics *metrics, const dlora_allocator *allocator) {
+  dli_free(allocator, metrics->accuracy);
+  dli_free(allocator, metrics->overall);
+  dli_free(allocator, metrics->images);
+  dli_free(allocator, metrics->overall_images);
+  *metrics = (struct dli_metrics){0};
+}
+
+/* Mean over the stages that were measured, if all were on what the last one has of their images. */
+static double average_accuracy(const struct dli_metrics *metrics, const uint64_t *known) {
+  double sum = 0.0;
+  size_t stages = 0;
+  for (size_t i = 0; i < metrics->num_tasks; i++) {
+    if (isnan(metrics->overall[i])) continue;
+    if (!metrics->overall_images[i] || metrics->overall_images[i] != known[i]) return NAN;
+    sum += metrics->overall[i];
+    stages++;
+  }
+  return stages ? sum / (double)stages : NAN;
+}
+
+/* Accuracy on task j after task i, if it was measured on the images of the last stage; else NaN. */
+static double comparable(const struct dli_metrics *metrics, size_t i, size_t j) {
+  const size_t tasks = metrics->num_tasks;
+  const uint64_t images = metrics->images[i * tasks + j];
+  return images && images == metrics->images[(tasks - 1) * tasks + j] ? metrics->accuracy[i * tasks + j] : NAN;
+}
+
+/* Chaudhry et al. 2018 (forgetting), Lopez-Paz and Ranzato 2017 (backward transfer). */
+void dli_metrics_summary(const struct dli_metrics *metrics, const uint64_t *known, dlora_evaluation *out) {
+  const size_t tasks = metrics->num_tasks;
+  double lost = 0.0, transfer = 0.0;
+  size_t lost_count = 0, transfer_count = 0;
+  for (size_t j = 0; j + 1 < tasks; j++) {
+    const double now = comparable(metrics, tasks - 1, j), learnt = comparable(metrics, j, j);
+    double best = NAN;
+    for (size_t i = j; i + 1 < tasks; i++) {
+      const double a = comparable(metrics, i, j);
+      if (isnan(best) || a > best) best = a;
+    }
+    if (!isnan(now) && !isnan(best)) {
+      lost += best - now;
+      lost_count++;
+    }
+    if (!isnan(now) && !isnan(learnt)) {
+      transfer += now - learnt;
+      transfer_count++;
+    }
+  }
+  out->average_accuracy = average_accuracy(metrics, known);
+  out->forgetting = lost_count ? lost / (double)lost_count : NAN;
+  out->backward_transfer = transfer_count ? transfer / (double)transfer_count : NAN;
+}
+
+void dli_reliability_add(struct dli_reliability *reliability, double probability, int right) {
+  /* Also what is no number goes to a bin: the last. */
+  const size_t bin = probability < 1.0 ? (size_t)(probability * 15.0) : 14;
+  reliability->confidence[bin] += probability;
+  reliability->right[bin] += right ? 1.0 : 0.0;
+  reliability->count[bin]++;
+  reliability->total++;
+}
+
+double dli_reliability_error(const struct dli_reliability *reliability) {
+  double error = 0.0;
+  for (size_t b = 0; b < 15; b++) error += fabs(reliability->confidence[b] - reliability->right[b]);
+  return reliability->total ? error / (double)reliability->total : NAN;
+}

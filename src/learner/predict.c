@@ -1,0 +1,359 @@
+/* From images to class, task and confidence. METHOD.md 6 and 8. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/threads.h"
+#include "linalg/matrix.h"
+#include "src/bank/bank.h"
+#include "src/learner/learner.h"
+#include "src/predictor/predictor.h"
+
+struct dli_predict_buffers {
+  dlora_allocator allocator;
+  size_t max_batch, num_components, num_classes, num_tasks; /* that there is room for */
+  float *early;                                             /* [max_batch, 2 * dim] */
+  float *middle;                                            /* [max_batch, 2 * dim] where it is not early, or NULL */
+  float *z;                                                 /* [max_batch, dim] */
+  float *combined;                                          /* [max_batch, width] */
+  double *component; /* [max_batch, num_components] log probabilities, and then the joint output */
+  double *sums;      /* [num_classes] */
+  float *class_log;  /* [max_batch, num_classes] */
+  float *task;       /* [max_batch, num_tasks] */
+  float *unknown;    /* [max_batch] */
+  float *routing;    /* [max_batch, num_tasks] */
+  float *logits;     /* [max_batch, num_components] of the heads */
+};
+
+dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
+                                        size_t max_batch) {
+  const dlora_allocator *allocator = &learner->allocator;
+  const size_t dim = learner->model->vit.dim, components = learner->class_index.num_components;
+  const size_t tasks = dlora_learner_num_tasks(learner);
+  dlora_status status = DLORA_OK;
+  struct dli_predict_buffers *b;
+  DLI_TRY(DLI_NEW(allocator, b, 1));
+  b->allocator = *allocator;
+  b->max_batch = max_batch;
+  b->num_components = components;
+  b->num_classes = learner->class_index.num_classes;
+  b->num_tasks = tasks;
+  DLI_TRY_DONE(DLI_NEW(allocator, b->early, max_batch * 2 * dim));
+  if (dli_learner_num_drifting_columns(learner) > dim) DLI_TRY_DONE(DLI_NEW(allocator, b->middle, max_batch * 2 * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->z, max_batch * dim));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->combined, max_batch * learner->width));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->component, max_batch * components));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->sums, learner->class_index.num_classes));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->class_log, max_batch * learner->class_index.num_classes));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->task, max_batch * tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->unknown, max_batch));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->routing, max_batch * tasks));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->logits, max_batch * components));
+  *out = b;
+done:
+  if (status != DLORA_OK) dli_predict_buffers_destroy(b);
+  return status;
+}
+
+void dli_predict_buffers_destroy(struct dli_predict_buffers *b) {
+  if (!b) return;
+  const dlora_allocator allocator = b->allocator;
+  void *const arrays[] = {b->early,     b->middle, b->z,       b->combined, b->component, b->sums,
+                          b->class_log, b->task,   b->unknown, b->routing,  b->logits};
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(&allocator, arrays[i]);
+  dli_free(&allocator, b);
+}
+
+static void detach(void *attached) {
+  dli_predict_buffers_destroy(attached);
+}
+
+/* A pass of the pool, and the buffers that stay with it between calls; tasks may have ended since they were made. */
+static dlora_status take(const dlora_learner *learner, size_t batch, dlora_session **out,
+                         struct dli_predict_buffers **buffers) {
+  DLI_TRY(dli_session_take(out, learner->sessions, learner->model, learner->merged_weights, learner->first_block, batch,
+                           learner->options.threads));
+  dlora_session *session = *out;
+  struct dli_predict_buffers *b = session->attached;
+  if (!b || b->max_batch < session->max_batch || b->num_components != learner->class_index.num_components ||
+      b->num_classes != learner->class_index.num_classes || b->num_tasks != dlora_learner_num_tasks(learner)) {
+    dli_predict_buffers_destroy(b);
+    session->attached = b = NULL;
+    DLI_TRY(dli_predict_buffers_create(&b, learner, session->max_batch));
+    session->attached = b;
+    session->detach = detach;
+  }
+  *buffers = b;
+  return DLORA_OK;
+}
+
+static size_t largest(const float *values, size_t count) {
+  size_t best = 0;
+  for (size_t i = 1; i < count; i++) {
+    if (values[i] > values[best]) best = i;
+  }
+  return best;
+}
+
+/* routing [count, tasks] = 1 at the most probable task, 0 elsewhere */
+static void choose_top_task(const float *task_probs, size_t count, size_t tasks, float *routing) {
+  memset(routing, 0, count * tasks * sizeof *routing);
+  for (size_t i = 0; i < count; i++) routing[i * tasks + largest(task_probs + i * tasks, tasks)] = 1.0f;
+}
+
+/* Of head row c on z [dim]. A product that float32 has no room for is made again in float64, which has. */
+static double head_logit(const struct dli_head *head, size_t c, const float *z, size_t dim, float product) {
+  double logit = (double)product;
+  if (!isfinite(product)) {
+    logit = 0.0;
+    for (size_t j = 0; j < dim; j++) logit += (double)head->weight[c * dim + j] * (double)z[j];
+  }
+  return (logit + (double)head->bias[c]) / (double)head->temperature;
+}
+
+/* Logarithms [count] of shares whose logarithms are `values`, times that of `total`. The largest is taken away first:
+ * the sum is right whatever the size of what is added. */
+static void normalise(double *values, size_t count, double log_total) {
+  double top = values[0], sum = 0.0;
+  for (size_t i = 1; i < count; i++) top = values[i] > top ? values[i] : top;
+  for (size_t i = 0; i < count; i++) {
+    values[i] -= top;
+    sum += exp(values[i]);
+  }
+  for (size_t i = 0; i < count; i++) values[i] += log_total - log(sum);
+}
+
+/* component [count, components] <- log p(task | x) + log p(class | task, x), the latter from `component` itself, from
+ * the heads on z, or from the mean of both logarithms. */
+static void combine_within(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
+  const struct dli_class_index *d = &learner->class_index;
+  const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
+  const int heads = learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
+  const double share = learner->options.class_scores == DLORA_CLASS_SCORES_BOTH ? 0.5 : 1.0; /* of the heads */
+  size_t first = 0;
+  for (size_t t = 0; t < tasks; t++) {
+    size_t last = first;
+    while (last < components && d->component_tasks[last] == (int64_t)t) last++;
+    const struct dli_head *head = &learner->heads[t];
+    if (heads) {
+      dli_gemm_nt(count, last - first, dim, 1.0f, b->z, dim, head->weight, dim, 0.0f, b->logits + first, components);
+    }
+    for (size_t i = 0; i < count; i++) {
+      double *row = b->component + i * components;
+      for (size_t c = first; heads && c < last; c++) {
+        const double statistics = share < 1.0 ? (1.0 - share) * row[c] : 0.0;
+        const float product = b->logits[i * components + c];
+        row[c] = statistics + share * head_logit(head, c - first, b->z + i * dim, dim, product);
+      }
+      normalise(row + first, last - first, log((double)b->task[i * tasks + t] + 1e-30));
+    }
+    first = last;
+  }
+}
+
+/* class_log [count, classes]: components of the same class add up over tasks, relative to the largest of them. */
+static void sum_classes(const struct dli_class_index *d, struct dli_predict_buffers *b, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    const double *row = b->component + i * d->num_components;
+    for (size_t c = 0; c < d->num_classes; c++) b->sums[c] = -INFINITY;
+    for (size_t k = 0; k < d->num_components; k++) {
+      double *sum = &b->sums[d->component_columns[k]];
+      const double high = row[k] > *sum ? row[k] : *sum, low = row[k] > *sum ? *sum : row[k];
+      *sum = low == -INFINITY ? high : high + log1p(exp(low - high));
+    }
+    for (size_t c = 0; c < d->num_classes; c++) {
+      b->class_log[i * d->num_classes + c] = dli_to_log_probability(b->sums[c]);
+    }
+  }
+}
+
+static dlora_status posterior(const dlora_learner *learner, const dlora_predictor *predictor,
+                              struct dli_predict_buffers *b, size_t count, float *class_log) {
+  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, count, b->combined);
+  return dli_predictor_posterior(predictor, "dlora_predictor_posterior", b->combined, count, b->component, class_log,
+                                 b->task, b->unknown);
+}
+
+/* threshold: of the statistics that gave the unknown scores */
+static void write_decision(const dlora_learner *learner, const struct dli_predict_buffers *b, size_t count,
+                           float threshold, const struct dli_decision *out) {
+  const struct dli_class_index *d = &learner->class_index;
+  const size_t tasks = dlora_learner_num_tasks(learner);
+  for (size_t i = 0; i < count; i++) {
+    const float *classes = b->class_log + i * d->num_classes, *task_probs = b->task + i * tasks;
+    const size_t c = largest(classes, d->num_classes), t = largest(task_probs, tasks);
+    out->predictions[i] = (dlora_prediction){
+        .class_id = d->classes[c],
+        .task = (int64_t)t,
+        .class_probability = (float)exp((double)classes[c]),
+        .task_probability = task_probs[t],
+        .unknown_score = b->unknown[i],
+        .unknown = b->unknown[i] > threshold,
+    };
+  }
+  if (out->class_log_probs) {
+    memcpy(out->class_log_probs, b->class_log, count * d->num_classes * sizeof *b->class_log);
+  }
+  for (size_t i = 0; out->joint && i < count * d->num_components; i++) {
+    out->joint[i] = dli_to_log_probability(b->component[i]);
+  }
+}
+
+/* Statistics with residual adapters, or NULL. Those made for the open task are of no finished one yet. */
+static const dlora_predictor *routed_of(const dlora_learner *learner) {
+  return learner->task && learner->task->made_routed ? NULL : learner->routed;
+}
+
+dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
+                                struct dli_predict_buffers *b, const struct dli_decision *out) {
+  const size_t count = session->count, num_tasks = dlora_learner_num_tasks(learner);
+  const struct dli_class_index *d = &learner->class_index;
+  const dlora_predictor *routed = routed_of(learner);
+  int32_t routing = tasks ? DLORA_ROUTING_GIVEN : learner->options.routing;
+  if (routing != DLORA_ROUTING_GIVEN && !dli_learner_has_residuals(learner)) routing = DLORA_ROUTING_NONE;
+  struct dli_session_mode mode = {
+      .terms = DLORA_TERM_MERGED, .middle = b->middle, .middle_block = learner->middle_block};
+  if (routing == DLORA_ROUTING_EARLY || dli_learner_reads_early(learner)) dli_session_early(session, b->early);
+
+  if (routing == DLORA_ROUTING_NONE) {
+    dli_session_upper(session, &mode, b->z);
+    DLI_TRY(posterior(learner, learner->base, b, count, b->class_log));
+    write_decision(learner, b, count, d->thresholds[0], out);
+    return DLORA_OK;
+  }
+
+  /* Which residual adapters run. */
+  if (routing == DLORA_ROUTING_EARLY) {
+    DLI_TRY(dlora_predictor_posterior(learner->gate, b->early, count, NULL, NULL, b->task, NULL));
+  } else if (routing == DLORA_ROUTING_TWO_PASS) {
+    dli_session_upper(session, &mode, b->z);
+    DLI_TRY(posterior(learner, learner->base, b, count, NULL));
+  } else if (routing == DLORA_ROUTING_GIVEN) {
+    memset(b->task, 0, count * num_tasks * sizeof *b->task);
+    for (size_t i = 0; i < count; i++) b->task[i * num_tasks + (size_t)tasks[i]] = 1.0f;
+  }
+  if (routing == DLORA_ROUTING_ENERGY) {
+    mode.energy = (const dlora_projector *const *)learner->projectors;
+  } else {
+    choose_top_task(b->task, count, num_tasks, b->routing);
+    mode.routing = b->routing;
+  }
+  DLI_TRY(dli_session_upper(session, &mode, b->z));
+
+  /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. After
+   * a first pass these are asked only where p(class | task, x) is theirs alone: they are tighter than others' features.
+   */
+  const int own_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
+  const int first_pass =
+      routing == DLORA_ROUTING_TWO_PASS && learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
+  if (!first_pass) {
+    if (own_task) memcpy(b->routing, b->task, count * num_tasks * sizeof *b->task);
+    DLI_TRY(posterior(learner, routed ? routed : learner->base, b, count, NULL));
+    if (own_task) memcpy(b->task, b->routing, count * num_tasks * sizeof *b->task);
+  }
+  combine_within(learner, b, count);
+  sum_classes(d, b, count);
+  write_decision(learner, b, count, d->thresholds[routed && !first_pass ? 1 : 0], out);
+  return DLORA_OK;
+}
+
+dlora_status dli_learner_decide_untouched(const dlora_learner *learner, dlora_session *session,
+                                          struct dli_predict_buffers *b, dlora_prediction *out) {
+  const struct dli_session_mode untouched = {.middle = b->middle, .middle_block = learner->middle_block};
+  if (dli_learner_reads_early(learner)) dli_session_early(session, b->early);
+  dli_session_upper(session, &untouched, b->z);
+  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, session->count, b->combined);
+  return dlora_predictor_predict(learner->untouched, b->combined, session->count, out);
+}
+
+/* ---- the public calls ---- */
+
+static dlora_status predict(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
+                            dlora_prediction *predictions, float *class_log_probs, const char *caller) {
+  if (!learner || !images || !predictions) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: %s is NULL", caller,
+                     !learner  ? "learner"
+                     : !images ? "images"
+                               : "predictions");
+  }
+  const size_t num_tasks = dlora_learner_num_tasks(learner);
+  if (!num_tasks) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; learn a task first", caller);
+  if (!tasks && learner->options.routing == DLORA_ROUTING_GIVEN) {
+    return dli_raise(DLORA_ERR_STATE, "%s: routing is `given`; call dlora_learner_predict_with_tasks", caller);
+  }
+  dlora_images part;
+  DLI_TRY(dli_images_part(images, 0, images->count, &part, caller));
+  for (size_t i = 0; tasks && i < images->count; i++) {
+    if (tasks[i] < 0 || (size_t)tasks[i] >= num_tasks) {
+      return dli_raise(DLORA_ERR_ARGUMENT, "%s: task %lld of image %zu is not one of the %zu learnt", caller,
+                       (long long)tasks[i], i, num_tasks);
+    }
+  }
+  dlora_status status = DLORA_OK;
+  dlora_session *session = NULL;
+  struct dli_predict_buffers *buffers = NULL;
+  const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->class_index.num_classes;
+  const int before = dli_threads_enter(learner->options.threads);
+  DLI_TRY_DONE(take(learner, batch, &session, &buffers));
+  for (size_t first = 0; first < images->count; first += part.count) {
+    const struct dli_decision out = {.predictions = predictions + first,
+                                     .class_log_probs = class_log_probs ? class_log_probs + first * classes : NULL};
+    DLI_TRY_DONE(dli_images_part(images, first, batch, &part, caller));
+    DLI_TRY_DONE(dli_session_load(session, &part, NULL, caller));
+    DLI_TRY_DONE(dli_learner_decide(learner, session, tasks ? tasks + first : NULL, buffers, &out));
+  }
+done:
+  dli_threads_leave(before);
+  dli_session_give(learner->sessions, session);
+  return status;
+}
+
+dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
+                                   dlora_prediction *predictions, float *class_log_probs) {
+  return predict(learner, images, NULL, predictions, class_log_probs, __func__);
+}
+
+dlora_status dlora_learner_predict_with_tasks(const dlora_learner *learner, const dlora_images *images,
+                                              const int64_t *tasks, dlora_prediction *predictions,
+                                              float *class_log_probs) {
+  DLI_REQUIRE(tasks);
+  return predict(learner, images, tasks, predictions, class_log_probs, __func__);
+}
+
+dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images, const int64_t *tasks,
+                                 float *features) {
+  DLI_REQUIRE(learner);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(features);
+  const size_t num_tasks = dlora_learner_num_tasks(learner), dim = learner->model->vit.dim;
+  dlora_images part;
+  DLI_TRY(dli_images_part(images, 0, images->count, &part, __func__));
+  for (size_t i = 0; tasks && i < images->count; i++) {
+    if (tasks[i] < -1 || tasks[i] >= (int64_t)num_tasks) {
+      return dli_raise(DLORA_ERR_ARGUMENT,
+                       "dlora_learner_embed: task %lld of image %zu is not -1 or one of the %zu learnt",
+                       (long long)tasks[i], i, num_tasks);
+    }
+  }
+  dlora_status status = DLORA_OK;
+  dlora_session *session = NULL;
+  struct dli_predict_buffers *buffers = NULL;
+  const size_t batch = dli_learner_max_batch(learner, 0, images->count);
+  DLI_TRY_DONE(take(learner, batch, &session, &buffers));
+  float *routing = buffers->routing;
+  for (size_t first = 0; first < images->count; first += part.count) {
+    DLI_TRY_DONE(dli_images_part(images, first, batch, &part, __func__));
+    DLI_TRY_DONE(dli_session_load(session, &part, NULL, __func__));
+    memset(routing, 0, batch * num_tasks * sizeof *routing);
+    for (size_t i = 0; tasks && i < part.count; i++) {
+      if (tasks[first + i] >= 0) routing[i * num_tasks + (size_t)tasks[first + i]] = 1.0f;
+    }
+    const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED, .routing = tasks && num_tasks ? routing : NULL};
+    dli_session_upper(session, &mode, features + first * dim);
+    DLI_TRY_DONE(dli_features_finite(features + first * dim, part.count, dim, __func__));
+  }
+done:
+  dli_session_give(learner->sessions, session);
+  return status;
+}

@@ -1,0 +1,137 @@
+/* The model handle: a frozen ViT and the images-to-features call. */
+#include "src/model/model.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "base/threads.h"
+#include "src/session/pool.h"
+
+dlora_status dlora_model_options_init(dlora_model_options *options, size_t size) {
+  const dlora_model_options defaults = DLORA_MODEL_OPTIONS_INIT;
+  return dli_struct_write("dlora_model_options", options, size, &defaults, sizeof defaults);
+}
+
+/* Takes the tensors over, also on failure. */
+static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const dlora_model_options *options,
+                           const dlora_allocator *allocator) {
+  dlora_status status;
+  dlora_model *model = dli_alloc(allocator, 1, sizeof *model);
+  if (!model) {
+    dli_tensors_close(tensors);
+    return DLORA_ERR_NO_MEMORY;
+  }
+  model->allocator = *allocator;
+  model->tensors = tensors;
+  model->kernels = dli_kernels_select();
+  model->threads = options->threads ? options->threads : dli_threads_available();
+  model->products = options->products;
+  status = dli_session_pool_create(&model->sessions, allocator);
+  if (status == DLORA_OK) status = dli_vit_load(&model->vit, tensors, options, allocator);
+  if (status == DLORA_OK && model->products != DLORA_PRODUCTS_BLAS) {
+    status = dli_onednn_open(&model->onednn, model->products == DLORA_PRODUCTS_BFLOAT16, allocator);
+    if (status == DLORA_OK) status = dli_vit_pack(&model->vit, model->onednn, allocator);
+  }
+  if (status != DLORA_OK) {
+    dlora_model_destroy(model);
+    return status;
+  }
+  *out = model;
+  return DLORA_OK;
+}
+
+static dlora_status read_options(const dlora_model_options *given, dlora_model_options *out,
+                                 dlora_allocator *allocator) {
+  *out = (dlora_model_options)DLORA_MODEL_OPTIONS_INIT;
+  DLI_TRY(dli_options_read("dlora_model_options", out, sizeof *out, given));
+  if (out->threads > 1 << 12) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: threads is %zu, expected at most 4096", out->threads);
+  }
+  if (out->products < DLORA_PRODUCTS_BLAS || out->products > DLORA_PRODUCTS_BFLOAT16) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: products is %d, expected one of DLORA_PRODUCTS_...",
+                     (int)out->products);
+  }
+  return dli_allocator_read(allocator, out->allocator);
+}
+
+dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(path);
+  dlora_model_options known;
+  dlora_allocator allocator;
+  struct dli_tensors *tensors;
+  DLI_TRY(read_options(options, &known, &allocator));
+  DLI_TRY(dli_tensors_open(&tensors, path, &allocator));
+  return create(out, tensors, &known, &allocator);
+}
+
+dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,
+                                     const dlora_model_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(bytes);
+  dlora_model_options known;
+  dlora_allocator allocator;
+  struct dli_tensors *tensors;
+  DLI_TRY(read_options(options, &known, &allocator));
+  DLI_TRY(dli_tensors_open_memory(&tensors, bytes, size, "model in memory", &allocator));
+  return create(out, tensors, &known, &allocator);
+}
+
+void dlora_model_destroy(dlora_model *model) {
+  if (!model) return;
+  const dlora_allocator allocator = model->allocator;
+  dli_session_pool_destroy(model->sessions);
+  dli_vit_release(&model->vit, &allocator);
+  dli_onednn_close(model->onednn);
+  dli_tensors_close(model->tensors);
+  dli_free(&allocator, model);
+}
+
+dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *info) {
+  DLI_REQUIRE(model);
+  DLI_REQUIRE(info);
+  const struct dli_vit *vit = &model->vit;
+  dlora_model_info full = {
+      .struct_size = sizeof full,
+      .embed_dim = vit->dim,
+      .depth = vit->depth,
+      .num_heads = vit->heads,
+      .mlp_dim = vit->mlp_dim,
+      .patch_size = vit->patch_size,
+      .image_size = vit->image_size,
+      .num_tokens = vit->tokens,
+      .num_parameters = vit->num_parameters,
+      .layer_norm_eps = vit->eps,
+      .naming = vit->naming,
+      .products = model->products,
+  };
+  memcpy(full.mean, vit->mean, sizeof full.mean);
+  memcpy(full.std, vit->std, sizeof full.std);
+  memcpy(full.fingerprint, vit->fingerprint, sizeof full.fingerprint);
+  return dli_struct_write("dlora_model_info", info, info->struct_size, &full, sizeof full);
+}
+
+dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features) {
+  DLI_REQUIRE(model);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(features);
+  dlora_session *session;
+  const size_t micro = dli_session_micro_batch(&model->vit, model->threads, images->count);
+  DLI_TRY(dli_session_take(&session, model->sessions, model, NULL, model->vit.depth, micro, model->threads));
+  dlora_status status = DLORA_OK;
+  for (size_t first = 0; status == DLORA_OK && (first < images->count || !images->count); first += micro) {
+    dlora_images part;
+    status = dli_images_part(images, first, micro, &part, __func__);
+    if (status == DLORA_OK) status = dli_session_load(session, &part, NULL, __func__);
+    if (status == DLORA_OK) {
+      const struct dli_session_mode frozen = {0};
+      dli_session_upper(session, &frozen, features + first * model->vit.dim);
+      status = dli_features_finite(features + first * model->vit.dim, part.count, model->vit.dim, __func__);
+    }
+  }
+  dli_session_give(model->sessions, session);
+  return status;
+}

@@ -1,0 +1,506 @@
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "io/saved_file.h"
+#include "linalg/symmetric.h"
+#include "src/predictor/predictor.h"
+#include "src/predictor/state.h"
+
+#define FORMAT "duallora.predictor.1"
+#define NAME_SIZE 256
+#define MAX_FIELDS 24
+#define MAX_SETTINGS 10
+
+/* One tensor "<prefix>.<suffix>" and where it lives. */
+struct field {
+  const char *suffix;
+  enum dli_dtype dtype;
+  size_t num_dims;
+  size_t shape[2];
+  const void *data;
+};
+
+static dlora_status name_tensor(char name[NAME_SIZE], const char *prefix, const char *suffix) {
+  int length = snprintf(name, NAME_SIZE, "%s.%s", prefix, suffix);
+  if (length > 0 && length < NAME_SIZE) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "tensor name of prefix %.64s is longer than %d", prefix, NAME_SIZE - 1);
+}
+
+/* Options and temperature: one value each, as tensors because they must come back bit by bit whatever the locale. */
+static size_t list_settings(const dlora_predictor *predictor, struct field fields[MAX_SETTINGS]) {
+  const struct field list[] = {
+      {"readout", DLI_U64, 1, {1}, &predictor->readout},
+      {"use_prior", DLI_U64, 1, {1}, &predictor->use_prior},
+      {"random_features", DLI_U64, 1, {1}, &predictor->saved_random_features},
+      {"seed", DLI_U64, 1, {1}, &predictor->seed},
+      {"shrinkage", DLI_F64, 1, {1}, &predictor->shrinkage},
+      {"initial_temperature", DLI_F64, 1, {1}, &predictor->initial_temperature},
+      {"ridge", DLI_F64, 1, {1}, &predictor->ridge},
+      {"temperature", DLI_F64, 1, {1}, &predictor->temperature},
+      {"temperature_set", DLI_U64, 1, {1}, &predictor->temperature_set},
+  };
+  memcpy(fields, list, sizeof list);
+  return sizeof list / sizeof *list;
+}
+
+/* Sums and calibration of num components in num_tasks tasks. */
+static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num_tasks,
+                        struct field fields[MAX_FIELDS]) {
+  const struct dli_statistics *finished = &predictor->finished;
+  const struct dli_calibration *calibration = &predictor->calibration;
+  size_t dim = predictor->dim, random = predictor->random_features, count = 0;
+  fields[count++] = (struct field){"means", DLI_F64, 2, {num, dim}, finished->means};
+  fields[count++] = (struct field){"scatter", DLI_F64, 2, {dim, dim}, finished->scatter};
+  fields[count++] = (struct field){"tasks", DLI_I64, 1, {num}, finished->tasks};
+  fields[count++] = (struct field){"classes", DLI_I64, 1, {num}, finished->classes};
+  fields[count++] = (struct field){"counts", DLI_U64, 1, {num}, finished->counts};
+  if (random > 0) {
+    fields[count++] = (struct field){"cross", DLI_F64, 2, {num, random}, finished->cross};
+    fields[count++] = (struct field){"gram", DLI_F64, 2, {random, random}, finished->gram};
+  }
+  fields[count++] = (struct field){"held_out", DLI_U64, 1, {num_tasks}, calibration->held_out};
+  fields[count++] = (struct field){"log_temperatures", DLI_F64, 1, {num_tasks}, calibration->log_temperatures};
+  fields[count++] = (struct field){"num_unknown_scores", DLI_U64, 1, {num_tasks}, calibration->num_scores};
+  fields[count++] = (struct field){"unknown_scores", DLI_F32, 2, {num_tasks, DLI_UNKNOWN_SCORES}, calibration->scores};
+  return count;
+}
+
+static struct field broad_share_of(const dlora_predictor *predictor) {
+  return (struct field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_weight};
+}
+
+static struct field separations_of(const dlora_predictor *predictor) {
+  return (struct field){"log_separations", DLI_F64, 1, {predictor->num_tasks}, predictor->calibration.log_separations};
+}
+
+dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
+  struct field fields[MAX_FIELDS + MAX_SETTINGS + 2];
+  char name[NAME_SIZE];
+  size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
+  count += list_settings(predictor, fields + count);
+  fields[count++] = separations_of(predictor);
+  fields[count++] = broad_share_of(predictor);
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
+  }
+  return DLORA_OK;
+}
+
+/* Copies the tensors to where the fields' data points, which must be memory of the predictor that is being read. */
+static dlora_status copy_fields(const struct dli_tensors *tensors, const char *prefix, const struct field *fields,
+                                size_t count) {
+  char name[NAME_SIZE];
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(
+        dli_tensors_copy(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, (void *)fields[i].data));
+  }
+  return DLORA_OK;
+}
+
+static bool is_positive(double value) {
+  return value >= (double)FLT_TRUE_MIN && value <= (double)FLT_MAX;
+}
+
+/* The options that a file was saved with, or the caller's where it agrees with the file on what the sums are. */
+static dlora_status choose_options(dlora_predictor_options *out, const struct dlora_predictor *saved, const char *label,
+                                   const char *prefix, const dlora_predictor_options *given) {
+  bool random = saved->readout == DLORA_READOUT_RANDOM_PROJECTION;
+  /* Options are floats, so that the smallest and the largest are those of floats. */
+  if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > DLI_TEMPERATURE_BY_HAND ||
+      (random && (saved->saved_random_features == 0 || saved->saved_random_features > DLI_PREDICTOR_MAX_DIM)) ||
+      !(saved->shrinkage >= 0.0 && saved->shrinkage <= (double)FLT_MAX) || !is_positive(saved->temperature) ||
+      !is_positive(saved->initial_temperature) || (random && !is_positive(saved->ridge))) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: the settings of predictor %s are out of range", label, prefix);
+  }
+  *out = (dlora_predictor_options)DLORA_PREDICTOR_OPTIONS_INIT;
+  if (given) {
+    DLI_TRY(dli_options_read("dlora_predictor_options", out, sizeof *out, given));
+    if ((uint64_t)out->readout != saved->readout ||
+        (random && (out->random_features != saved->saved_random_features || out->seed != saved->seed))) {
+      return dli_raise(
+          DLORA_ERR_MISMATCH,
+          "%s: predictor %s was saved with readout %d, %llu random features and seed %llu, the options say "
+          "%d, %zu and %llu",
+          label, prefix, (int)saved->readout, (unsigned long long)saved->saved_random_features,
+          (unsigned long long)saved->seed, (int)out->readout, out->random_features, (unsigned long long)out->seed);
+    }
+    return DLORA_OK;
+  }
+  out->readout = (int32_t)saved->readout;
+  out->use_prior = saved->use_prior != 0;
+  out->random_features = (size_t)saved->saved_random_features;
+  out->seed = saved->seed;
+  out->shrinkage = (float)saved->shrinkage;
+  out->temperature = (float)saved->initial_temperature;
+  out->ridge = (float)saved->ridge;
+  return DLORA_OK;
+}
+
+static bool all_finite(const double *values, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (!isfinite(values[i])) return false;
+  }
+  return true;
+}
+
+/* NULL, or the suffix of the tensor with an impossible value. */
+static const char *find_impossible(const dlora_predictor *predictor) {
+  const struct dli_statistics *finished = &predictor->finished;
+  const struct dli_calibration *calibration = &predictor->calibration;
+  size_t num = finished->num, dim = predictor->dim, random = predictor->random_features, tasks = predictor->num_tasks;
+  uint64_t total = 0;
+  int64_t last = -1;
+  for (size_t i = 0; i < num; i++) {
+    if (finished->tasks[i] < 0 || (finished->tasks[i] != last && finished->tasks[i] != last + 1)) return "tasks";
+    last = finished->tasks[i];
+    /* Counts enter products of doubles, which hold integers up to 2^53. */
+    if (finished->counts[i] == 0 || finished->counts[i] > ((uint64_t)1 << 53) - total) return "counts";
+    total += finished->counts[i];
+  }
+  if ((uint64_t)(last + 1) != tasks) return "tasks";
+  if (!all_finite(finished->means, num * dim)) return "means";
+  if (!all_finite(finished->scatter, dim * dim)) return "scatter";
+  if (random > 0 && !all_finite(finished->cross, num * random)) return "cross";
+  if (random > 0 && !all_finite(finished->gram, random * random)) return "gram";
+  for (size_t i = 0; i < tasks; i++) {
+    uint64_t held_out = calibration->held_out[i], scores = calibration->num_scores[i];
+    if (held_out > (uint64_t)1 << 53) return "held_out";
+    if (scores > DLI_UNKNOWN_SCORES || scores > held_out || (scores == 0) != (held_out == 0))
+      return "num_unknown_scores";
+    /* Ten is well beyond the logs of the temperatures that are ever fitted. */
+    if (!(fabs(calibration->log_temperatures[i]) <= 10.0)) return "log_temperatures";
+    for (size_t j = 0; j < DLI_UNKNOWN_SCORES; j++) {
+      if (!isfinite(calibration->scores[i * DLI_UNKNOWN_SCORES + j])) return "unknown_scores";
+    }
+  }
+  return NULL;
+}
+
+/* Whether a class comes twice in a task. */
+static dlora_status check_unique(const dlora_predictor *predictor, const char *label, const char *prefix) {
+  const struct dli_readout *readout = &predictor->readout_state;
+  int64_t *last = NULL; /* [num_classes] 1 + the last task with the class */
+  DLI_TRY(DLI_NEW(&predictor->allocator, last, readout->num_classes));
+  dlora_status status = DLORA_OK;
+  for (size_t i = 0; i < predictor->finished.num && status == DLORA_OK; i++) {
+    int64_t *seen = last + readout->columns[i];
+    if (*seen == predictor->finished.tasks[i] + 1) {
+      status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.classes has class %lld twice in task %lld", label, prefix,
+                         (long long)predictor->finished.classes[i], (long long)predictor->finished.tasks[i]);
+    }
+    *seen = predictor->finished.tasks[i] + 1;
+  }
+  dli_free(&predictor->allocator, last);
+  return status;
+}
+
+/* A file of before they were kept gets those of today, with which the temperature is the one that it had. */
+static dlora_status read_separations(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                     const char *prefix) {
+  const struct field field = separations_of(predictor);
+  double *values = predictor->calibration.log_separations;
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, field.suffix));
+  if (!dli_tensors_find(tensors, name)) {
+    for (size_t i = 0; i < predictor->num_tasks; i++) {
+      values[i] = dli_calibration_log_separation(&predictor->readout_state);
+    }
+    return DLORA_OK;
+  }
+  DLI_TRY(copy_fields(tensors, prefix, &field, 1));
+  for (size_t i = 0; i < predictor->num_tasks; i++) {
+    if (fabs(values[i]) <= 1000.0) continue; /* no log of a double is larger */
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
+  }
+  return DLORA_OK;
+}
+
+/* A file of before it was kept has temperatures that were fitted with that of then. */
+static dlora_status read_broad_share(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                     const char *prefix) {
+  const struct field field = broad_share_of(predictor);
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, field.suffix));
+  if (!dli_tensors_find(tensors, name)) {
+    if (predictor->num_tasks > 0) predictor->broad_weight = DLI_BROAD_WEIGHT_BEFORE;
+    return DLORA_OK;
+  }
+  DLI_TRY(copy_fields(tensors, prefix, &field, 1));
+  if (predictor->broad_weight > 0.0 && predictor->broad_weight < 1.0) return DLORA_OK;
+  return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
+}
+
+dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
+                                const dlora_predictor_options *options) {
+  *out = NULL;
+  const char *label = dli_tensors_label(tensors), *bad = NULL;
+  const size_t any[] = {SIZE_MAX, SIZE_MAX};
+  const struct dli_tensor *means = NULL, *held_out = NULL, *tensor = NULL;
+  struct field fields[MAX_FIELDS];
+  char name[NAME_SIZE];
+  dlora_predictor saved = {0}; /* settings and sizes only */
+  dlora_predictor_options known;
+  size_t count = list_settings(&saved, fields);
+  DLI_TRY(copy_fields(tensors, prefix, fields, count));
+  DLI_TRY(choose_options(&known, &saved, label, prefix, options));
+  DLI_TRY(name_tensor(name, prefix, "held_out"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_U64, 1, any, &held_out));
+  DLI_TRY(name_tensor(name, prefix, "means"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_F64, 2, any, &means));
+  size_t num = means->shape[0], num_tasks = held_out->shape[0];
+  saved.dim = means->shape[1];
+  if (saved.readout == DLORA_READOUT_RANDOM_PROJECTION) saved.random_features = (size_t)saved.saved_random_features;
+  if (saved.dim == 0 || saved.dim > DLI_PREDICTOR_MAX_DIM) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has rows of %zu, expected 1 ... %zu", label, name, saved.dim,
+                     DLI_PREDICTOR_MAX_DIM);
+  }
+  /* Nothing is allocated before the file is known to hold all of it. */
+  count = list_sums(&saved, num, num_tasks, fields);
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
+  }
+
+  const struct dli_calibration nothing = {0};
+  dlora_predictor *predictor = NULL;
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(dli_predictor_new(&predictor, "predictor options", saved.dim, &known));
+  dli_statistics_free(predictor, &predictor->finished);
+  DLI_TRY_DONE(dli_statistics_new(predictor, &predictor->finished, num));
+  DLI_TRY_DONE(dli_calibration_copy(predictor, &predictor->calibration, &nothing, 0, num_tasks));
+  count = list_sums(predictor, num, num_tasks, fields);
+  DLI_TRY_DONE(copy_fields(tensors, prefix, fields, count));
+  predictor->finished.num = num;
+  predictor->num_tasks = num_tasks;
+  bad = find_impossible(predictor);
+  if (bad) {
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.%s has an impossible value", label, prefix, bad);
+    goto done;
+  }
+  dli_statistics_symmetrize(predictor, &predictor->finished);
+  if (saved.temperature_set) {
+    predictor->temperature = saved.temperature;
+    predictor->temperature_set = saved.temperature_set;
+  }
+  status = dli_readout_build(predictor, &predictor->readout_state, &predictor->finished, true);
+  if (status == DLORA_ERR_NUMERIC) {
+    status =
+        dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.scatter or %s.gram is not a sum of squares", label, prefix, prefix);
+  }
+  if (status != DLORA_OK) goto done;
+  DLI_TRY_DONE(check_unique(predictor, label, prefix));
+  DLI_TRY_DONE(read_separations(predictor, tensors, prefix));
+  DLI_TRY_DONE(read_broad_share(predictor, tensors, prefix));
+  DLI_TRY_DONE(dli_calibration_threshold(predictor, &predictor->calibration, num_tasks, DLI_UNKNOWN_QUANTILE,
+                                         &predictor->threshold));
+  *out = predictor;
+  predictor = NULL;
+done:
+  dlora_predictor_destroy(predictor);
+  return status;
+}
+
+/* Sums of the open task's num components. */
+static size_t list_open(const dlora_predictor *predictor, size_t num, struct field fields[MAX_FIELDS]) {
+  const struct dli_statistics *open = &predictor->open;
+  size_t dim = predictor->dim, random = predictor->random_features, count = 0;
+  fields[count++] = (struct field){"classes", DLI_I64, 1, {num}, open->classes};
+  fields[count++] = (struct field){"counts", DLI_U64, 1, {num}, open->counts};
+  fields[count++] = (struct field){"means", DLI_F64, 2, {num, dim}, open->means};
+  if (num == 0) return count; /* matrices come with the first features */
+  fields[count++] = (struct field){"scatter", DLI_F64, 2, {dim, dim}, open->scatter};
+  if (random > 0) {
+    fields[count++] = (struct field){"cross", DLI_F64, 2, {num, random}, open->cross};
+    fields[count++] = (struct field){"gram", DLI_F64, 2, {random, random}, open->gram};
+  }
+  return count;
+}
+
+static bool is_mirrored(const dlora_predictor *predictor, const struct dli_rows *rows) {
+  return rows->count > 0 &&
+         memcmp(rows->features, rows->mirrored, rows->count * predictor->dim * sizeof *rows->features) != 0;
+}
+
+dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
+  const struct dli_rows *held_out = &predictor->held_out, *sample = &predictor->sample;
+  struct field fields[MAX_FIELDS];
+  char name[NAME_SIZE];
+  size_t count = list_open(predictor, predictor->open.num, fields);
+  fields[count++] =
+      (struct field){"held_out_features", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->features};
+  if (is_mirrored(predictor, held_out)) {
+    fields[count++] =
+        (struct field){"held_out_mirrored", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->mirrored};
+  }
+  fields[count++] = (struct field){"held_out_labels", DLI_I64, 1, {held_out->count}, held_out->labels};
+  fields[count++] = (struct field){"sample_features", DLI_F32, 2, {sample->count, predictor->dim}, sample->features};
+  if (is_mirrored(predictor, sample)) {
+    fields[count++] = (struct field){"sample_mirrored", DLI_F32, 2, {sample->count, predictor->dim}, sample->mirrored};
+  }
+  fields[count++] = (struct field){"sample_labels", DLI_I64, 1, {sample->count}, sample->labels};
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
+  }
+  return DLORA_OK;
+}
+
+/* NULL, or the suffix of the tensor of the open task with an impossible value. */
+static const char *find_impossible_open(const dlora_predictor *predictor) {
+  const struct dli_statistics *open = &predictor->open;
+  size_t num = open->num, dim = predictor->dim, random = predictor->random_features;
+  uint64_t total = 0;
+  for (size_t i = 0; i < num; i++) {
+    if (open->counts[i] == 0 || open->counts[i] > ((uint64_t)1 << 53) - total) return "counts";
+    total += open->counts[i];
+    for (size_t j = 0; j < i; j++) {
+      if (open->classes[i] == open->classes[j]) return "classes";
+    }
+  }
+  if (!all_finite(open->means, num * dim)) return "means";
+  if (num > 0 && !dli_may_be_moment(open->scatter, dim)) return "scatter";
+  if (num > 0 && random > 0 && !all_finite(open->cross, num * random)) return "cross";
+  if (num > 0 && random > 0 && !dli_may_be_moment(open->gram, random)) return "gram";
+  return NULL;
+}
+
+static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
+  const size_t any[] = {SIZE_MAX};
+  const struct dli_tensor *tensor = NULL;
+  struct field fields[MAX_FIELDS];
+  char name[NAME_SIZE];
+  DLI_TRY(name_tensor(name, prefix, "classes"));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, any, &tensor));
+  const size_t num = tensor->count;
+  const size_t count = list_open(predictor, num, fields);
+  for (size_t i = 0; i < count; i++) {
+    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
+  }
+  if (num == 0) return DLORA_OK;
+  DLI_TRY(dli_statistics_new(predictor, &predictor->open, num));
+  (void)list_open(predictor, num, fields);
+  DLI_TRY(copy_fields(tensors, prefix, fields, count));
+  predictor->open.num = num;
+  const char *bad = find_impossible_open(predictor);
+  if (!bad) return DLORA_OK;
+  return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.%s has an impossible value", dli_tensors_label(tensors), prefix,
+                   bad);
+}
+
+/* Reads floats [count, dim] from the tensor "<prefix>.<what>_<part>", or, where there is none, copies `absent`, which
+ * may be NULL if there must be one. */
+static dlora_status read_features(const dlora_predictor *predictor, float **out, const struct dli_tensors *tensors,
+                                  const char *prefix, const char *what, const char *part, size_t count,
+                                  const float *absent) {
+  const struct dli_tensor *tensor = NULL;
+  char suffix[32], name[NAME_SIZE];
+  snprintf(suffix, sizeof suffix, "%s_%s", what, part);
+  DLI_TRY(name_tensor(name, prefix, suffix));
+  const bool copies = absent && !dli_tensors_find(tensors, name);
+  if (!copies) {
+    DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, (size_t[]){count, predictor->dim}, &tensor));
+  }
+  DLI_TRY(DLI_NEW(&predictor->allocator, *out, count * predictor->dim));
+  if (!copies) return dli_tensor_to_float(tensors, tensor, *out);
+  memcpy(*out, absent, count * predictor->dim * sizeof **out);
+  return DLORA_OK;
+}
+
+/* The tensors "<prefix>.<what>_features", "..._labels" and, where images had two views, "..._mirrored"; at most `most`
+ * rows. */
+static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows *rows,
+                              const struct dli_tensors *tensors, const char *prefix, const char *what, size_t most) {
+  const struct dli_tensor *labels = NULL;
+  char part[32], name[NAME_SIZE];
+  snprintf(part, sizeof part, "%s_labels", what);
+  DLI_TRY(name_tensor(name, prefix, part));
+  DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, (size_t[]){SIZE_MAX}, &labels));
+  if (labels->count > most) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has %zu labels, expected at most %zu", dli_tensors_label(tensors),
+                     name, labels->count, most);
+  }
+  DLI_TRY(read_features(predictor, &rows->features, tensors, prefix, what, "features", labels->count, NULL));
+  DLI_TRY(read_features(predictor, &rows->mirrored, tensors, prefix, what, "mirrored", labels->count, rows->features));
+  DLI_TRY(DLI_NEW(&predictor->allocator, rows->labels, labels->count));
+  if (labels->count > 0) memcpy(rows->labels, labels->data, labels->num_bytes);
+  rows->count = rows->capacity = labels->count;
+  return DLORA_OK;
+}
+
+static dlora_status read_sample(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
+  struct dli_rows rows = {0};
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(read_rows(predictor, &rows, tensors, prefix, "sample", DLI_SAMPLE));
+  for (size_t i = 0; i < rows.count; i++) {
+    size_t c = 0;
+    while (c < predictor->open.num && predictor->open.classes[c] != rows.labels[i]) c++;
+    if (c < predictor->open.num) continue;
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.sample_labels names a class that was not observed",
+                       dli_tensors_label(tensors), prefix);
+    goto done;
+  }
+  DLI_TRY_DONE(dli_sample_reserve(predictor, rows.count));
+  dli_sample_add(predictor, rows.features, rows.mirrored, rows.labels, rows.count);
+done:
+  dli_rows_free(predictor, &rows);
+  return status;
+}
+
+dlora_status dli_predictor_read_open(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                     const char *prefix) {
+  dlora_status status = read_open_sums(predictor, tensors, prefix);
+  if (status == DLORA_OK) status = read_rows(predictor, &predictor->held_out, tensors, prefix, "held_out", SIZE_MAX);
+  if (status == DLORA_OK) status = read_sample(predictor, tensors, prefix);
+  if (status != DLORA_OK) dlora_predictor_discard_task(predictor);
+  return status;
+}
+
+uint64_t dli_predictor_open_total(const dlora_predictor *predictor) {
+  return dli_statistics_total(&predictor->open) + predictor->held_out.count;
+}
+
+const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes) {
+  *num_classes = predictor->open.num;
+  return predictor->open.classes;
+}
+
+const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels) {
+  *num_labels = predictor->held_out.count;
+  return predictor->held_out.labels;
+}
+
+dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path) {
+  DLI_REQUIRE(predictor);
+  DLI_REQUIRE(path);
+  dlora_status status = DLORA_OK;
+  struct dli_writer *writer = NULL;
+  DLI_TRY_DONE(dli_writer_create(&writer, &predictor->allocator));
+  DLI_TRY_DONE(dli_writer_set_metadata(writer, "format", FORMAT));
+  DLI_TRY_DONE(dli_predictor_write(predictor, writer, "predictor"));
+  DLI_TRY_DONE(dli_writer_save(writer, path));
+done:
+  dli_writer_destroy(writer);
+  return status;
+}
+
+dlora_status dlora_predictor_load(dlora_predictor **out, const char *path, const dlora_predictor_options *options) {
+  DLI_REQUIRE(out);
+  *out = NULL;
+  DLI_REQUIRE(path);
+  struct dli_tensors *tensors;
+  dlora_predictor_options known = DLORA_PREDICTOR_OPTIONS_INIT;
+  DLI_TRY(dli_options_read("dlora_predictor_options", &known, sizeof known, options));
+  dlora_allocator allocator;
+  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
+  DLI_TRY(dli_saved_open(&tensors, path, FORMAT, &allocator));
+  const dlora_status status = dli_predictor_read(out, tensors, "predictor", options);
+  dli_tensors_close(tensors);
+  return status;
+}

@@ -1,0 +1,295 @@
+/* What the readout would say of an image had it not been observed: closed forms, so that nothing is factorised again
+ * and no feature need be kept from the statistics. docs/METHOD.md 7.
+ *
+ * An image of component c, which has n, is there with half of either of its views: their mean is what it adds to the
+ * component's, and half their difference d is scattered around that. Without it, r = their mean - mu: the mean of c
+ * becomes mu - r / (n - 1), and the scatter loses n / (n - 1) r r^T and d d^T. So C^-1 = P becomes P + a u u^T + b v
+ * v^T with u = P r, h = r.u, k = n / (n - 1) / degrees and a = k / (1 - k h), and then, of that matrix, v = (P + a u
+ * u^T) d, g = d.v, l = 1 / degrees and b = l / (1 - l g). Of one view d is 0. The degrees of freedom, what shrinkage
+ * adds, the centre and the covariance of the means around it stay what they are. Scored is the first view. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "linalg/matrix.h"
+#include "linalg/symmetric.h"
+#include "src/predictor/state.h"
+
+/* Least share of itself that a variance keeps without one feature: below it there is rounding. */
+#define LEAST_SHARE 1e-12
+
+void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *out) {
+  dli_free(&predictor->allocator, out->expected);
+  dli_free(&predictor->allocator, out->unknown);
+  dli_free(&predictor->allocator, out->scores);
+  *out = (struct dli_left_out){0};
+}
+
+/* The scalars of one image: see above; uz, vz: u.z and v.z, vr: v.r. */
+struct terms {
+  double n, k, h, a, uz;
+  double l, b, vz, vr;
+};
+
+/* Scratch for DLI_SCORE_ROWS images; the fields are [rows, ...]. */
+struct block {
+  double *memory;
+  struct terms *terms;
+  double *z;             /* [dim] the first view less the centre */
+  double *r, *d;         /* [dim] mean of the views less the component's mean, half their difference */
+  double *u, *v;         /* [dim] */
+  double *scores;        /* [num] weight.z + bias */
+  double *along, *aside; /* [num] the means less the centre, times u and times v */
+  double *spread;        /* [num] what readout->between is of, of z without the image */
+  double *projected;     /* [2, random_features] of the views; and solved by the ridge regression's factor */
+  double *solved;
+};
+
+/* The caller frees the memory and the terms, also after a failure. */
+static dlora_status block_new(const dlora_predictor *predictor, size_t rows, size_t num, struct block *block) {
+  const size_t dim = predictor->dim, random = predictor->random_features;
+  size_t values = 0;
+  if (!dli_multiply(&values, rows, 5 * dim + 4 * num + 4 * random)) {
+    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu features", rows);
+  }
+  DLI_TRY(DLI_NEW(&predictor->allocator, block->terms, rows));
+  DLI_TRY(DLI_NEW(&predictor->allocator, block->memory, values));
+  block->z = block->memory;
+  block->r = block->z + rows * dim;
+  block->d = block->r + rows * dim;
+  block->u = block->d + rows * dim;
+  block->v = block->u + rows * dim;
+  block->scores = block->v + rows * dim;
+  block->along = block->scores + rows * num;
+  block->aside = block->along + rows * num;
+  block->spread = block->aside + rows * num;
+  block->projected = block->spread + rows * num;
+  block->solved = block->projected + 2 * rows * random;
+  return DLORA_OK;
+}
+
+static double dot(const double *a, const double *b, size_t n) {
+  double sum = 0.0;
+  for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+/* The component of a label in the task, or num. */
+static size_t find_component(const struct dli_statistics *statistics, size_t task, int64_t label) {
+  size_t i = 0;
+  while (i < statistics->num && (statistics->tasks[i] != (int64_t)task || statistics->classes[i] != label)) i++;
+  return i;
+}
+
+/* One image of component c, Gaussian readout. scores: weight.z + bias -> as without it. */
+static void leave_out_gaussian(const struct dli_readout *readout, size_t num, size_t c, const struct terms *t,
+                               const double *along, const double *aside, double *scores) {
+  const double of_c = scores[c] - readout->bias[c], rest = t->n - 1.0;
+  for (size_t j = 0; j < num; j++) {
+    scores[j] += t->a * along[j] * (t->uz - 0.5 * along[j]) + t->b * aside[j] * (t->vz - 0.5 * aside[j]);
+  }
+  /* mu - r / (n - 1) in place of mu */
+  const double along_c = along[c] - t->h / rest, aside_c = aside[c] - t->vr / rest;
+  const double square = -2.0 * readout->bias[c] - (2.0 * along[c] - t->h / rest) / rest;
+  scores[c] = of_c - t->uz / rest - 0.5 * square + t->a * along_c * (t->uz - 0.5 * along_c) +
+              t->b * aside_c * (t->vz - 0.5 * aside_c);
+}
+
+/* The square of s by a matrix's inverse where the matrix gets w1 p p^T + w2 q q^T: by Sherman and Morrison twice. s, p
+ * and q [n] are solved by the matrix's Cholesky factor. w1 and w2 may be negative. */
+static double updated_square(const double *s, const double *p, const double *q, size_t n, double w1, double w2) {
+  const double sp = dot(s, p, n), pq = dot(p, q, n);
+  const double share = w1 / fmax(1.0 + w1 * dot(p, p, n), LEAST_SHARE);
+  const double sq = dot(s, q, n) - share * sp * pq, qq = dot(q, q, n) - share * pq * pq;
+  return dot(s, s, n) - share * sp * sp - w2 / fmax(1.0 + w2 * qq, LEAST_SHARE) * sq * sq;
+}
+
+/* Adds to unknown [rows] the difference of the squares of the distances to the centre by C and by the covariance of
+ * everything. Destroys z, r, d, along, aside and spread. */
+static void add_distances(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num, size_t rows,
+                          const struct terms *terms, struct block *b, double *unknown) {
+  const size_t dim = predictor->dim;
+  if (readout->between) {
+    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->share[i % num];
+    for (size_t i = 0; i < rows * num; i++) b->aside[i] *= readout->share[i % num];
+    dli_cholesky_forward(num, readout->between, b->spread, rows);
+    dli_cholesky_forward(num, readout->between, b->along, rows);
+    dli_cholesky_forward(num, readout->between, b->aside, rows);
+    for (size_t i = 0; i < rows; i++) {
+      unknown[i] +=
+          updated_square(b->spread + i * num, b->along + i * num, b->aside + i * num, num, terms[i].a, terms[i].b);
+    }
+    return;
+  }
+  memcpy(b->u, b->z, rows * dim * sizeof *b->u);
+  dli_cholesky_forward(dim, readout->factor, b->u, rows);
+  dli_cholesky_forward(dim, readout->global_factor, b->z, rows);
+  dli_cholesky_forward(dim, readout->global_factor, b->r, rows);
+  dli_cholesky_forward(dim, readout->global_factor, b->d, rows);
+  for (size_t i = 0; i < rows; i++) {
+    const double *y = b->u + i * dim;
+    const struct terms *t = &terms[i];
+    unknown[i] += dot(y, y, dim) + t->a * t->uz * t->uz + t->b * t->vz * t->vz;
+    unknown[i] -= updated_square(b->z + i * dim, b->r + i * dim, b->d + i * dim, dim, -t->k, -t->l);
+  }
+}
+
+/* Rows of one block: those to be left out, their components and the features of their views. */
+struct batch {
+  size_t count;
+  size_t components[DLI_SCORE_ROWS];
+  const float *features[DLI_SCORE_ROWS];
+  const float *mirrored[DLI_SCORE_ROWS];
+};
+
+/* Outputs of the ridge regression: those y of the first view p become y - c (e - y) - c' (e - y'), e the one-hot
+ * component, y' the outputs of the second view q, and (c, c') = (H_pp, H_pq) (I - H)^-1 with H half of what the
+ * projected views' inner products by the regression's matrix are. Of one view twice, (y - 2 H_pp e) / (1 - 2 H_pp). */
+static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_readout *readout,
+                            const double *ridge_factor, const struct batch *batch, size_t num, struct block *b,
+                            double *scores) {
+  const size_t dim = predictor->dim, random = predictor->random_features, rows = batch->count;
+  double *other = b->spread; /* [rows, num] of the second view */
+  for (size_t i = 0; i < rows * dim; i++) {
+    b->z[i] = (double)batch->features[i / dim][i % dim];
+    b->r[i] = (double)batch->mirrored[i / dim][i % dim];
+  }
+  dli_random_project(predictor, b->z, rows, b->projected);
+  dli_random_project(predictor, b->r, rows, b->projected + rows * random);
+  memcpy(b->solved, b->projected, 2 * rows * random * sizeof *b->solved);
+  dli_cholesky_forward(random, ridge_factor, b->solved, 2 * rows);
+  dli_dgemm_nt(rows, num, random, DLI_RIDGE_SCALE, b->projected, random, readout->ridge, random, 0.0, scores, num);
+  dli_dgemm_nt(rows, num, random, DLI_RIDGE_SCALE, b->projected + rows * random, random, readout->ridge, random, 0.0,
+               other, num);
+  for (size_t i = 0; i < rows; i++) {
+    const double *p = b->solved + i * random, *q = p + rows * random;
+    const double pp = 0.5 * dot(p, p, random), pq = 0.5 * dot(p, q, random), qq = 0.5 * dot(q, q, random);
+    const double determinant = fmax((1.0 - pp) * (1.0 - qq) - pq * pq, LEAST_SHARE);
+    const double first = (pp * (1.0 - qq) + pq * pq) / determinant, second = pq / determinant;
+    const double *y_other = other + i * num;
+    double *y = scores + i * num;
+    for (size_t j = 0; j < num; j++) y[j] += first * y[j] + second * y_other[j];
+    y[batch->components[i]] -= DLI_RIDGE_SCALE * (first + second);
+  }
+}
+
+/* scores [count, num], unknown [count], own [count]: the square of the distance of the mean of the views to the image's
+ * own mean. */
+static void leave_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                      const struct dli_readout *readout, const double *ridge_factor, const struct batch *batch,
+                      struct block *b, double *scores, double *unknown, double *own) {
+  const size_t dim = predictor->dim, num = statistics->num, rows = batch->count;
+  const double degrees = dli_statistics_degrees(statistics);
+  struct terms *terms = b->terms;
+  for (size_t i = 0; i < rows; i++) {
+    const double *mean = statistics->means + batch->components[i] * dim;
+    for (size_t j = 0; j < dim; j++) {
+      const double first = (double)batch->features[i][j], second = (double)batch->mirrored[i][j];
+      b->z[i * dim + j] = first - readout->centre[j];
+      b->r[i * dim + j] = b->u[i * dim + j] = 0.5 * (first + second) - mean[j];
+      b->d[i * dim + j] = b->v[i * dim + j] = 0.5 * (first - second);
+    }
+  }
+  dli_cholesky_solve(dim, readout->factor, b->u, rows);
+  dli_cholesky_solve(dim, readout->factor, b->v, rows);
+  for (size_t i = 0; i < rows * num; i++) b->scores[i] = readout->bias[i % num];
+  dli_dgemm_nt(rows, num, dim, 1.0, b->z, dim, readout->weight, dim, 1.0, b->scores, num);
+  dli_dgemm_nt(rows, num, dim, 1.0, b->r, dim, readout->weight, dim, 0.0, b->along, num);
+  dli_dgemm_nt(rows, num, dim, 1.0, b->d, dim, readout->weight, dim, 0.0, b->aside, num);
+  for (size_t i = 0; i < rows; i++) {
+    const size_t c = batch->components[i];
+    const double *r = b->r + i * dim, *d = b->d + i * dim, *u = b->u + i * dim;
+    double *v = b->v + i * dim, *along = b->along + i * num, *aside = b->aside + i * num;
+    double *row = b->scores + i * num, *spread = b->spread + i * num;
+    struct terms *t = &terms[i];
+    t->n = (double)statistics->counts[c];
+    t->h = dot(r, u, dim);
+    t->k = t->n / (t->n - 1.0) / degrees;
+    t->a = t->k / fmax(1.0 - t->k * t->h, LEAST_SHARE);
+    t->l = 1.0 / degrees;
+    const double step = t->a * dot(u, d, dim);
+    for (size_t j = 0; j < dim; j++) v[j] += step * u[j];
+    for (size_t j = 0; j < num; j++) aside[j] += step * along[j];
+    t->b = t->l / fmax(1.0 - t->l * dot(d, v, dim), LEAST_SHARE);
+    t->uz = dot(b->z + i * dim, u, dim);
+    t->vz = dot(b->z + i * dim, v, dim);
+    t->vr = dot(r, v, dim);
+    own[i] = t->n / (t->n - 1.0) * (t->n / (t->n - 1.0)) * (t->h + t->a * t->h * t->h + t->b * t->vr * t->vr);
+    for (size_t j = 0; j < num; j++) {
+      spread[j] = readout->share[j] * (row[j] - readout->bias[j] + t->a * along[j] * t->uz + t->b * aside[j] * t->vz);
+    }
+    leave_out_gaussian(readout, num, c, t, along, aside, row);
+    double best = row[0];
+    for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
+    unknown[i] = -2.0 * best;
+  }
+  add_distances(predictor, readout, num, rows, terms, b, unknown);
+  if (ridge_factor) {
+    leave_out_ridge(predictor, readout, ridge_factor, batch, num, b, scores);
+  } else {
+    memcpy(scores, b->scores, rows * num * sizeof *scores);
+  }
+}
+
+dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
+                               const struct dli_readout *readout, size_t task, const struct dli_rows *rows,
+                               struct dli_left_out *out) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  const size_t num = statistics->num, dim = predictor->dim;
+  struct dli_left_out left_out = {0};
+  struct block block = {0};
+  struct batch batch = {0};
+  size_t *components = NULL, values = 0;
+  double *ridge_factor = NULL, *own = NULL, noise = 0.0;
+  dlora_status status = DLORA_OK;
+  *out = left_out;
+  if (rows->count == 0) return DLORA_OK;
+  if (!dli_multiply(&values, rows->count, num)) {
+    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu features", rows->count);
+  }
+  DLI_TRY_DONE(DLI_NEW(allocator, left_out.scores, values));
+  DLI_TRY_DONE(DLI_NEW(allocator, left_out.unknown, rows->count));
+  DLI_TRY_DONE(DLI_NEW(allocator, left_out.expected, rows->count));
+  DLI_TRY_DONE(DLI_NEW(allocator, components, rows->count));
+  DLI_TRY_DONE(DLI_NEW(allocator, own, rows->count));
+  DLI_TRY_DONE(block_new(predictor, rows->count < DLI_SCORE_ROWS ? rows->count : DLI_SCORE_ROWS, num, &block));
+  if (predictor->random_features > 0) DLI_TRY_DONE(dli_ridge_factor(predictor, statistics, &ridge_factor));
+  for (size_t i = 0; i < rows->count; i++) {
+    const size_t c = find_component(statistics, task, rows->labels[i]);
+    if (c < num && statistics->counts[c] > 1) {
+      components[left_out.count] = batch.components[batch.count] = c;
+      batch.features[batch.count] = rows->features + i * dim;
+      batch.mirrored[batch.count++] = rows->mirrored + i * dim;
+      left_out.expected[left_out.count++] = readout->columns[c];
+    }
+    if (batch.count == DLI_SCORE_ROWS || (batch.count > 0 && i + 1 == rows->count)) {
+      const size_t first = left_out.count - batch.count;
+      leave_out(predictor, statistics, readout, ridge_factor, &batch, &block, left_out.scores + first * num,
+                left_out.unknown + first, own + first);
+      batch.count = 0;
+    }
+  }
+  /* A component's mean is noisier without one of few features, which lowers its scores by what the features' own
+   * scatter tells; those to be calibrated are of the whole mean. */
+  for (size_t i = 0; i < left_out.count; i++) {
+    const double n = (double)statistics->counts[components[i]];
+    noise += own[i] * (n - 1.0) / n / (double)left_out.count;
+  }
+  for (size_t i = 0; i < left_out.count; i++) {
+    const double n = (double)statistics->counts[components[i]];
+    double *row = left_out.scores + i * num;
+    for (size_t j = 0; j < num; j++) row[j] += readout->offset[j];
+    if (!ridge_factor) row[components[i]] += 0.5 * noise / (n * (n - 1.0));
+  }
+  *out = left_out;
+  left_out = (struct dli_left_out){0};
+done:
+  dli_free(allocator, ridge_factor);
+  dli_free(allocator, block.memory);
+  dli_free(allocator, block.terms);
+  dli_free(allocator, own);
+  dli_free(allocator, components);
+  dli_left_out_free(predictor, &left_out);
+  return status;
+}

@@ -1,0 +1,100 @@
+/* Features kept while their task is open: those held out, and a sample of the others. */
+#include <stdint.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/predictor/state.h"
+
+void dli_rows_free(const dlora_predictor *predictor, struct dli_rows *rows) {
+  dli_free(&predictor->allocator, rows->labels);
+  dli_free(&predictor->allocator, rows->mirrored);
+  dli_free(&predictor->allocator, rows->features);
+  *rows = (struct dli_rows){0};
+}
+
+dlora_status dli_rows_reserve(const dlora_predictor *predictor, struct dli_rows *rows, size_t n) {
+  if (n <= rows->capacity - rows->count) return DLORA_OK;
+  struct dli_rows grown = {.count = rows->count};
+  size_t values = 0;
+  dlora_status status = DLORA_OK;
+  if (n > SIZE_MAX / 2 - rows->count) return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for %zu features", n);
+  grown.capacity = rows->count + n < 2 * rows->capacity ? 2 * rows->capacity : rows->count + n;
+  if (!dli_multiply(&values, grown.capacity, predictor->dim)) {
+    return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for %zu features", grown.capacity);
+  }
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.features, values));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.mirrored, values));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.labels, grown.capacity));
+  if (rows->count > 0) {
+    memcpy(grown.features, rows->features, rows->count * predictor->dim * sizeof *grown.features);
+    memcpy(grown.mirrored, rows->mirrored, rows->count * predictor->dim * sizeof *grown.mirrored);
+    memcpy(grown.labels, rows->labels, rows->count * sizeof *grown.labels);
+  }
+  dli_rows_free(predictor, rows);
+  *rows = grown;
+  grown = (struct dli_rows){0};
+done:
+  dli_rows_free(predictor, &grown);
+  return status;
+}
+
+void dli_rows_append(const dlora_predictor *predictor, struct dli_rows *rows, const float *features,
+                     const float *mirrored, const int64_t *labels, size_t n) {
+  if (n == 0) return;
+  memcpy(rows->features + rows->count * predictor->dim, features, n * predictor->dim * sizeof *features);
+  memcpy(rows->mirrored + rows->count * predictor->dim, mirrored, n * predictor->dim * sizeof *mirrored);
+  memcpy(rows->labels + rows->count, labels, n * sizeof *labels);
+  rows->count += n;
+}
+
+dlora_status dli_sample_reserve(dlora_predictor *predictor, size_t n) {
+  const size_t room = DLI_SAMPLE - predictor->sample.count;
+  return dli_rows_reserve(predictor, &predictor->sample, n < room ? n : room);
+}
+
+static uint64_t mix_feature(uint64_t hash, const float *feature, size_t dim) {
+  for (size_t i = 0; i < dim; i++) {
+    uint32_t bits;
+    memcpy(&bits, feature + i, sizeof bits);
+    hash = dli_mix(hash, bits);
+  }
+  return hash;
+}
+
+/* The same for one view as without a second one. */
+static uint64_t key_of(const float *feature, const float *mirrored, size_t dim, int64_t label) {
+  const uint64_t hash = mix_feature((uint64_t)label + UINT64_C(0x243f6a8885a308d3), feature, dim);
+  return memcmp(feature, mirrored, dim * sizeof *feature) ? mix_feature(hash, mirrored, dim) : hash;
+}
+
+static size_t highest_key(const dlora_predictor *predictor) {
+  size_t highest = 0;
+  for (size_t i = 1; i < predictor->sample.count; i++) {
+    if (predictor->sample_keys[i] > predictor->sample_keys[highest]) highest = i;
+  }
+  return highest;
+}
+
+void dli_sample_add(dlora_predictor *predictor, const float *features, const float *mirrored, const int64_t *labels,
+                    size_t n) {
+  struct dli_rows *sample = &predictor->sample;
+  const size_t dim = predictor->dim;
+  size_t highest = highest_key(predictor);
+  for (size_t i = 0; i < n; i++) {
+    const uint64_t key = key_of(features + i * dim, mirrored + i * dim, dim, labels[i]);
+    size_t place = sample->count;
+    if (sample->count == DLI_SAMPLE) {
+      if (key >= predictor->sample_keys[highest]) continue;
+      place = highest;
+      memcpy(sample->features + place * dim, features + i * dim, dim * sizeof *features);
+      memcpy(sample->mirrored + place * dim, mirrored + i * dim, dim * sizeof *mirrored);
+      sample->labels[place] = labels[i];
+    } else {
+      dli_rows_append(predictor, sample, features + i * dim, mirrored + i * dim, labels + i, 1);
+    }
+    predictor->sample_keys[place] = key;
+    highest = highest_key(predictor);
+  }
+}
