@@ -17,7 +17,7 @@
  *     dlora_model_destroy(model);
  *
  * Contents
- *     1  status and errors          5  dlora_projector: the memory of used directions
+ *     1  status and errors          5  dlora_projector: the directions in use
  *     2  common types               6  dlora_predictor: class, task and confidence from features
  *     3  dlora_model: the ViT       7  dlora_session: forward and backward of model + bank
  *     4  dlora_bank: the adapters   8  dlora_learner: all of it in a few calls
@@ -328,7 +328,7 @@ DLORA_API dlora_status dlora_bank_begin_task(dlora_bank *bank);
  *  multiplied by P = I - Phi Phi^T; with NULL A' is fixed. rank <= input_dim; 0 takes the pair away. Resets the
  *  optimizer. Paper: orthogonal adapter, METHOD.md 4. */
 DLORA_API dlora_status dlora_bank_set_orthogonal(dlora_bank *bank, size_t site, const float *a, size_t rank,
-                                                 const dlora_projector *memory);
+                                                 const dlora_projector *projector);
 /** The same for the residual pair (A_t, B_t); train_a not 0: A_t is trained too. METHOD.md 5. */
 DLORA_API dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float *a, size_t rank,
                                                int32_t train_a);
@@ -368,7 +368,8 @@ DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t si
 DLORA_API dlora_status dlora_bank_save(const dlora_bank *bank, const char *path);
 DLORA_API dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options);
 
-/* ---- 5  dlora_projector: the memory of directions that earlier tasks use ----------------------------------------- */
+/* ---- 5  dlora_projector: the directions that earlier tasks use ----------------------------------------------------
+ */
 
 typedef struct dlora_projector_options {
   size_t struct_size;
@@ -378,7 +379,7 @@ typedef struct dlora_projector_options {
   { sizeof(dlora_projector_options), NULL }
 
 DLORA_API dlora_status dlora_projector_options_init(dlora_projector_options *options, size_t size);
-/** An empty memory for inputs of width dim: Phi has no column, P = I. */
+/** A projector without directions for inputs of width dim: Phi has no column, P = I. */
 DLORA_API dlora_status dlora_projector_create(dlora_projector **out, size_t dim,
                                               const dlora_projector_options *options);
 DLORA_API dlora_status dlora_projector_clone(dlora_projector **out, const dlora_projector *projector);

@@ -117,7 +117,7 @@ static void assign_offsets(const dlora_bank *bank, struct layout *layout) {
 /* Lays the parameters out anew with one pair replaced (index SIZE_MAX: none) and `extra` more behind; values of the
  * other pairs move along. All or nothing. */
 static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, size_t rank, int train_a,
-                             const dlora_projector *memory, size_t extra) {
+                             const dlora_projector *projector, size_t extra) {
   const dlora_allocator *allocator = &bank->allocator;
   const size_t num_pairs = 2 * bank->num_sites;
   struct layout next = {0};
@@ -127,7 +127,7 @@ static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, siz
     const struct dli_pair *old = &bank->pairs[i];
     const size_t input_dim = bank->sites[i / 2].input_dim;
     const float *source = i == index ? (train_a ? NULL : a) : old->fixed_a;
-    next.pairs[i] = i == index ? (struct dli_pair){.rank = rank, .memory = memory} : *old;
+    next.pairs[i] = i == index ? (struct dli_pair){.rank = rank, .projector = projector} : *old;
     next.pairs[i].fixed_a = NULL;
     if (!source || !next.pairs[i].rank) continue;
     DLI_TRY_DONE(DLI_NEW(allocator, next.pairs[i].fixed_a, next.pairs[i].rank * input_dim));
@@ -288,7 +288,7 @@ dlora_status dlora_bank_begin_task(dlora_bank *bank) {
 }
 
 static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const float *a, size_t rank, int train_a,
-                             const dlora_projector *memory, const char *caller) {
+                             const dlora_projector *projector, const char *caller) {
   DLI_TRY(require_open(bank, caller));
   DLI_TRY(check_site(bank, site, caller));
   const size_t input_dim = bank->sites[site].input_dim;
@@ -300,16 +300,16 @@ static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const fl
   if (rank && dli_first_not_finite(a, rank * input_dim) < rank * input_dim) {
     return dli_raise(DLORA_ERR_NOT_FINITE, "%s: a has a value that is NaN or infinite", caller);
   }
-  if (memory && dlora_projector_dim(memory) != input_dim) {
-    return dli_raise(DLORA_ERR_MISMATCH, "%s: the memory has dim %zu, site %zu has input_dim %zu", caller,
-                     dlora_projector_dim(memory), site, input_dim);
+  if (projector && dlora_projector_dim(projector) != input_dim) {
+    return dli_raise(DLORA_ERR_MISMATCH, "%s: the projector has dim %zu, site %zu has input_dim %zu", caller,
+                     dlora_projector_dim(projector), site, input_dim);
   }
-  return relayout(bank, 2 * site + (size_t)branch, a, rank, train_a, memory, bank->extra);
+  return relayout(bank, 2 * site + (size_t)branch, a, rank, train_a, projector, bank->extra);
 }
 
 dlora_status dlora_bank_set_orthogonal(dlora_bank *bank, size_t site, const float *a, size_t rank,
-                                       const dlora_projector *memory) {
-  return set_pair(bank, site, DLI_ORTHOGONAL, a, rank, memory != NULL, memory, __func__);
+                                       const dlora_projector *projector) {
+  return set_pair(bank, site, DLI_ORTHOGONAL, a, rank, projector != NULL, projector, __func__);
 }
 
 dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float *a, size_t rank, int32_t train_a) {
@@ -329,14 +329,14 @@ dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, flo
   return DLORA_OK;
 }
 
-/* a [rank, dim] <- a P. A' starts free of the memory, so this multiplies each of its updates by P. Unlike
+/* a [rank, dim] <- a P. A' starts outside span(Phi), so this multiplies each of its updates by P. Unlike
  * dlora_projector_project it cannot fail: no memory is taken inside a step. */
-static void keep_free(const dlora_projector *memory, float *a, size_t rank) {
-  const size_t dim = dlora_projector_dim(memory);
-  for (size_t task = 0; task < dlora_projector_num_tasks(memory); task++) {
+static void keep_free(const dlora_projector *projector, float *a, size_t rank) {
+  const size_t dim = dlora_projector_dim(projector);
+  for (size_t task = 0; task < dlora_projector_num_tasks(projector); task++) {
     const float *bases = NULL;
     size_t count = 0;
-    if (dlora_projector_get_bases(memory, task, &bases, &count) != DLORA_OK) return;
+    if (dlora_projector_get_bases(projector, task, &bases, &count) != DLORA_OK) return;
     for (size_t r = 0; r < rank; r++) {
       for (size_t b = 0; b < count; b++) {
         float *row = a + r * dim;
@@ -361,7 +361,7 @@ dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate) {
   dli_optimizer_step(&bank->optimizer, learning_rate, bank->gradients, bank->parameters);
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
-    if (pair->memory && pair->rank) keep_free(pair->memory, bank->parameters + pair->a_offset, pair->rank);
+    if (pair->projector && pair->rank) keep_free(pair->projector, bank->parameters + pair->a_offset, pair->rank);
   }
   memset(bank->gradients, 0, count * sizeof *bank->gradients);
   return DLORA_OK;

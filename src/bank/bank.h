@@ -12,10 +12,10 @@ enum { DLI_ORTHOGONAL = 0, DLI_RESIDUAL = 1 };
 /* One low-rank pair of the open task. b, and a where it is trained, lie in the bank's parameter array. */
 struct dli_pair {
   size_t rank;
-  float *fixed_a;                /* [rank, input_dim], owned; NULL where A is trained */
-  size_t a_offset;               /* in the parameters, where A is trained */
-  size_t b_offset;               /* in the parameters */
-  const dlora_projector *memory; /* projects updates of a trained A'; or NULL */
+  float *fixed_a;                   /* [rank, input_dim], owned; NULL where A is trained */
+  size_t a_offset;                  /* in the parameters, where A is trained */
+  size_t b_offset;                  /* in the parameters */
+  const dlora_projector *projector; /* projects updates of a trained A'; or NULL */
 };
 
 /* A learnt residual adapter. Only these are kept: tasks and sites without one take no memory. */

@@ -208,7 +208,7 @@ dlora_status dli_bank_write_open(const dlora_bank *bank, struct dli_writer *writ
 
 /* Rank and A of one pair; the values of B are still to come. */
 static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix, size_t index,
-                              size_t limit, const dlora_projector *memory, int32_t train_residual) {
+                              size_t limit, const dlora_projector *projector, int32_t train_residual) {
   const size_t site = index / 2, branch = index % 2, input_dim = bank->sites[site].input_dim;
   if (limit > input_dim) limit = input_dim;
   char name[NAME_SIZE];
@@ -223,7 +223,7 @@ static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensor
   float *a = NULL;
   dlora_status status = read_array(bank, tensors, name, rank, input_dim, &a);
   if (status == DLORA_OK && branch == DLI_ORTHOGONAL) {
-    status = dlora_bank_set_orthogonal(bank, site, a, rank, memory);
+    status = dlora_bank_set_orthogonal(bank, site, a, rank, projector);
   } else if (status == DLORA_OK) {
     status = dlora_bank_set_residual(bank, site, a, rank, train_residual);
   }

@@ -499,14 +499,14 @@ static dlora_status read_options(const struct dli_tensors *tensors, const dlora_
   DLI_TRY(read_array(tensors, "learner.options.integers", DLI_I64, NUM_INTEGERS, sizeof *integers, integers));
   DLI_TRY(read_array(tensors, "learner.options.floats", DLI_F32, NUM_FLOATS, sizeof *floats, floats));
   options_from_arrays(integers, floats, &saved);
-  dlora_status status = dli_learner_options_check(&saved, model);
+  dlora_status status = dli_learner_options_check(&saved, &model->vit);
   if (status != DLORA_OK) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: learner.options are not usable", dli_tensors_label(tensors));
   }
   *out = saved;
   if (!given) return DLORA_OK;
   DLI_TRY(dli_learner_options_read(given, &saved, out));
-  DLI_TRY(dli_learner_options_check(out, model));
+  DLI_TRY(dli_learner_options_check(out, &model->vit));
   const char *different = dli_learner_options_difference(out, &saved);
   if (!different && dli_task_is_open(tensors)) {
     different = find_difference(out, &saved);

@@ -124,13 +124,20 @@ dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, cons
   if (options->feature_layers == DLORA_FEATURE_LAYERS_AT_MIDDLE && learner->first_block < vit->depth / 2) {
     learner->middle_block = vit->depth / 2;
   }
-  const dlora_status status = dli_session_pool_create(&learner->sessions, allocator);
+  const dlora_status status = dli_pool_create(&learner->sessions, allocator);
   if (status != DLORA_OK) {
     dli_free(allocator, learner);
     return status;
   }
   *out = learner;
   return DLORA_OK;
+}
+
+dlora_status dlora_learner_options_check(const dlora_learner_options *options, const dlora_model *model) {
+  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options known;
+  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  return dli_learner_options_check(&known, model ? &model->vit : NULL);
 }
 
 dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options) {
@@ -142,7 +149,7 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
   dlora_allocator allocator;
   DLI_TRY(dli_learner_options_read(options, &defaults, &known));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  DLI_TRY(dli_learner_options_check(&known, model));
+  DLI_TRY(dli_learner_options_check(&known, &model->vit));
   dlora_learner *learner = NULL;
   dlora_status status = dli_learner_new(&learner, model, &known, &allocator);
   if (status == DLORA_OK) status = create_parts(learner);
@@ -158,7 +165,7 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
 
 void dli_learner_release_workspaces(dlora_learner *learner) {
   const dlora_predictor *const predictors[] = {learner->base, learner->routed, learner->gate, learner->untouched};
-  dli_session_pool_clear(learner->sessions);
+  dli_pool_clear(learner->sessions);
   for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
     if (predictors[i]) dli_predictor_release(predictors[i]);
   }
@@ -171,7 +178,7 @@ void dlora_learner_destroy(dlora_learner *learner) {
   if (!learner) return;
   const dlora_allocator allocator = learner->allocator;
   dli_task_release(learner);
-  dli_session_pool_destroy(learner->sessions);
+  dli_pool_destroy(learner->sessions);
   dli_merged_weights_destroy(learner->merged_weights);
   dlora_bank_destroy(learner->bank);
   for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
@@ -258,7 +265,7 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
   const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
   dlora_learner_options known;
   DLI_TRY(dli_learner_options_read(options, &defaults, &known));
-  DLI_TRY(dli_learner_options_check(&known, learner->model));
+  DLI_TRY(dli_learner_options_check(&known, &learner->model->vit));
   known.allocator = NULL;
   if (!known.threads) known.threads = dli_threads_available();
   if (learner->task) return change_callbacks(learner, &known);

@@ -8,6 +8,7 @@
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
 #include "src/learner/metrics.h"
+#include "src/options/options.h"
 #include "src/session/pool.h"
 
 /* The trained classifier rows of one task, on the final feature; rows in the order of the task's components. */
@@ -29,9 +30,6 @@ struct dli_note {
 };
 
 enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
-
-/* Sections of the learner's profile beside those of lib/base/profile.h. */
-enum { DLI_OBSERVATION = DLI_OWN_SECTIONS, DLI_DIRECTIONS, DLI_TASK_END };
 
 /* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
 enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
@@ -114,8 +112,8 @@ struct dlora_learner {
   size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */
   dlora_bank *bank;
   struct dli_merged_weights *merged_weights;
-  struct dli_session_pool *sessions; /* of calls on a const learner */
-  dlora_projector **projectors;      /* [depth, 4]; NULL where not adapted */
+  struct dli_pool *sessions;    /* of calls on a const learner */
+  dlora_projector **projectors; /* [depth, 4]; NULL where not adapted */
   dlora_predictor *base;
   dlora_predictor *routed; /* NULL until a task has a residual adapter */
   dlora_predictor *gate;
@@ -133,16 +131,6 @@ struct dlora_learner {
   struct dli_class_index class_index;
   struct dli_profile profile; /* of all but the open task's pass */
 };
-
-/* options/learner_options.c */
-dlora_status dli_learner_options_read(const dlora_learner_options *given, const dlora_learner_options *defaults,
-                                      dlora_learner_options *out);
-dlora_status dli_learner_options_check(const dlora_learner_options *options, const dlora_model *model);
-/* Name of the first [structure] member that differs, or NULL. */
-const char *dli_learner_options_difference(const dlora_learner_options *a, const dlora_learner_options *b);
-dlora_bank_options dli_bank_options_of(const dlora_learner_options *options, const dlora_allocator *allocator);
-dlora_predictor_options dli_predictor_options_of(const dlora_learner_options *options, const dlora_allocator *allocator,
-                                                 int32_t readout);
 
 /* learner/learner.c */
 dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/pool.h"
 #include "base/status.h"
 #include "base/threads.h"
-#include "src/session/pool.h"
 
 dlora_status dlora_model_options_init(dlora_model_options *options, size_t size) {
   const dlora_model_options defaults = DLORA_MODEL_OPTIONS_INIT;
@@ -27,7 +27,7 @@ static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const
   model->kernels = dli_kernels_select();
   model->threads = options->threads ? options->threads : dli_threads_available();
   model->products = options->products;
-  status = dli_session_pool_create(&model->sessions, allocator);
+  status = dli_pool_create(&model->sessions, allocator);
   if (status == DLORA_OK) status = dli_vit_load(&model->vit, tensors, options, allocator);
   if (status == DLORA_OK && model->products != DLORA_PRODUCTS_BLAS) {
     status = dli_onednn_open(&model->onednn, model->products == DLORA_PRODUCTS_BFLOAT16, allocator);
@@ -83,7 +83,7 @@ dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_
 void dlora_model_destroy(dlora_model *model) {
   if (!model) return;
   const dlora_allocator allocator = model->allocator;
-  dli_session_pool_destroy(model->sessions);
+  dli_pool_destroy(model->sessions);
   dli_vit_release(&model->vit, &allocator);
   dli_onednn_close(model->onednn);
   dli_tensors_close(model->tensors);
@@ -112,26 +112,4 @@ dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *in
   memcpy(full.std, vit->std, sizeof full.std);
   memcpy(full.fingerprint, vit->fingerprint, sizeof full.fingerprint);
   return dli_struct_write("dlora_model_info", info, info->struct_size, &full, sizeof full);
-}
-
-dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features) {
-  DLI_REQUIRE(model);
-  DLI_REQUIRE(images);
-  DLI_REQUIRE(features);
-  dlora_session *session;
-  const size_t micro = dli_session_micro_batch(&model->vit, model->threads, images->count);
-  DLI_TRY(dli_session_take(&session, model->sessions, model, NULL, model->vit.depth, micro, model->threads));
-  dlora_status status = DLORA_OK;
-  for (size_t first = 0; status == DLORA_OK && (first < images->count || !images->count); first += micro) {
-    dlora_images part;
-    status = dli_images_part(images, first, micro, &part, __func__);
-    if (status == DLORA_OK) status = dli_session_load(session, &part, NULL, __func__);
-    if (status == DLORA_OK) {
-      const struct dli_session_mode frozen = {0};
-      dli_session_upper(session, &frozen, features + first * model->vit.dim);
-      status = dli_features_finite(features + first * model->vit.dim, part.count, model->vit.dim, __func__);
-    }
-  }
-  dli_session_give(model->sessions, session);
-  return status;
 }

@@ -11,9 +11,9 @@ struct dlora_model {
   struct dli_vit vit;
   const struct dli_kernels *kernels;
   size_t threads;
-  int32_t products;                  /* DLORA_PRODUCTS_... */
-  struct dli_onednn *onednn;         /* NULL with DLORA_PRODUCTS_BLAS */
-  struct dli_session_pool *sessions; /* of dlora_model_embed */
+  int32_t products;          /* DLORA_PRODUCTS_... */
+  struct dli_onednn *onednn; /* NULL with DLORA_PRODUCTS_BLAS */
+  struct dli_pool *sessions; /* of dlora_model_embed */
 };
 
 #endif

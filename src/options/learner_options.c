@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
-#include "src/learner/learner.h"
+#include "src/options/options.h"
 
 dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size) {
   const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
@@ -77,14 +77,7 @@ static dlora_status check_geometry(const dlora_learner_options *o, const struct 
   return DLORA_OK;
 }
 
-dlora_status dlora_learner_options_check(const dlora_learner_options *options, const dlora_model *model) {
-  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
-  dlora_learner_options known;
-  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
-  return dli_learner_options_check(&known, model);
-}
-
-dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlora_model *model) {
+dlora_status dli_learner_options_check(const dlora_learner_options *o, const struct dli_vit *vit) {
   const int32_t all =
       DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE | DLORA_SITE_OUTPUT | DLORA_SITE_FC1 | DLORA_SITE_FC2;
   if (!o->sites || (o->sites & ~all)) {
@@ -99,7 +92,7 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const dlo
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: num_blocks %d or crop_padding %d is negative",
                      (int)o->num_blocks, (int)o->crop_padding);
   }
-  if (model) DLI_TRY(check_geometry(o, &model->vit));
+  if (vit) DLI_TRY(check_geometry(o, vit));
   if (!o->batch_size || o->batch_size > 1 << 20) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: batch_size is %zu, expected 1 to 1048576",
                      o->batch_size);

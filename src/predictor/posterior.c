@@ -21,17 +21,17 @@ struct posterior {
 };
 
 static void posterior_free(const dlora_predictor *predictor, struct posterior *posterior) {
-  dli_spares_give(predictor->spares, posterior->memory);
+  dli_pool_give_scratch(predictor->scratch, posterior->memory);
 }
 
 static dlora_status posterior_new(const dlora_predictor *predictor, struct posterior *posterior, size_t n) {
   const size_t rows = n < DLI_SCORE_ROWS ? n : DLI_SCORE_ROWS, num_classes = predictor->readout_state.num_classes;
   const size_t scratch = dli_readout_scratch(predictor, &predictor->finished, rows);
   void *memory = NULL;
-  DLI_TRY(
-      dli_spares_take(predictor->spares,
-                      scratch + rows * (predictor->finished.num + num_classes + predictor->num_tasks + 1) + num_classes,
-                      sizeof(double), &memory));
+  DLI_TRY(dli_pool_take_scratch(
+      predictor->scratch,
+      scratch + rows * (predictor->finished.num + num_classes + predictor->num_tasks + 1) + num_classes, sizeof(double),
+      &memory));
   posterior->memory = posterior->scratch = memory;
   posterior->components = posterior->scratch + scratch;
   posterior->classes = posterior->components + rows * predictor->finished.num;

@@ -58,7 +58,7 @@ dlora_status dli_predictor_new(dlora_predictor **out, const char *function, size
   size_t projection = 0;
   DLI_TRY(DLI_NEW(&allocator, predictor, 1));
   predictor->allocator = allocator;
-  DLI_TRY_DONE(dli_spares_create(&predictor->spares, &allocator));
+  DLI_TRY_DONE(dli_pool_create(&predictor->scratch, &allocator));
   predictor->dim = dim;
   predictor->readout = (uint64_t)options->readout;
   predictor->use_prior = options->use_prior != 0;
@@ -105,7 +105,7 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   dlora_predictor *copy = NULL;
   DLI_TRY(DLI_NEW(&predictor->allocator, copy, 1));
   copy->allocator = predictor->allocator;
-  DLI_TRY_DONE(dli_spares_create(&copy->spares, &copy->allocator));
+  DLI_TRY_DONE(dli_pool_create(&copy->scratch, &copy->allocator));
   copy->dim = predictor->dim;
   copy->num_tasks = predictor->num_tasks;
   copy->random_features = predictor->random_features;
@@ -153,12 +153,12 @@ void dlora_predictor_destroy(dlora_predictor *predictor) {
   dli_statistics_free(predictor, &predictor->open);
   dli_statistics_free(predictor, &predictor->finished);
   dli_free(&allocator, predictor->projection);
-  dli_spares_destroy(predictor->spares);
+  dli_pool_destroy(predictor->scratch);
   dli_free(&allocator, predictor);
 }
 
 void dli_predictor_release(const dlora_predictor *predictor) {
-  dli_spares_clear(predictor->spares);
+  dli_pool_clear(predictor->scratch);
 }
 
 size_t dlora_predictor_dim(const dlora_predictor *predictor) {
@@ -242,7 +242,7 @@ static dlora_status observe(const char *function, dlora_predictor *predictor, co
                             const float *mirrored, const int64_t *labels, size_t n, bool held_out) {
   DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
   if (mirrored != features) DLI_TRY(dli_check_features(function, "mirrored", mirrored, n, predictor->dim));
-  dli_spares_clear(predictor->spares); /* learning wants the memory */
+  dli_pool_clear(predictor->scratch); /* learning wants the memory */
   if (held_out) {
     DLI_TRY(dli_rows_reserve(predictor, &predictor->held_out, n));
     dli_rows_append(predictor, &predictor->held_out, features, mirrored, labels, n);
@@ -312,7 +312,7 @@ static dlora_status change_complete(const dlora_predictor *predictor, struct cha
 }
 
 static void change_take(dlora_predictor *predictor, struct change *change) {
-  dli_spares_clear(predictor->spares); /* of the old sizes */
+  dli_pool_clear(predictor->scratch); /* of the old sizes */
   struct dli_statistics finished = predictor->finished;
   struct dli_readout readout = predictor->readout_state;
   struct dli_calibration calibration = predictor->calibration;

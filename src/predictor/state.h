@@ -5,7 +5,7 @@
 #include <limits.h>
 #include <stdbool.h>
 
-#include "base/spare.h"
+#include "base/pool.h"
 #include "duallora/duallora.h"
 
 /* Widest feature or random projection: a LAPACK block of it must be counted by an int. */
@@ -98,7 +98,7 @@ struct dlora_predictor {
   struct dli_rows sample;           /* of the open task's other features, which are in them */
   uint64_t sample_keys[DLI_SAMPLE]; /* [sample.count] */
   struct dli_calibration calibration;
-  struct dli_spares *spares; /* scratch of posteriors, for calls on a const handle */
+  struct dli_pool *scratch; /* scratch of posteriors, for calls on a const handle */
 };
 
 /* ---- predictor/rows.c ---- */

@@ -41,7 +41,7 @@ dlora_status dlora_projector_create(dlora_projector **out, size_t dim, const dlo
   dlora_projector *projector = NULL;
   DLI_TRY(DLI_NEW(&allocator, projector, 1));
   projector->allocator = allocator;
-  DLI_TRY_DONE(dli_spares_create(&projector->spares, &allocator));
+  DLI_TRY_DONE(dli_pool_create(&projector->scratch, &allocator));
   projector->dim = dim;
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->bases, 0));
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->bases_f32, 0));
@@ -65,7 +65,7 @@ dlora_status dlora_projector_clone(dlora_projector **out, const dlora_projector 
   dlora_projector *copy = NULL;
   DLI_TRY(DLI_NEW(allocator, copy, 1));
   copy->allocator = *allocator;
-  DLI_TRY_DONE(dli_spares_create(&copy->spares, allocator));
+  DLI_TRY_DONE(dli_pool_create(&copy->scratch, allocator));
   copy->dim = projector->dim;
   copy->size = projector->size;
   copy->num_tasks = tasks;
@@ -95,7 +95,7 @@ done:
 void dlora_projector_destroy(dlora_projector *projector) {
   if (!projector) return;
   dlora_allocator allocator = projector->allocator;
-  dli_spares_destroy(projector->spares);
+  dli_pool_destroy(projector->scratch);
   dli_free(&allocator, projector->moment);
   dli_free(&allocator, projector->energy_counts);
   dli_free(&allocator, projector->energy_sums);
@@ -106,7 +106,7 @@ void dlora_projector_destroy(dlora_projector *projector) {
 }
 
 void dli_projector_release(const dlora_projector *projector) {
-  dli_spares_clear(projector->spares);
+  dli_pool_clear(projector->scratch);
 }
 
 size_t dlora_projector_dim(const dlora_projector *projector) {
@@ -163,7 +163,7 @@ dlora_status dlora_projector_observe(dlora_projector *projector, const float *x,
   DLI_REQUIRE(projector);
   DLI_TRY(check_rows(__func__, projector, x, rows));
   double *scratch = NULL;
-  dli_spares_clear(projector->spares); /* learning wants the memory */
+  dli_pool_clear(projector->scratch); /* learning wants the memory */
   DLI_TRY(need_moment(projector));
   DLI_TRY(DLI_NEW(&projector->allocator, scratch, MOMENT_ROWS * projector->dim));
   dli_add_second_moment(x, rows, projector->dim, projector->moment, scratch);
@@ -457,7 +457,7 @@ dlora_status dlora_projector_route(const dlora_projector *projector, const float
   size_t tasks = projector->num_tasks, part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
   if (tasks == 0) return DLORA_OK; /* routing [rows, 0] */
   void *memory = NULL;             /* energies [part, tasks], and coefficients [part, size] in floats */
-  DLI_TRY(dli_spares_take(projector->spares, part * (tasks + projector->size), sizeof(double), &memory));
+  DLI_TRY(dli_pool_take_scratch(projector->scratch, part * (tasks + projector->size), sizeof(double), &memory));
   double *energies = memory;
   float *coefficients = (void *)(energies + part * tasks);
   for (size_t begin = 0; begin < rows; begin += part) {
@@ -474,6 +474,6 @@ dlora_status dlora_projector_route(const dlora_projector *projector, const float
       routing[begin * tasks + i] = share < 1.0 ? (float)share : 1.0f;
     }
   }
-  dli_spares_give(projector->spares, memory);
+  dli_pool_give_scratch(projector->scratch, memory);
   return DLORA_OK;
 }

@@ -4,7 +4,7 @@
 
 #include <limits.h>
 
-#include "base/spare.h"
+#include "base/pool.h"
 #include "duallora/duallora.h"
 
 /* Widest input: LAPACK's workspace of 64 rows must be counted by an int. */
@@ -27,7 +27,7 @@ struct dlora_projector {
   uint64_t *energy_counts; /* [num_tasks] rows calibrated */
   double *moment;          /* S * observed [dim, dim]; NULL until something is observed */
   uint64_t observed;
-  struct dli_spares *spares; /* scratch of routing, for calls on a const handle */
+  struct dli_pool *scratch; /* scratch of routing, for calls on a const handle */
 };
 
 #endif

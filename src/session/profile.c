@@ -1,15 +1,14 @@
-/* Where the time of a session and of a learner goes, as the public header puts it. */
+/* Where the time of a session goes, as the public header puts it. */
 #include "base/profile.h"
 
 #include "base/status.h"
-#include "src/learner/learner.h"
 #include "src/session/session.h"
 
 void dli_session_add_profile(const dlora_session *session, struct dli_profile *sum) {
   for (size_t i = 0; i < session->threads; i++) dli_profile_add(sum, &session->parts[i].workspace.profile);
 }
 
-static dlora_status write_profile(const struct dli_profile *profile, dlora_profile *out) {
+dlora_status dli_profile_write(const struct dli_profile *profile, dlora_profile *out) {
   const double *s = profile->seconds;
   const dlora_profile full = {
       .struct_size = sizeof full,
@@ -34,13 +33,5 @@ dlora_status dlora_session_get_profile(const dlora_session *session, dlora_profi
   DLI_REQUIRE(profile);
   struct dli_profile sum = {0};
   dli_session_add_profile(session, &sum);
-  return write_profile(&sum, profile);
-}
-
-dlora_status dlora_learner_get_profile(const dlora_learner *learner, dlora_profile *profile) {
-  DLI_REQUIRE(learner);
-  DLI_REQUIRE(profile);
-  struct dli_profile sum = learner->profile;
-  if (learner->task) dli_session_add_profile(learner->task->session, &sum);
-  return write_profile(&sum, profile);
+  return dli_profile_write(&sum, profile);
 }

@@ -101,6 +101,10 @@ void dli_session_backward(dlora_session *session, const float *d_features, float
 const float *dli_session_input(const dlora_session *session, size_t index, size_t block, int32_t input, size_t *rows,
                                size_t *dim, size_t *rows_per_image);
 
+/* Sections that the owner of a session adds to those of lib/base/profile.h. */
+enum { DLI_OBSERVATION = DLI_OWN_SECTIONS, DLI_DIRECTIONS, DLI_TASK_END };
+/* The public form; out->struct_size is set. */
+dlora_status dli_profile_write(const struct dli_profile *profile, dlora_profile *out);
 /* session/profile.c: adds what the session has taken so far. */
 void dli_session_add_profile(const dlora_session *session, struct dli_profile *sum);
 

@@ -1,0 +1,18 @@
+/* The learner's options: reading, checking, comparing, and the parts of them that a bank and a predictor take. */
+#ifndef DLI_SRC_OPTIONS_OPTIONS_H
+#define DLI_SRC_OPTIONS_OPTIONS_H
+
+#include "duallora/duallora.h"
+#include "vit/vit.h"
+
+dlora_status dli_learner_options_read(const dlora_learner_options *given, const dlora_learner_options *defaults,
+                                      dlora_learner_options *out);
+/* vit: whose geometry they must fit; NULL: only what holds for every model. */
+dlora_status dli_learner_options_check(const dlora_learner_options *options, const struct dli_vit *vit);
+/* Name of the first [structure] member that differs, or NULL. */
+const char *dli_learner_options_difference(const dlora_learner_options *a, const dlora_learner_options *b);
+dlora_bank_options dli_bank_options_of(const dlora_learner_options *options, const dlora_allocator *allocator);
+dlora_predictor_options dli_predictor_options_of(const dlora_learner_options *options, const dlora_allocator *allocator,
+                                                 int32_t readout);
+
+#endif
