@@ -2,14 +2,6 @@
 
 #include "vit/vit.h"
 
-void dli_block_hook_backward(const struct dli_block_call *call, int32_t projection, const float *in, size_t rows,
-                             size_t ldin, const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in) {
-  const struct dli_vit_hooks *hooks = call->hooks;
-  if (!hooks) return;
-  hooks->backward(hooks->user, call->index, projection, in, rows, ldin, d_out, ld_d_out, d_in, ld_d_in);
-  dli_profile_lap(&call->workspace->profile, DLI_HOOKS);
-}
-
 /* From d_y [Q, dim], the gradient of a block's output, which becomes that of x_mid, and on to d_x [R, dim], that of its
  * input; d_x may be d_y where Q = R. Stops above what lowest names: DLORA_INPUT_FC2 needs the least, -1 the gradient of
  * x_in too. */

@@ -16,15 +16,6 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
   }
 }
 
-void dli_block_hook(const struct dli_block_call *call, int32_t projection, size_t image, const float *in, size_t rows,
-                    size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
-  const struct dli_vit_hooks *hooks = call->hooks;
-  if (!hooks) return;
-  hooks->forward(hooks->user, call->index, projection, call->workspace->at + image, in, rows, ldin, rows_per_image, out,
-                 ldout);
-  dli_profile_lap(&call->workspace->profile, DLI_HOOKS);
-}
-
 static void block_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
   const struct dli_vit *vit = call->vit;
   const struct dli_vit_block *w = call->weights;

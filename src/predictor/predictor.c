@@ -232,12 +232,6 @@ dlora_status dli_check_features(const char *function, const char *name, const fl
   return DLORA_OK;
 }
 
-float dli_to_float(double value) {
-  if (value > (double)FLT_MAX) return FLT_MAX;
-  if (value < -(double)FLT_MAX) return -FLT_MAX;
-  return (float)value;
-}
-
 static dlora_status observe(const char *function, dlora_predictor *predictor, const float *features,
                             const float *mirrored, const int64_t *labels, size_t n, bool held_out) {
   DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));

@@ -201,12 +201,6 @@ done:
   return status;
 }
 
-void dli_random_project(const dlora_predictor *predictor, const double *x, size_t rows, double *projected) {
-  size_t dim = predictor->dim, random = predictor->random_features;
-  dli_dgemm_nn(rows, random, dim, 1.0, x, dim, predictor->projection, random, 0.0, projected, random);
-  for (size_t i = 0; i < rows * random; i++) projected[i] = projected[i] > 0.0 ? projected[i] : 0.0;
-}
-
 size_t dli_readout_scratch(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t rows) {
   if (rows > DLI_SCORE_ROWS) rows = DLI_SCORE_ROWS;
   return rows * (2 * predictor->dim + predictor->random_features + statistics->num + 2);

@@ -1,0 +1,11 @@
+/* From float64, in which statistics are kept, to the float32 of the interface. */
+#include <float.h>
+#include <math.h>
+
+#include "src/predictor/state.h"
+
+float dli_to_float(double value) {
+  if (value > (double)FLT_MAX) return FLT_MAX;
+  if (value < -(double)FLT_MAX) return -FLT_MAX;
+  return (float)value;
+}
