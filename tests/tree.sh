@@ -31,6 +31,35 @@ case ${1:-} in
         status=1
       done
     done
+    # Floors: a file includes headers of its own folder and of those before it.
+    for tree in 'lib base linalg nn io vit' 'src options model bank projector predictor session learner checkpoint'; do
+      # shellcheck disable=SC2086
+      set -- $tree
+      top=$1
+      shift
+      below=
+      for room in "$@"; do
+        below="$below $room"
+        for file in "$top/$room"/*.[ch]; do
+          for included in $(sed -n "s|^ *# *include *\"\(src/\)\{0,1\}\([a-z]*\)/.*|\2|p" "$file"); do
+            case " $* " in
+              *" $included "*) ;;
+              *) continue ;; # of another tree
+            esac
+            case " $below " in
+              *" $included "*) ;;
+              *) echo "$file includes a header of $included, which is above it" && status=1 ;;
+            esac
+          done
+        done
+      done
+      for folder in "$top"/*; do
+        case " $* " in
+          *" $(basename "$folder") "*) ;;
+          *) echo "$folder is no room of $top/" && status=1 ;;
+        esac
+      done
+    done
     exit $status
     ;;
   listed)

@@ -1,7 +1,6 @@
-/* The learner's life: creation from options, small questions, class names. */
+/* The learner's life: creation from options, small questions. */
 #include "src/learner/learner.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +8,6 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
-#include "io/json_text.h"
 #include "src/bank/bank.h"
 #include "src/predictor/predictor.h"
 #include "src/projector/projector.h"
@@ -22,52 +20,6 @@ void dli_learner_log(const dlora_learner *learner, int32_t level, const char *fo
   vsnprintf(line, sizeof line, format, arguments);
   va_end(arguments);
   learner->options.log(level, line, learner->options.log_user);
-}
-
-size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count) {
-  const dlora_learner_options *o = &learner->options;
-  const struct dli_vit *vit = &learner->model->vit;
-  /* Where the BLAS has threads of its own, one thread of ours runs all images. */
-  const size_t threads = dli_blas_runs_inside_threads() ? o->threads : 1;
-  size_t images = o->micro_batch ? o->micro_batch * threads : dli_session_micro_batch(vit, threads, 0);
-  if (!o->micro_batch && training) {
-    /* What a training pass keeps of an image (lib/vit/workspace.c), held to about 256 MiB over all threads: more rows
-     * than that make products hardly faster. Products that need not arrange the weights first are fast with few rows,
-     * and then the rest gains from activations that are still in a cache. In bfloat16 they are so fast that fetching
-     * weights takes longer unless two or three images share them. */
-    size_t width = 5 * vit->dim + vit->mlp_dim;
-    if (o->sites & (DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE)) width += vit->dim;
-    if (o->sites & DLORA_SITE_OUTPUT) width += vit->dim;
-    if (o->sites & DLORA_SITE_FC1) width += vit->dim;
-    if (o->sites & DLORA_SITE_FC2) width += vit->mlp_dim;
-    const size_t floats = vit->tokens * width + dli_vit_kept_of_attention(vit, vit->tokens);
-    const size_t mine = (size_t)(vit->bfloat16 ? 96 : 32) << 20; /* of one thread */
-    const size_t bytes = vit->onednn ? threads * mine : (size_t)256 << 20;
-    const size_t room = bytes / ((vit->depth - learner->first_block) * floats * sizeof(float) + 1);
-    if (images > room) images = room > threads ? room / threads * threads : threads; /* as many for each thread */
-  }
-  if (count && images > count) images = count;
-  return images;
-}
-
-int dli_learner_has_residuals(const dlora_learner *learner) {
-  return learner->bank->num_residuals > 0;
-}
-
-void dli_learner_combine(const dlora_learner *learner, const float *early, const float *z, size_t count, float *out) {
-  const size_t dim = learner->model->vit.dim, width = learner->width;
-  for (size_t i = 0; i < count; i++) {
-    if (width > dim) memcpy(out + i * width, early + i * 2 * dim, 2 * dim * sizeof *out);
-    memcpy(out + i * width + width - dim, z + i * dim, dim * sizeof *out);
-  }
-}
-
-int dli_learner_reads_early(const dlora_learner *learner) {
-  return learner->width > learner->model->vit.dim && learner->middle_block == learner->first_block;
-}
-
-size_t dli_learner_num_drifting_columns(const dlora_learner *learner) {
-  return learner->middle_block > learner->first_block ? learner->width : learner->model->vit.dim;
 }
 
 /* One site per adapted projection, block by block; one memory per input that they read. */
@@ -203,48 +155,6 @@ void dlora_learner_destroy(dlora_learner *learner) {
   dli_free(&allocator, learner);
 }
 
-void dli_class_index_release(struct dli_class_index *class_index, const dlora_allocator *allocator) {
-  dli_free(allocator, class_index->component_tasks);
-  dli_free(allocator, class_index->component_classes);
-  dli_free(allocator, class_index->component_columns);
-  dli_free(allocator, class_index->classes);
-  *class_index = (struct dli_class_index){0};
-}
-
-dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,
-                                    const dlora_predictor *routed, float unknown_quantile,
-                                    const dlora_allocator *allocator) {
-  struct dli_class_index d = {.num_components = dlora_predictor_num_components(base),
-                              .num_classes = dlora_predictor_num_classes(base)};
-  dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(DLI_NEW(allocator, d.component_tasks, d.num_components));
-  DLI_TRY_DONE(DLI_NEW(allocator, d.component_classes, d.num_components));
-  DLI_TRY_DONE(DLI_NEW(allocator, d.component_columns, d.num_components));
-  DLI_TRY_DONE(DLI_NEW(allocator, d.classes, d.num_classes));
-  if (d.num_components) {
-    DLI_TRY_DONE(dlora_predictor_get_components(base, d.component_tasks, d.component_classes, NULL, NULL));
-    DLI_TRY_DONE(dlora_predictor_get_classes(base, d.classes));
-  }
-  for (size_t i = 0; i < d.num_components; i++) {
-    while (d.classes[d.component_columns[i]] != d.component_classes[i]) d.component_columns[i]++;
-  }
-  const dlora_predictor *const sources[] = {base, routed};
-  for (size_t i = 0; i < 2; i++) {
-    d.thresholds[i] = INFINITY;
-    if (!sources[i]) continue;
-    const dlora_status found = dlora_predictor_unknown_threshold(sources[i], unknown_quantile, &d.thresholds[i]);
-    if (found != DLORA_OK && found != DLORA_ERR_STATE) {
-      status = found;
-      goto done;
-    }
-  }
-  *out = d;
-  return DLORA_OK;
-done:
-  dli_class_index_release(&d, allocator);
-  return status;
-}
-
 /* Inside a task the options are what it was begun with, but for the callbacks. */
 static dlora_status change_callbacks(dlora_learner *learner, const dlora_learner_options *options) {
   dlora_learner_options next = learner->options;
@@ -316,59 +226,6 @@ dlora_status dlora_learner_get_classes(const dlora_learner *learner, int64_t *cl
   if (learner->class_index.num_classes)
     memcpy(classes, learner->class_index.classes, learner->class_index.num_classes * sizeof *classes);
   return DLORA_OK;
-}
-
-/* Where the class stands among the names, or would stand: many names must not make each of them slow. */
-static size_t find_name(const dlora_learner *learner, int64_t class_id) {
-  size_t low = 0, high = learner->num_names;
-  while (low < high) {
-    const size_t middle = low + (high - low) / 2;
-    if (learner->names[middle].class_id < class_id) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
-
-dlora_status dlora_learner_set_class_name(dlora_learner *learner, int64_t class_id, const char *name) {
-  DLI_REQUIRE(learner);
-  DLI_REQUIRE(name);
-  if (!dli_is_utf8(name, strlen(name))) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_set_class_name: the name of class %lld is not UTF-8",
-                     (long long)class_id);
-  }
-  char *copy = dli_strdup(&learner->allocator, name);
-  if (!copy) return DLORA_ERR_NO_MEMORY;
-  const size_t at = find_name(learner, class_id);
-  if (at < learner->num_names && learner->names[at].class_id == class_id) {
-    dli_free(&learner->allocator, learner->names[at].name);
-    learner->names[at].name = copy;
-    return DLORA_OK;
-  }
-  if (learner->num_names == learner->max_names) {
-    const size_t capacity = learner->max_names ? 2 * learner->max_names : 16;
-    struct dli_class_name *names = dli_alloc(&learner->allocator, capacity, sizeof *names);
-    if (!names) {
-      dli_free(&learner->allocator, copy);
-      return DLORA_ERR_NO_MEMORY;
-    }
-    if (learner->num_names) memcpy(names, learner->names, learner->num_names * sizeof *names);
-    dli_free(&learner->allocator, learner->names);
-    learner->names = names;
-    learner->max_names = capacity;
-  }
-  memmove(learner->names + at + 1, learner->names + at, (learner->num_names - at) * sizeof *learner->names);
-  learner->names[at] = (struct dli_class_name){class_id, copy};
-  learner->num_names++;
-  return DLORA_OK;
-}
-
-const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id) {
-  const size_t at = learner ? find_name(learner, class_id) : 0;
-  if (!learner || at == learner->num_names || learner->names[at].class_id != class_id) return NULL;
-  return learner->names[at].name;
 }
 
 const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner) {

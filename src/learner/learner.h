@@ -132,7 +132,7 @@ struct dlora_learner {
   struct dli_profile profile; /* of all but the open task's pass */
 };
 
-/* learner/learner.c */
+/* learner/learner.c, class_index.c, layout.c */
 dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
                              const dlora_allocator *allocator);
 dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,

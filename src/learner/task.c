@@ -22,15 +22,6 @@ size_t dli_task_find_class(const struct dli_task *task, int64_t class_id) {
   return index;
 }
 
-int dli_learner_trains(const dlora_learner *learner) {
-  return learner->options.rank_orthogonal > 0 || learner->options.rank_residual > 0;
-}
-
-size_t dli_widest_input(const dlora_learner *learner) {
-  const struct dli_vit *vit = &learner->model->vit;
-  return (learner->options.sites & DLORA_SITE_FC2) && vit->mlp_dim > vit->dim ? vit->mlp_dim : vit->dim;
-}
-
 void dli_task_release(dlora_learner *learner) {
   struct dli_task *task = learner->task;
   const dlora_allocator *allocator = &learner->allocator;

@@ -58,6 +58,11 @@ static dlora_status range(const char *name, float value, float low, int inclusiv
                    (double)value, inclusive ? "at least" : "above", (double)low, (double)high);
 }
 
+static dlora_status not_negative(const char *name, int32_t value) {
+  if (value >= 0) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %d, expected 0 or more", name, (int)value);
+}
+
 /* What depends on the model's geometry. */
 static dlora_status check_geometry(const dlora_learner_options *o, const struct dli_vit *vit) {
   if (o->first_block >= (int32_t)vit->depth) {
@@ -88,10 +93,8 @@ dlora_status dli_learner_options_check(const dlora_learner_options *o, const str
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: first_block is %d, expected %d or more",
                      (int)o->first_block, (int)DLORA_BLOCKS_UPPER_THREE_QUARTERS);
   }
-  if (o->num_blocks < 0 || o->crop_padding < 0) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: num_blocks %d or crop_padding %d is negative",
-                     (int)o->num_blocks, (int)o->crop_padding);
-  }
+  DLI_TRY(not_negative("num_blocks", o->num_blocks));
+  DLI_TRY(not_negative("crop_padding", o->crop_padding));
   if (vit) DLI_TRY(check_geometry(o, vit));
   if (!o->batch_size || o->batch_size > 1 << 20) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: batch_size is %zu, expected 1 to 1048576",

@@ -1,0 +1,49 @@
+/* Which class and task each component is of, and the thresholds of the unknown score: made anew after each task. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/status.h"
+#include "src/learner/learner.h"
+
+void dli_class_index_release(struct dli_class_index *class_index, const dlora_allocator *allocator) {
+  dli_free(allocator, class_index->component_tasks);
+  dli_free(allocator, class_index->component_classes);
+  dli_free(allocator, class_index->component_columns);
+  dli_free(allocator, class_index->classes);
+  *class_index = (struct dli_class_index){0};
+}
+
+dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,
+                                    const dlora_predictor *routed, float unknown_quantile,
+                                    const dlora_allocator *allocator) {
+  struct dli_class_index d = {.num_components = dlora_predictor_num_components(base),
+                              .num_classes = dlora_predictor_num_classes(base)};
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(DLI_NEW(allocator, d.component_tasks, d.num_components));
+  DLI_TRY_DONE(DLI_NEW(allocator, d.component_classes, d.num_components));
+  DLI_TRY_DONE(DLI_NEW(allocator, d.component_columns, d.num_components));
+  DLI_TRY_DONE(DLI_NEW(allocator, d.classes, d.num_classes));
+  if (d.num_components) {
+    DLI_TRY_DONE(dlora_predictor_get_components(base, d.component_tasks, d.component_classes, NULL, NULL));
+    DLI_TRY_DONE(dlora_predictor_get_classes(base, d.classes));
+  }
+  for (size_t i = 0; i < d.num_components; i++) {
+    while (d.classes[d.component_columns[i]] != d.component_classes[i]) d.component_columns[i]++;
+  }
+  const dlora_predictor *const sources[] = {base, routed};
+  for (size_t i = 0; i < 2; i++) {
+    d.thresholds[i] = INFINITY;
+    if (!sources[i]) continue;
+    const dlora_status found = dlora_predictor_unknown_threshold(sources[i], unknown_quantile, &d.thresholds[i]);
+    if (found != DLORA_OK && found != DLORA_ERR_STATE) {
+      status = found;
+      goto done;
+    }
+  }
+  *out = d;
+  return DLORA_OK;
+done:
+  dli_class_index_release(&d, allocator);
+  return status;
+}
