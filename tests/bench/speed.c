@@ -1,5 +1,5 @@
 /* The speed bench's own programs: random weights, and workers that run this library and the machine's limit. speed.sh
- * drives them; docs/BENCHMARKS.md says what is measured.
+ * drives them; docs/notebook/speed.md says what is measured.
  *
  *     speed weights PATH DIM DEPTH HEADS MLP_DIM PATCH_SIZE IMAGE_SIZE LAYER_SCALE
  *     speed worker library|sgemm|onednn WEIGHTS PRODUCTS IMAGE_SIZE THREADS LEARNT

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Drives the speed bench: this library, PyTorch, ONNX Runtime and the machine's own limit take turns in one run.
 
-Called by speed.sh, which builds what is needed. docs/BENCHMARKS.md says what is measured and how to read it.
+Called by speed.sh, which builds what is needed. docs/notebook/speed.md says what is measured and how to read it.
 """
 import argparse
 import json

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the release and measures how fast it is, side by side with PyTorch, ONNX Runtime and the machine's own limit.
 # Installs and downloads nothing; peers that are not there are left out and named. Everything made goes to build-bench/,
-# the tables into docs/BENCHMARKS.md unless --out names another file.
+# the tables into docs/notebook/speed.md unless --out names another file.
 #
 #     tests/bench/speed.sh                     everything
 #     tests/bench/speed.sh --quick             the smallest network, less than a minute
@@ -19,7 +19,7 @@ if [ ! -e "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then generat
   cmake --build "$build" --target duallora_speed --parallel
 } >&2
 
-out=("--out" "$top/docs/BENCHMARKS.md")
+out=("--out" "$top/docs/notebook/speed.md")
 for word in "$@"; do
   case $word in --out | --out=* | --quick) out=() ;; esac
 done
