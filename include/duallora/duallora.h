@@ -54,7 +54,7 @@
 #endif
 
 #define DLORA_VERSION_MAJOR 0
-#define DLORA_VERSION_MINOR 1
+#define DLORA_VERSION_MINOR 9
 #define DLORA_VERSION_PATCH 0
 
 #ifdef __cplusplus
@@ -93,7 +93,7 @@ DLORA_API const char *dlora_status_name(dlora_status status);
 /** A sentence on the last failure in the calling thread; "" if there was none. Lives until the thread's
  * next failure. */
 DLORA_API const char *dlora_last_error(void);
-/** The library's version, as "0.1.0". Static storage. */
+/** The library's version, as "0.9.0". Static storage. */
 DLORA_API const char *dlora_version(void);
 /** The processor kernels, the packed products that build and processor allow, "OpenMP" or "no OpenMP: one thread" for
  * the library's own loops, and the BLAS in use on this machine, as "kernels avx512; packed products float32 and
