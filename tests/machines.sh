@@ -50,7 +50,7 @@ needed_by() { # VARIABLE=VALUE
 run_suites() { # VARIABLE=VALUE ...
   if [ "$short" = yes ]; then
     set -- "$@" ctest --tests-regex \
-      '^(bank|gradients|instant|invariants|model|numbers|session|predictor|probabilities|products|projector)$'
+      '^(bank|gradients|instant|invariants|model|numbers|session|predictor_[a-z]+|probabilities|products|projector)$'
   else
     set -- "$@" ctest --label-regex suite --exclude-regex '_with_|^fuzz'
   fi

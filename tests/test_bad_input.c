@@ -130,15 +130,15 @@ static void null_is_refused_by_models_and_passes(void **state) {
   REFUSES("model", dlora_session_create(&session, NULL, all.bank, NULL));
   assert_null(session);
   assert_int_equal(dlora_session_workspace_size(NULL), 0);
-  REFUSES("pass", dlora_session_forward(NULL, images, 0, NULL, out));
+  REFUSES("session", dlora_session_forward(NULL, images, 0, NULL, out));
   REFUSES("images", dlora_session_forward(all.session, NULL, 0, NULL, out));
-  REFUSES("pass", dlora_session_backward(NULL, all.bank, out));
+  REFUSES("session", dlora_session_backward(NULL, all.bank, out));
   REFUSES("bank", dlora_session_backward(all.session, NULL, out));
   REFUSES("feature_gradients", dlora_session_backward(all.session, all.bank, NULL));
-  REFUSES("pass", dlora_session_get_input(NULL, 1, 0, out, &rows, &dim));
+  REFUSES("session", dlora_session_get_input(NULL, 1, 0, out, &rows, &dim));
   REFUSES("rows", dlora_session_get_input(all.session, 1, 0, out, NULL, &dim));
   REFUSES("dim", dlora_session_get_input(all.session, 1, 0, out, &rows, NULL));
-  REFUSES("pass", dlora_session_get_early_features(NULL, out));
+  REFUSES("session", dlora_session_get_early_features(NULL, out));
   REFUSES("features", dlora_session_get_early_features(all.session, NULL));
   free(out);
 }

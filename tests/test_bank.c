@@ -509,7 +509,7 @@ static void shares_say_what_of_a_task_every_image_sees(void **state) {
   added(bank, x, DLORA_TERM_RESIDUAL, NULL, y);
   assert_close(y, kept, VALUES, 1e-5);
   assert_status(DLORA_ERR_STATE, dlora_bank_backward(bank, 1, x, y, 1, ALL_TERMS, NULL));
-  assert_error_names("shares are set");
+  assert_error_names("merge fractions are set");
   assert_status(DLORA_OK, dlora_bank_commit_task(bank));
   added(bank, x, DLORA_TERM_MERGED, NULL, y);
   assert_close(y, merged, VALUES, 1e-5);

@@ -372,7 +372,7 @@ static void wrong_calls_are_refused_and_named(void **state) {
   assert_status(DLORA_ERR_ARGUMENT, dlora_session_get_input(s->session, 1, -1, values, &rows, &dim));
   assert_status(DLORA_OK, dlora_bank_set_merge_fractions(s->bank, 1.0f, 0.5f));
   assert_status(DLORA_ERR_STATE, dlora_session_backward(s->session, s->bank, features));
-  assert_error_names("shares are set");
+  assert_error_names("merge fractions are set");
   assert_status(DLORA_OK, dlora_bank_commit_task(s->bank));
   assert_status(DLORA_ERR_STATE, dlora_session_backward(s->session, s->bank, features));
   assert_status(DLORA_ERR_STATE, dlora_session_forward(s->session, &some, DLORA_TERM_ORTHOGONAL, NULL, features));

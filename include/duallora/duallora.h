@@ -85,7 +85,7 @@ extern "C" {
   X(ERR_NUMERIC, 11, "A factorisation did not converge.", "Check the features for degenerate values.")
 
 #define DLORA_STATUS_ENUM_(name, code, when, action) DLORA_##name = (code),
-enum { DLORA_STATUS_LIST(DLORA_STATUS_ENUM_) DLORA_STATUS_COUNT_ };
+enum dlora_status_code { DLORA_STATUS_LIST(DLORA_STATUS_ENUM_) DLORA_STATUS_COUNT_ };
 typedef int32_t dlora_status;
 
 /** Name of a status, as "DLORA_ERR_IO"; "DLORA_ERR_?" for an unknown code. Static storage. */
@@ -154,7 +154,12 @@ typedef struct dlora_image_source {
 #define DLORA_IMAGE_SOURCE_INIT \
   { sizeof(dlora_image_source), NULL, NULL, 0, NULL, NULL }
 
-enum { DLORA_PHASE_OBSERVE = 0, DLORA_PHASE_TRAIN = 1, DLORA_PHASE_STATISTICS = 2, DLORA_PHASE_EVALUATE = 3 };
+enum dlora_phase {
+  DLORA_PHASE_OBSERVE = 0,
+  DLORA_PHASE_TRAIN = 1,
+  DLORA_PHASE_STATISTICS = 2,
+  DLORA_PHASE_EVALUATE = 3
+};
 /** What a progress callback is told. */
 typedef struct dlora_progress {
   size_t struct_size;
@@ -169,7 +174,7 @@ typedef struct dlora_progress {
 /** Returns 0 to go on; anything else cancels the call. Never left by an exception, panic or longjmp. */
 typedef int32_t (*dlora_progress_fn)(const dlora_progress *progress, void *user);
 
-enum { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
+enum dlora_log_level { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
 /** Receives one line, without a newline, that lives during the call only. Cannot stop the call, and is never left by an
  * exception, panic or longjmp: what it throws must be caught in it. */
 typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
@@ -200,7 +205,7 @@ typedef struct dlora_profile {
 /** How the products with a model's weights are done. Everything else is in float32 throughout: normalisation,
  * attention, adapters, statistics. The two packed ones keep copies of the weights in the order that the processor reads
  * them and need oneDNN, which is loaded when the first model asks for it. */
-enum {
+enum dlora_products {
   DLORA_PRODUCTS_BLAS = 0,    /**< float32 by the BLAS: the reference */
   DLORA_PRODUCTS_PACKED = 1,  /**< float32; needs AVX-512 */
   DLORA_PRODUCTS_BFLOAT16 = 2 /**< factors rounded to bfloat16, summed up in float32; needs AVX512_BF16, uses AMX */
@@ -224,7 +229,7 @@ typedef struct dlora_model_options {
         NULL \
   }
 
-enum { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
+enum dlora_naming { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
 /** What a loaded model is. */
 typedef struct dlora_model_info {
   size_t struct_size;
@@ -253,7 +258,8 @@ DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, si
  * options->prefix chooses. What lies outside a prefix that was chosen is ignored. The file is memory-mapped and must
  * not be changed while the model lives. Errors: IO, FORMAT (the tensor is named, or what the file is instead),
  * UNSUPPORTED (a tensor of another kind of ViT or of no known use, which is named; unknown naming; products that this
- * processor, system or build has not), ARGUMENT (num_heads or prefix is needed, a value does not fit the file). */
+ * processor, system or build does not support), ARGUMENT (num_heads or prefix is needed, a value does not fit the
+ * file). */
 DLORA_API dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options);
 /** The same from a file image in memory, which must outlive the model. bytes need not be aligned. */
 DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,
@@ -267,7 +273,7 @@ DLORA_API dlora_status dlora_model_embed(const dlora_model *model, const dlora_i
 
 /* ---- 4  dlora_bank: low-rank adapters of linear layers ----------------------------------------------------------- */
 
-enum {
+enum dlora_projection {
   DLORA_SITE_QUERY = 1,
   DLORA_SITE_KEY = 2,
   DLORA_SITE_VALUE = 4,
@@ -285,7 +291,7 @@ typedef struct dlora_site {
   int32_t projection; /**< one of DLORA_SITE_... */
 } dlora_site;
 
-enum { DLORA_OPTIMIZER_ADAM = 0, DLORA_OPTIMIZER_SGD = 1 };
+enum dlora_optimizer { DLORA_OPTIMIZER_ADAM = 0, DLORA_OPTIMIZER_SGD = 1 };
 typedef struct dlora_bank_options {
   size_t struct_size;
   const dlora_allocator *allocator;
@@ -300,7 +306,7 @@ typedef struct dlora_bank_options {
   { sizeof(dlora_bank_options), NULL, DLORA_OPTIMIZER_ADAM, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f }
 
 /** Which terms of equation (1) a forward pass adds; or-ed. */
-enum {
+enum dlora_terms {
   DLORA_TERM_MERGED = 1,     /**< M: what every image sees of finished tasks */
   DLORA_TERM_ORTHOGONAL = 2, /**< the current task's orthogonal pair (A', B') */
   DLORA_TERM_RESIDUAL = 4    /**< the current task's residual pair (A_t, B_t) */
@@ -324,7 +330,7 @@ DLORA_API dlora_status dlora_bank_get_site(const dlora_bank *bank, size_t site, 
 /** Opens a task with rank 0 everywhere. Error: STATE if one is open. */
 DLORA_API dlora_status dlora_bank_begin_task(dlora_bank *bank);
 /** Gives the open task its orthogonal pair at a site: a [rank, input_dim] is A', B' becomes 0 and is trained. With a
- *  memory (of input_dim, not kept after end_task, must live until then), A' is trained too and each update of it is
+ *  projector (of input_dim, borrowed until commit_task), A' is trained too and each update of it is
  *  multiplied by P = I - Phi Phi^T; with NULL A' is fixed. rank <= input_dim; 0 takes the pair away. Resets the
  *  optimizer. Paper: orthogonal adapter, METHOD.md 4. */
 DLORA_API dlora_status dlora_bank_set_orthogonal(dlora_bank *bank, size_t site, const float *a, size_t rank,
@@ -349,11 +355,11 @@ DLORA_API dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const 
                                            int32_t terms, float *dx);
 /** One optimizer step with the gradients, which are then set to 0. Error: NOT_FINITE, and nothing has changed. */
 DLORA_API dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate);
-/** Ends the training of the open task and says what every image is to see of it: at its end M gets orthogonal B'A' +
- *  residual B_t A_t, and of the residual pair (A_t, (1 - residual) B_t) is kept. From now on DLORA_TERM_ORTHOGONAL in
- *  forward stands for the first, DLORA_TERM_RESIDUAL for the second, and backward is refused (STATE). Shares are in
- *  [0, 1]; without this call they are 1 and 0, which is the paper. May be called again. METHOD.md 5. Errors: ARGUMENT,
- *  STATE. */
+/** Ends the training of the open task and sets the fractions of both updates that are merged into M at its end: M gets
+ *  orthogonal B'A' + residual B_t A_t, and (A_t, (1 - residual) B_t) is kept of the residual pair. From then on
+ *  DLORA_TERM_ORTHOGONAL in forward stands for the first, DLORA_TERM_RESIDUAL for the second, and backward is refused
+ *  (STATE). Both are in [0, 1]; without this call they are 1 and 0 (paper). May be called again. METHOD.md 5. Errors:
+ *  ARGUMENT, STATE. */
 DLORA_API dlora_status dlora_bank_set_merge_fractions(dlora_bank *bank, float orthogonal, float residual);
 /** Closes the task: M += B'A'; the residual pair is kept as adapter num_tasks; or as dlora_bank_set_merge_fractions
  * says. Error: STATE, NO_MEMORY. */
@@ -396,20 +402,20 @@ DLORA_API dlora_status dlora_projector_observe(dlora_projector *projector, const
 DLORA_API dlora_status dlora_projector_merge_observed(dlora_projector *projector, const dlora_projector *other);
 /** Forgets what was observed since the last commit. */
 DLORA_API dlora_status dlora_projector_discard_task(dlora_projector *projector);
-/** The k directions free of Phi in which the observed input has the most energy: leading eigenvectors of P S P
+/** The k directions outside span(Phi) in which the observed input has the most energy: leading eigenvectors of P S P
  * (InfLoRA's choice of A'). directions: [k, dim], orthonormal rows, the first *found are filled; *found < k when no
  * room or no energy is left. Error: STATE if nothing was observed. METHOD.md 4. */
 DLORA_API dlora_status dlora_projector_unused_directions(const dlora_projector *projector, size_t k, float *directions,
                                                          size_t *found);
-/** The first k of the directions that commit_task with this threshold would add (the task's own bases, METHOD.md 5
- * `own`). */
+/** The first k of the directions that commit_task with this threshold would add: the task's own bases Psi_t (METHOD.md
+ * 5, DLORA_RESIDUAL_IN_NEW). */
 DLORA_API dlora_status dlora_projector_task_directions(const dlora_projector *projector, float energy_threshold,
                                                        size_t k, float *directions, size_t *found);
-/** The k directions of most observed energy inside span(Phi) (METHOD.md 5 `old`). */
+/** The k directions of most observed energy inside span(Phi) (METHOD.md 5, DLORA_RESIDUAL_IN_USED). */
 DLORA_API dlora_status dlora_projector_used_directions(const dlora_projector *projector, size_t k, float *directions,
                                                        size_t *found);
-/** Ends a task: the leading eigenvectors of P S P are added as its group until the share of trace(S) inside Phi reaches
- *  energy_threshold in (0, 1] (equation 2). *added (may be NULL): their number, possibly 0. */
+/** Ends a task: the leading eigenvectors of P S P are added as its group until the fraction of trace(S) inside Phi
+ * reaches energy_threshold in (0, 1] (equation 2). *added (may be NULL): their number, possibly 0. */
 DLORA_API dlora_status dlora_projector_commit_task(dlora_projector *projector, float energy_threshold, size_t *added);
 /** The bases of one task: [*count, dim], orthonormal rows. Borrowed. */
 DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projector, size_t task, const float **bases,
@@ -418,8 +424,8 @@ DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projecto
 DLORA_API dlora_status dlora_projector_project(const dlora_projector *projector, float *x, size_t rows);
 /** Adds x [rows, dim] to the mean relative energy of task `task`, by which dlora_projector_route divides. */
 DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, size_t task, const float *x, size_t rows);
-/** Relevance by energy (METHOD.md 6): |Psi_s^T x|^2 / |x|^2 over its mean on task s's own rows, clipped to [0, 1].
- *  x: [rows, dim], routing: [rows, num_tasks]. A task never calibrated is divided by 1. */
+/** Routing weights by energy (METHOD.md 6): |Psi_s^T x|^2 / |x|^2 over its mean on task s's own rows, clipped to [0,
+ * 1]. x: [rows, dim], routing: [rows, num_tasks]. A task never calibrated is divided by 1. */
 DLORA_API dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows,
                                              float *routing);
 DLORA_API dlora_status dlora_projector_save(const dlora_projector *projector, const char *path);
@@ -428,14 +434,14 @@ DLORA_API dlora_status dlora_projector_load(dlora_projector **out, const char *p
 
 /* ---- 6  dlora_predictor: class, task and confidence from features ------------------------------------------------ */
 
-enum { DLORA_READOUT_GAUSSIAN = 0, DLORA_READOUT_RANDOM_PROJECTION = 1 };
+enum dlora_readout { DLORA_READOUT_GAUSSIAN = 0, DLORA_READOUT_RANDOM_PROJECTION = 1 };
 typedef struct dlora_predictor_options {
   size_t struct_size;
   const dlora_allocator *allocator;
   uint64_t seed;          /**< of the random projection */
   size_t random_features; /**< width of the random projection */
   int32_t readout;        /**< DLORA_READOUT_... */
-  int32_t use_prior;      /**< not 0: add the log of each component's share of the images to its score */
+  int32_t use_prior;      /**< 1: add the log of each component's fraction of the images to its score */
   float shrinkage;        /**< of C, METHOD.md 7; 0: 0.3 dim / (features - components), in [0.001, 1] */
   float temperature;      /**< T > 0, until one is fitted */
   float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix; below 1e-9
@@ -484,8 +490,8 @@ DLORA_API dlora_status dlora_predictor_get_projection(const dlora_predictor *pre
  *  order and number of batches the result is the same to rounding. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *features, const int64_t *labels,
                                                size_t n);
-/** Adds features [n, dim] with labels [n] to the open task that no training was done on: with commit_task they take
- *  part in the statistics like others, and correct the temperature that those tell. Errors: ARGUMENT, NOT_FINITE. */
+/** Adds features [n, dim] with labels [n] that were excluded from training: commit_task counts them in the statistics
+ *  like others, and corrects the temperature by them. Errors: ARGUMENT, NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features,
                                                         const int64_t *labels, size_t n);
 /** Adds images seen twice, as they are and mirrored, or in two views of another kind: features and mirrored [n, dim],
@@ -528,15 +534,16 @@ DLORA_API dlora_status dlora_predictor_predict(const dlora_predictor *predictor,
  *  of these columns alone, whatever the readout: weight [num_components, columns] = C^-1 mu_c and bias [num_components]
  *  = -1/2 mu_c^T C^-1 mu_c, which is equation (3); to the bias come log(n_c / N) with use_prior and, unless all
  *  components have as many features, 0.35 trace(C^-1 scatter / (N - K)) / n_c for what the noise of a mean of n_c
- *  features takes from its score (METHOD.md 7; 0.35 is a constant). With include_open not 0 the open task's components
- *  follow and take part in C. Values beyond the range of a float become the largest ones. Errors: ARGUMENT, STATE
- *  before anything was observed. */
+ *  features takes from its score (METHOD.md 7; 0.35 is half of eta there). With include_open not 0 the open task's
+ * components follow and take part in C. Values beyond the range of a float become the largest ones. Errors: ARGUMENT,
+ * STATE before anything was observed. */
 DLORA_API dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column,
                                                       size_t columns, int32_t include_open, float *weight, float *bias);
 /** T of the posterior; set fixes it until the next task with held-out features. */
 DLORA_API float dlora_predictor_temperature(const dlora_predictor *predictor);
 DLORA_API dlora_status dlora_predictor_set_temperature(dlora_predictor *predictor, float temperature);
-/** The unknown_score below which the share `quantile` in (0, 1) of held-out features lay. Error: STATE without any. */
+/** The unknown_score below which the fraction `quantile` in (0, 1) of held-out features lay. Error: STATE without any.
+ */
 DLORA_API dlora_status dlora_predictor_unknown_threshold(const dlora_predictor *predictor, float quantile,
                                                          float *threshold);
 DLORA_API dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path);
@@ -546,7 +553,7 @@ DLORA_API dlora_status dlora_predictor_load(dlora_predictor **out, const char *p
 /* ---- 7  dlora_session: forward and backward of a model with a bank --------------------------------------------------
  */
 
-enum { DLORA_INPUT_ATTENTION = 0, DLORA_INPUT_OUTPUT = 1, DLORA_INPUT_FC1 = 2, DLORA_INPUT_FC2 = 3 };
+enum dlora_input { DLORA_INPUT_ATTENTION = 0, DLORA_INPUT_OUTPUT = 1, DLORA_INPUT_FC1 = 2, DLORA_INPUT_FC2 = 3 };
 typedef struct dlora_session_options {
   size_t struct_size;
   const dlora_allocator *allocator;
@@ -583,99 +590,115 @@ DLORA_API dlora_status dlora_session_backward(dlora_session *session, dlora_bank
 DLORA_API dlora_status dlora_session_get_input(const dlora_session *session, size_t block, int32_t input, float *values,
                                                size_t *rows, size_t *dim);
 /** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image,
- * [count, 2 * embed_dim]. It never changes with learning. METHOD.md 6 (gate) and 7 (several layers). */
+ * [count, 2 * embed_dim]. It never changes with learning. METHOD.md 6 (early routing) and 7 (feature layers). */
 DLORA_API dlora_status dlora_session_get_early_features(dlora_session *session, float *features);
 /** Fills *profile with the times of this session; profile->struct_size must be set. */
 DLORA_API dlora_status dlora_session_get_profile(const dlora_session *session, dlora_profile *profile);
 
 /* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------- */
 
-enum { DLORA_RESIDUAL_IN_NEW = 0, DLORA_RESIDUAL_IN_USED = 1, DLORA_RESIDUAL_RANDOM = 2 };
-enum {
+enum dlora_residual_basis { DLORA_RESIDUAL_IN_NEW = 0, DLORA_RESIDUAL_IN_USED = 1, DLORA_RESIDUAL_RANDOM = 2 };
+enum dlora_routing {
   DLORA_ROUTING_EARLY = 0,    /**< task posterior of Gaussians where the first adapted block begins: one pass */
   DLORA_ROUTING_TWO_PASS = 1, /**< task posterior of a first pass without residual adapters: adapted blocks run twice */
   DLORA_ROUTING_ENERGY = 2,   /**< per block, by energy in the task's bases */
   DLORA_ROUTING_GIVEN = 3,    /**< the caller names the task */
   DLORA_ROUTING_NONE = 4      /**< residual adapters off */
 };
-enum { DLORA_LOSS_CLASSES_ALL = 0, DLORA_LOSS_CLASSES_TASK = 1 };
-enum { DLORA_CLASS_SCORES_HEAD = 0, DLORA_CLASS_SCORES_STATISTICS = 1, DLORA_CLASS_SCORES_BOTH = 2 };
+enum dlora_loss_classes { DLORA_LOSS_CLASSES_ALL = 0, DLORA_LOSS_CLASSES_TASK = 1 };
+enum dlora_class_scores { DLORA_CLASS_SCORES_HEAD = 0, DLORA_CLASS_SCORES_STATISTICS = 1, DLORA_CLASS_SCORES_BOTH = 2 };
 /** Statistics of what enters the first adapted block and the final class token; of that alone; of what enters the
  * middle block, or the first adapted one if that lies higher, and the final class token (METHOD.md 7). */
-enum { DLORA_FEATURE_LAYERS_AT_ADAPTER = 0, DLORA_FEATURE_LAYERS_FINAL = 1, DLORA_FEATURE_LAYERS_AT_MIDDLE = 2 };
-enum { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
-enum { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
+enum dlora_feature_layers {
+  DLORA_FEATURE_LAYERS_AT_ADAPTER = 0,
+  DLORA_FEATURE_LAYERS_FINAL = 1,
+  DLORA_FEATURE_LAYERS_AT_MIDDLE = 2
+};
+enum dlora_tokens { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
+enum dlora_schedule { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
 /** For dlora_learner_options.epochs: 4, or as many as make 36 optimizer steps where 4 make fewer. */
 #define DLORA_EPOCHS_AUTO SIZE_MAX
 /** Which blocks are adapted, by the model's depth: from depth / 2 or depth / 4 on. */
-enum { DLORA_BLOCKS_UPPER_HALF = -1, DLORA_BLOCKS_UPPER_THREE_QUARTERS = -2 };
+enum dlora_first_block { DLORA_BLOCKS_UPPER_HALF = -1, DLORA_BLOCKS_UPPER_THREE_QUARTERS = -2 };
 /** Where images are mirrored left to right: nowhere; at random in training; and in the statistics too, which are then
  * of each image and its mirror image (METHOD.md 7). */
-enum { DLORA_FLIP_NONE = 0, DLORA_FLIP_TRAINING = 1, DLORA_FLIP_EVERYWHERE = 2 };
+enum dlora_flip { DLORA_FLIP_NONE = 0, DLORA_FLIP_TRAINING = 1, DLORA_FLIP_EVERYWHERE = 2 };
 
-/** Everything that an ablation may want to change. [structure] members are fixed when the learner is created and kept
- * in its checkpoint; the others may differ from task to task (dlora_learner_configure). */
+/** Settings of a learner. [structure] members are fixed at creation and kept in the checkpoint; the others may change
+ * between tasks (dlora_learner_configure). "Paper" is the value of dlora_learner_options_paper, where it differs. */
 typedef struct dlora_learner_options {
   size_t struct_size;
-  const dlora_allocator *allocator;
-  dlora_progress_fn progress;
+  const dlora_allocator *allocator; /**< Memory of this learner, taken at creation or loading. Default NULL: malloc. */
+  dlora_progress_fn progress;       /**< Called after every batch; a non-zero return cancels. Default NULL. */
   void *progress_user;
-  dlora_log_fn log;
+  dlora_log_fn log; /**< Receives warnings. Default NULL. */
   void *log_user;
-  uint64_t seed;          /**< of everything random; [structure] for the random projection */
-  size_t threads;         /**< 0: all processors */
-  size_t micro_batch;     /**< images a thread runs at once; 0: chosen from the geometry */
-  size_t rank_orthogonal; /**< 0: no orthogonal branch. Both ranks 0: instant mode, nothing is trained, and the memory
-                             learns nothing either: such a task is not protected against later training */
-  size_t rank_residual;   /**< 0: no residual branch */
-  size_t epochs;          /**< DLORA_EPOCHS_AUTO, or a number; 0: adapters stay 0, statistics are learnt */
-  size_t batch_size;
-  size_t max_observed_images; /**< images whose tokens enter the memory; 0: all of the task */
-  size_t random_features;     /**< [structure] width of the random projection readout */
-  int32_t sites;              /**< [structure] DLORA_SITE_... or-ed */
-  int32_t first_block;        /**< [structure] first adapted block, or DLORA_BLOCKS_...; 0: all blocks (the paper) */
-  int32_t num_blocks;         /**< [structure] adapted blocks from there; 0: up to the last */
-  int32_t feature_layers;     /**< [structure] DLORA_FEATURE_LAYERS_...: features the statistics are kept on */
-  int32_t readout;            /**< [structure] DLORA_READOUT_... */
-  int32_t untouched_baseline; /**< [structure] not 0: keep statistics of the untouched backbone too, to compare with */
-  int32_t residual_basis;     /**< DLORA_RESIDUAL_... */
-  int32_t routing;            /**< DLORA_ROUTING_... */
-  int32_t loss_classes;       /**< DLORA_LOSS_CLASSES_...: cross-entropy over all classes so far, or over the task's */
-  int32_t class_scores; /**< DLORA_CLASS_SCORES_...: where p(class | task) comes from when residual adapters are used */
-  int32_t train_head;   /**< not 0: the new classes' rows are trained with the adapters */
-  int32_t drift_compensation; /**< not 0: old statistics follow the features */
-  int32_t train_orthogonal_a; /**< not 0: A' is trained, its update projected */
-  int32_t observed_tokens;    /**< DLORA_TOKENS_... */
-  int32_t optimizer;          /**< DLORA_OPTIMIZER_... */
-  int32_t schedule;           /**< DLORA_SCHEDULE_... */
-  int32_t flip;               /**< DLORA_FLIP_... */
-  int32_t crop_padding;       /**< > 0: random shifts by up to this many pixels of the model's image size */
-  int32_t use_prior;          /**< [structure] not 0: class frequencies count in the posterior */
-  float energy_threshold;     /**< of equation (2), in (0, 1] */
-  float learning_rate;
-  float beta1;
-  float beta2;
-  float epsilon;
-  float momentum;
-  float weight_decay;
-  float shrinkage;        /**< [structure] of the readout's covariance; 0: from the number of images */
-  float temperature;      /**< [structure] until one is fitted */
-  float held_out;         /**< share of each task's images kept from training, to correct the temperature by */
-  float ridge;            /**< [structure] of the random projection */
-  float unknown_quantile; /**< share of known images that dlora_prediction.unknown accepts */
-  float loss_temperature; /**< logits are divided by it in the training loss; at 1 the rows that training starts
-                                  from are so sure of few images that little is learnt */
-  float crop_scale;       /**< < 1: training sees random parts of an image, of this share of its area to all of it, with
-                             sides in a relation of 3 : 4 to 4 : 3 */
-  float jitter;           /**< > 0: brightness and contrast of training images are multiplied by random factors in
-                             [1 - jitter, 1 + jitter] */
-  float later_task_lr_scale; /**< learning rate of tasks after the first, as a factor of learning_rate: features that
-                       move less keep the statistics of earlier classes right */
-  float residual_merge_fraction; /**< of the residual update, what goes into M beside the orthogonal one and so is seen
-                           by every image, before merge_decay, in [0, 1]; 0 (the paper): none */
-  float merge_decay; /**< M gets the t-th task's update times t to the power of minus this: 0 the whole (the paper),
-                           1: the more tasks there are, the less a further one moves */
-  float reserved;    /**< 0 */
+  uint64_t seed;      /**< [structure with the random projection] Seed of everything random. Default 0. */
+  size_t threads;     /**< Threads a call may use. Default 0: all processors. At most 4096. */
+  size_t micro_batch; /**< Images that a thread runs at once: bounds memory, not results. Default 0: chosen from the
+                         geometry. At most 65536. */
+  size_t
+      rank_orthogonal; /**< Rank r of the orthogonal adapters. Default 8; 0 to embed_dim; 0 trains none. With both ranks
+                          0 (instant mode) nothing is trained, and the task is not protected against later training. */
+  size_t rank_residual; /**< Rank of the residual adapters. Default 8; 0 to embed_dim; 0 trains none. */
+  size_t epochs;        /**< Passes over the training images of a task. Default DLORA_EPOCHS_AUTO; 0 to 2^20; 0 learns
+                           statistics alone. */
+  size_t batch_size;    /**< Images of one optimizer step. Default 16; 1 to 2^20. */
+  size_t max_observed_images; /**< Images whose tokens enter the second moments S of a task. Default 0: all. */
+  size_t random_features; /**< [structure with the random projection] Width of the random projection. Default 2000; 1 to
+                             65536. */
+  int32_t sites;          /**< [structure] Adapted projections, DLORA_SITE_... or-ed. Default key and value. */
+  int32_t first_block; /**< [structure] First adapted block, or DLORA_BLOCKS_.... Default the upper three quarters; 0:
+                          all (paper). */
+  int32_t num_blocks;  /**< [structure] Adapted blocks from there. Default 0: up to the last. */
+  int32_t feature_layers;     /**< [structure] enum dlora_feature_layers: features that statistics are kept on. Default
+                                 AT_MIDDLE; paper FINAL. */
+  int32_t readout;            /**< [structure] enum dlora_readout. Default GAUSSIAN. */
+  int32_t untouched_baseline; /**< [structure] 1: keep statistics of the untouched backbone as well, to compare with.
+                                 Default 0. */
+  int32_t residual_basis;     /**< enum dlora_residual_basis: directions of A_t. Default IN_USED; paper IN_NEW. */
+  int32_t routing;            /**< enum dlora_routing: which residual adapters run. Default TWO_PASS; paper ENERGY. */
+  int32_t loss_classes;       /**< enum dlora_loss_classes: classes in the training softmax. Default ALL; paper TASK. */
+  int32_t class_scores; /**< enum dlora_class_scores: source of p(class | task) where residual adapters run. Default
+                           BOTH; paper HEAD. */
+  int32_t train_head;   /**< 1: train the rows of new classes together with the adapters. Default 1. */
+  int32_t
+      drift_compensation; /**< 1: move the statistics of earlier tasks along with their features. Default 1; paper 0. */
+  int32_t train_orthogonal_a; /**< 1: train A' too, from random rows, and project its updates. Default 0. */
+  int32_t observed_tokens;    /**< enum dlora_tokens: tokens that enter S. Default ALL. */
+  int32_t optimizer;          /**< enum dlora_optimizer. Default ADAM. */
+  int32_t schedule;           /**< enum dlora_schedule: of the learning rate over a task. Default COSINE. */
+  int32_t flip;               /**< enum dlora_flip: where images are mirrored. Default EVERYWHERE; paper TRAINING. */
+  int32_t crop_padding;       /**< Random shifts of training images by up to this many pixels of the model's image size.
+                                 Default 0. */
+  int32_t use_prior;          /**< [structure] 1: class frequencies enter the posterior. Default 0. */
+  float energy_threshold; /**< Fraction of the input energy inside Phi after a task, equation (2). Default 0.95; (0, 1].
+                           */
+  float learning_rate;    /**< At the start of a task. Default 5e-4; paper 1e-3; 0 to 1e6. */
+  float beta1;            /**< Adam. Default 0.9; [0, 1). */
+  float beta2;            /**< Adam. Default 0.999; [0, 1). */
+  float epsilon;          /**< Adam. Default 1e-8; (0, 1]. */
+  float momentum;         /**< SGD. Default 0.9; [0, 1). */
+  float weight_decay;     /**< Decoupled, of the trained factors and rows. Default 0; 0 to 1e6. */
+  float shrinkage;   /**< [structure] Of the readout's covariance. Default 0: follows the number of images. 0 to 1e6. */
+  float temperature; /**< [structure] T of the posterior until one is fitted. Default 2; (0, 1e6]. */
+  float held_out;    /**< Fraction of each task's images excluded from training; they correct the temperature. Default
+                        0.05; [0, 0.5]. */
+  float ridge; /**< [structure with the random projection] Relative to the mean diagonal of the Gram matrix. Default
+                  0.01; (0, 1e6]. */
+  float unknown_quantile; /**< Fraction of known images that dlora_prediction.unknown accepts. Default 0.95; (0, 1). */
+  float loss_temperature; /**< Divides the logits in the training loss. Default 3; paper 1; (0, 1e6]. At 1 the initial
+                             rows fit a few images so well that the adapters hardly learn. */
+  float crop_scale; /**< Least fraction of its area that training sees of an image, with sides 3 : 4 to 4 : 3. Default
+                       0.85; paper 1: no crops. (0, 1]. */
+  float jitter; /**< Brightness and contrast of training images are multiplied by factors in [1 - jitter, 1 + jitter].
+                   Default 0.3; paper 0; [0, 1]. */
+  float later_task_lr_scale;     /**< Multiplies learning_rate in tasks after the first. Default 1; 0 to 1e6. */
+  float residual_merge_fraction; /**< r of (2a): fraction of the residual update merged into M, before merge_decay.
+                                    Default 1; paper 0; [0, 1]. */
+  float merge_decay; /**< M gets t^-merge_decay of the t-th task's update, (2a). Default 1.5; paper 0: all of it. 0 to
+                        1000. */
+  float reserved;    /**< 0. */
 } dlora_learner_options;
 
 /** The defaults, chosen by measurement (docs/METHOD.md). */
@@ -689,7 +712,7 @@ typedef struct dlora_learner_options {
         3.0f, 0.85f, 0.3f, 1.0f, 1.0f, 1.5f, 0.0f \
   }
 
-/** What learning one task came to. */
+/** Summary of one learned task. */
 typedef struct dlora_task_report {
   size_t struct_size;
   size_t task;        /**< its index */
@@ -709,7 +732,7 @@ typedef struct dlora_task_report {
 #define DLORA_TASK_REPORT_INIT \
   { sizeof(dlora_task_report), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0 }
 
-/** What an evaluation found. Accuracies in [0, 1]; NaN where undefined. */
+/** Results of an evaluation. Accuracies in [0, 1]; NaN where undefined. */
 typedef struct dlora_evaluation {
   size_t struct_size;
   size_t num_images;          /**< evaluated */
@@ -731,8 +754,8 @@ typedef struct dlora_evaluation {
 
 /** Sets the defaults. */
 DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size);
-/** Sets the paper's reading: all blocks, `own` bases, routing by energy, objective `task`, heads within the task,
- * final features, no drift compensation. */
+/** Sets the paper's preset: all blocks, residual_basis IN_NEW, routing ENERGY, loss_classes TASK, class_scores HEAD,
+ * final features, no drift compensation, nothing of the residual branch merged. */
 DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
 /** Whether a learner can be created with these options, without creating one: for programs that take them from their
  * users and want to refuse them before hours of other work. model NULL: as far as it does not depend on the model.
@@ -750,7 +773,7 @@ DLORA_API dlora_status dlora_learner_get_options(const dlora_learner *learner, d
 
 /** Learns one task from images in memory. labels: [images->count]. report may be NULL. On an error, or when a callback
  *  cancels, the learner is as it was before. Where a task of dlora_learner_learn_task or _learn_source is open, because
- *  the learner was loaded with it, the call goes on with that one: images and labels must be those it was begun with,
+ *  the learner was loaded with it, the call resumes that task: images and labels must be those it was begun with,
  * and the report's seconds count from here. Number and labels are compared at once, and of the images that the task has
  * seen a few at once and each when it is read again, by a digest of its pixels (which files of older libraries lack):
  * MISMATCH, before anything is learnt from an image that differs, and the task stays open; after another error or a
@@ -775,14 +798,14 @@ DLORA_API dlora_status dlora_learner_learn_source(dlora_learner *learner, const 
  *     }
  */
 
-/** Makes dlora_learner_learn_task and _learn_source keep their place: the learner is saved to path, atomically, with
- * the task open, whenever the number of steps done is a multiple of `steps`, as often while images are observed (every
- *  steps * batch_size of them), and when the call stops early with its task intact: the progress callback cancels, the
- *  source cannot be read, memory fails while the task is closed. steps 0: only then. A learner loaded from there goes
- * on by the same call with the same images. The library never removes the file: once the task has ended, save to the
- * same path, which replaces it, or remove it. A snapshot that is due and cannot be written ends the call with its error
- * (IO), and the file before it stays; one that cannot be written when the call stops early is logged, and the call's
- * own error is returned. path is copied; NULL: no snapshots, the default. Not kept in the checkpoint. */
+/** Enables periodic snapshots in dlora_learner_learn_task and _learn_source: the learner is saved to path, atomically
+ * and with its task open, every `steps` optimizer steps; every steps * batch_size images while images are observed; and
+ * when the call stops early with its task intact (the progress callback cancels, the source cannot be read, memory
+ * fails while the task is closed). steps 0: only when it stops early. A learner loaded from there resumes by the same
+ * call with the same images. The library never removes the file: once the task has ended, save to the same path or
+ * remove it. A due snapshot that cannot be written ends the call with its error (IO) and keeps the file before it; one
+ * that cannot be written when the call stops early is logged, and the call's own error is returned. path is copied;
+ * NULL, the default: no snapshots. Not kept in the checkpoint. */
 DLORA_API dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const char *path, size_t steps);
 
 /** Where an open task stands: after dlora_learner_load, what is still to be done. */

@@ -267,7 +267,7 @@ static dlora_status require_open(const dlora_bank *bank, const char *caller) {
 dlora_status dli_bank_require_training(const dlora_bank *bank, const char *caller) {
   DLI_TRY(require_open(bank, caller));
   if (bank->merge_fractions[DLI_ORTHOGONAL] == 1.0f && bank->merge_fractions[DLI_RESIDUAL] == 0.0f) return DLORA_OK;
-  return dli_raise(DLORA_ERR_STATE, "%s: shares are set, so that training is over", caller);
+  return dli_raise(DLORA_ERR_STATE, "%s: merge fractions are set, so that training is over", caller);
 }
 
 dlora_status dlora_bank_begin_task(dlora_bank *bank) {
@@ -372,7 +372,7 @@ dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate) {
 dlora_status dlora_bank_set_merge_fractions(dlora_bank *bank, float orthogonal, float residual) {
   DLI_TRY(require_open(bank, __func__));
   if (!(orthogonal >= 0.0f && orthogonal <= 1.0f && residual >= 0.0f && residual <= 1.0f)) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_set_merge_fractions: %g and %g, expected shares from 0 to 1",
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_set_merge_fractions: %g and %g, expected fractions from 0 to 1",
                      (double)orthogonal, (double)residual);
   }
   bank->merge_fractions[DLI_ORTHOGONAL] = orthogonal;
