@@ -114,6 +114,20 @@ dlora_model *test_load_vit(uint32_t seed, const dlora_allocator *allocator) {
   return model;
 }
 
+dlora_model **test_shared_vit;
+
+int test_load_shared_vit(void **state) {
+  (void)state;
+  *test_shared_vit = test_load_vit(1, NULL);
+  return 0;
+}
+
+int test_free_shared_vit(void **state) {
+  (void)state;
+  dlora_model_destroy(*test_shared_vit);
+  return 0;
+}
+
 unsigned char *test_tensor(unsigned char *bytes, const char *name, size_t *size) {
   size_t header = 0, begin = 0, end = 0;
   for (size_t i = 0; i < 8; i++) header |= (size_t)bytes[i] << (8 * i);

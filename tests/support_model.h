@@ -20,6 +20,12 @@ const char *test_write_vit_of(const char *name, uint32_t seed, const struct test
 const char *test_write_vit(const char *name, uint32_t seed);
 /* Loads one; allocator may be NULL. */
 dlora_model *test_load_vit(uint32_t seed, const dlora_allocator *allocator);
+/* Runs a group of tests, an array, with the ViT of seed 1 in *model, as main's last call. */
+#define test_run_with_vit(tests, model) \
+  (test_shared_vit = (model), cmocka_run_group_tests(tests, test_load_shared_vit, test_free_shared_vit))
+extern dlora_model **test_shared_vit;
+int test_load_shared_vit(void **state);
+int test_free_shared_vit(void **state);
 /* Where a tensor lies in the bytes of a safetensors file, and its length in bytes. Fails if it is not there. */
 unsigned char *test_tensor(unsigned char *bytes, const char *name, size_t *size);
 

@@ -8,18 +8,6 @@
 enum { MANY = 30 };
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 static dlora_learner_options instant_options(void) {
   dlora_learner_options options = test_quick_options();
   options.rank_orthogonal = options.rank_residual = 0;
@@ -205,5 +193,5 @@ int main(void) {
       cmocka_unit_test(thirty_tasks_keep_their_classes),
       cmocka_unit_test(thirty_trained_tasks_fill_the_memory_and_go_on),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }

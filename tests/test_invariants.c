@@ -11,18 +11,6 @@ static const int64_t tasks[3][2] = {{10, 11}, {20, 21}, {30, 31}};
 
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 static void learn(dlora_learner *learner, size_t task) {
   test_learn(learner, tasks[task], 2, PER_CLASS, (uint32_t)task + 1, NULL);
 }
@@ -452,5 +440,5 @@ int main(void) {
       cmocka_unit_test(predictions_do_not_depend_on_the_rest_of_the_batch),
       cmocka_unit_test(without_residual_adapters_tasks_cost_nothing),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }

@@ -9,18 +9,6 @@
 static const int64_t six[] = {-7, 3, 1000000007, 40, 5, 60};
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 /* Three tasks of two of the six classes. */
 static dlora_learner *learn_three_tasks(const dlora_learner_options *options) {
   dlora_learner *learner = test_learner(model, options);
@@ -1136,5 +1124,5 @@ int main(void) {
       cmocka_unit_test(a_second_prediction_takes_no_memory),
       cmocka_unit_test(workspaces_are_kept_between_predictions_but_not_while_learning),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }

@@ -12,18 +12,6 @@ enum { BATCHES = 4, PER_BATCH = 10, IMAGES = BATCHES * PER_BATCH, ONE = 3 * VIT_
 static const int64_t four[] = {1, 2, 3, 4};
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 /* Probabilities are numbers that sum to 1, and what is saved decides bitwise the same. */
 static void check_usable(const dlora_learner *learner, const dlora_images *images) {
   const size_t count = images->count, classes = dlora_learner_num_classes(learner);
@@ -470,5 +458,5 @@ int main(void) {
       cmocka_unit_test(ranks_beyond_the_room_left_become_the_room_left),
       cmocka_unit_test(a_full_memory_ends_the_orthogonal_branch_only),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }

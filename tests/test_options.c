@@ -8,18 +8,6 @@
 static const int64_t four[] = {1, 2, 3, 4};
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 /* ---- every option learns two tasks, predicts sensibly, and matters ---- */
 
 enum type { WORD, SIZE, REAL };
@@ -473,5 +461,5 @@ int main(void) {
       cmocka_unit_test(impossible_options_are_named),
       cmocka_unit_test(a_full_memory_is_told_and_harmless),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }

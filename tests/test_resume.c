@@ -14,18 +14,6 @@
 static const int64_t four[] = {1, 2, 3, 4};
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 /* A scratch file's path that lives until the end, unlike test_temporary's. */
 static const char *scratch(const char *name) {
   static char paths[32][512];
@@ -938,5 +926,5 @@ int main(void) {
       cmocka_unit_test(wild_values_of_open_tasks_are_refused_or_harmless),
       cmocka_unit_test(contradictions_in_open_tasks_are_refused),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }

@@ -9,18 +9,6 @@
 static const int64_t four[] = {1, 2, 3, 4};
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 /* A source that writes down which images it was asked for. */
 struct recorder {
   const dlora_images *images;
@@ -449,5 +437,5 @@ int main(void) {
       cmocka_unit_test(observed_images_are_limited_to_a_sample),
       cmocka_unit_test(a_step_allocates_nothing_after_the_first),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }
