@@ -10,16 +10,7 @@ duallora=$1
 backbone=$2
 python=$3
 here=$(cd "$(dirname "$0")" && pwd)
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-cd "$scratch"
-failures=0
-
-fail() {
-  printf 'FAILED: %s\n' "$1" >&2
-  [ ! -s output ] || sed 's/^/    /' output >&2
-  failures=$((failures + 1))
-}
+. "$(dirname "$0")/command_support.sh"
 
 # run CODE ARGUMENT...: both streams go to output, standard output alone to lines
 run() {
@@ -37,10 +28,6 @@ says() {
 
 says_not() {
   ! grep -qF -e "$1" output || fail "a line holds '$1'"
-}
-
-same() {
-  [ "$1" = "$2" ] || fail "$3: '$1' instead of '$2'"
 }
 
 learn=(learn --backbone "$backbone" --instant --threads 2 --quiet --overwrite)
