@@ -13,18 +13,6 @@
 static const int64_t six[] = {1, 2, 3, 4, 5, 6};
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 /* Rows [n, count] of log-probabilities, or of probabilities. */
 static void check_sums(const float *values, size_t n, size_t count, int logarithms, const char *what) {
   for (size_t i = 0; i < n; i++) {
@@ -249,5 +237,5 @@ int main(void) {
       cmocka_unit_test(probabilities_of_images_sum_to_1_whatever_the_heads),
       cmocka_unit_test(probabilities_of_strange_images_sum_to_1),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }

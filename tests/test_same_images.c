@@ -10,18 +10,6 @@
 static const int64_t four[] = {1, 2, 3, 4};
 static dlora_model *model;
 
-static int load_model(void **state) {
-  (void)state;
-  model = test_load_vit(1, NULL);
-  return 0;
-}
-
-static int free_model(void **state) {
-  (void)state;
-  dlora_model_destroy(model);
-  return 0;
-}
-
 /* ---- a task that is gone on with ---- */
 
 /* Stops after a number of calls. */
@@ -449,5 +437,5 @@ int main(void) {
       cmocka_unit_test(a_class_that_comes_again_is_followed),
       cmocka_unit_test(what_is_finished_predicts_and_is_measured_while_a_task_is_open),
   };
-  return cmocka_run_group_tests(tests, load_model, free_model);
+  return test_run_with_vit(tests, &model);
 }
