@@ -2,9 +2,6 @@
 
 #include <string.h>
 
-#include "base/finite.h"
-#include "base/status.h"
-
 #if defined(__BYTE_ORDER__) && defined(__ORDER_LITTLE_ENDIAN__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors data is little-endian and is used in place; this processor needs a byte swap here"
 #endif

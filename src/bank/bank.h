@@ -46,7 +46,7 @@ struct dlora_bank {
 
 /* Appends `extra` parameters, zeroed, behind those of the pairs: heads that are trained with the same step. */
 dlora_status dli_bank_set_extra(dlora_bank *bank, size_t extra);
-/* An error unless a task is open whose pairs may still be trained: shares are not set. Error: STATE. */
+/* An error unless a task is open whose pairs may still be trained: merge fractions are not set. Error: STATE. */
 dlora_status dli_bank_require_training(const dlora_bank *bank, const char *caller);
 /* Rank of the largest pair or adapter, for scratch. */
 size_t dli_bank_max_rank(const dlora_bank *bank);

@@ -12,7 +12,7 @@
  *   training.bank.*           bank/file.c; from here on once training has begun
  *   training.head.weight      F32 [classes, dim]
  *   training.head.bias        F32 [classes]
- *   training.old.weight       F32 [components, dim]  earlier rows of the objective
+ *   training.old.weight       F32 [components, dim]  earlier rows of the loss
  *   training.old.bias         F32 [components]
  *   training.held_out.features F32 [rows, dim], .labels I64 [rows]   only if images are held out
  *   training.drift.before, .after  F32 [rows, moving columns]  only if drift is compensated for, after training
@@ -396,7 +396,7 @@ static dlora_status read_predictors(const dlora_learner *learner, const struct d
   return DLORA_OK;
 }
 
-/* Rows of earlier components in the objective: those of classes that do not come again. */
+/* Rows of earlier components in the loss: those of classes that do not come again. */
 static size_t count_old(const dlora_learner *learner, const struct dli_task *task) {
   size_t count = 0;
   if (learner->options.loss_classes != DLORA_LOSS_CLASSES_ALL) return 0;

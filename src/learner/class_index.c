@@ -1,6 +1,5 @@
 /* Which class and task each component is of, and the thresholds of the unknown score: made anew after each task. */
 #include <math.h>
-#include <string.h>
 
 #include "base/memory.h"
 #include "base/status.h"

@@ -1,7 +1,6 @@
 /* The loop around a task: reads a source, observes, trains for some epochs, observes again. */
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/hash.h"
 #include "base/memory.h"

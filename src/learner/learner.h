@@ -62,7 +62,7 @@ struct dli_task {
   int64_t *classes;  /* in order of appearance */
   size_t *num_shown; /* images of each class in the present round, to set some aside */
 
-  size_t num_old;                 /* rows of earlier tasks in the objective */
+  size_t num_old;                 /* rows of earlier tasks in the loss */
   float *old_weight, *old_bias;   /* [num_old, dim], [num_old] */
   float *head_weight, *head_bias; /* [num_classes, dim], [num_classes]: in the bank's parameters, or owned if fixed */
   float *fixed_head;              /* owns the above when the head is not trained */

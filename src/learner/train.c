@@ -109,7 +109,7 @@ dlora_status dli_task_alloc_rows(dlora_learner *learner, struct dli_task *task) 
 }
 
 /* Rows of equation (3) on the final feature: earlier components and then the task's own [components, dim],
- * [components]. Earlier components of classes that come again now are left out of the objective: they are not to be
+ * [components]. Earlier components of classes that come again now are left out of the loss: they are not to be
  * pushed away. */
 static dlora_status set_rows(dlora_learner *learner, struct dli_task *task, float *weight, float *bias) {
   const dlora_allocator *allocator = &learner->allocator;

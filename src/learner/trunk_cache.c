@@ -6,7 +6,6 @@
  */
 #include <string.h>
 
-#include "base/hash.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -30,7 +29,7 @@ static size_t trunk_size(const dlora_session *session) {
   return session->model->vit.tokens * session->model->vit.dim;
 }
 
-/* Copies the trunks of a session's shares to or from one array in the order of the images. */
+/* Copies the trunks of a session's parts to or from one array in the order of the images. */
 struct transfer {
   dlora_session *session;
   float *trunk;

@@ -1,4 +1,4 @@
-/* The model handle: a frozen ViT and the images-to-features call. */
+/* The model handle: a frozen ViT, loaded from a file or from memory. */
 #include "src/model/model.h"
 
 #include <string.h>

@@ -1,9 +1,7 @@
 /* The learner's options: defaults, the paper's preset, checks. */
 #include <math.h>
 
-#include "base/memory.h"
 #include "base/status.h"
-#include "base/threads.h"
 #include "src/options/options.h"
 
 dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size) {

@@ -1,6 +1,5 @@
 /* From float64, in which statistics are kept, to the float32 of the interface. */
 #include <float.h>
-#include <math.h>
 
 #include "src/predictor/state.h"
 

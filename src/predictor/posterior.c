@@ -1,7 +1,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "base/status.h"
 #include "src/predictor/predictor.h"
 #include "src/predictor/state.h"

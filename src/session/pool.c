@@ -1,8 +1,6 @@
 /* Sessions that calls on a const handle leave behind for the next one. */
 #include "src/session/pool.h"
 
-#include "base/status.h"
-
 static void release_session(void *session, const dlora_allocator *allocator) {
   (void)allocator; /* the session has it */
   dlora_session_destroy(session);
