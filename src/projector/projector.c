@@ -450,30 +450,45 @@ done:
   return status;
 }
 
-dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows, float *routing) {
-  DLI_REQUIRE(projector);
-  DLI_REQUIRE(routing);
-  DLI_TRY(check_rows(__func__, projector, x, rows));
-  size_t tasks = projector->num_tasks, part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
+/* energies [part, tasks] in doubles, then coefficients [part, size] in floats. */
+static size_t route_scratch_count(const dlora_projector *projector, size_t rows) {
+  return (rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS) * (projector->num_tasks + projector->size);
+}
+
+size_t dli_projector_route_scratch(const dlora_projector *projector, size_t rows) {
+  return route_scratch_count(projector, rows) * sizeof(double);
+}
+
+dlora_status dli_projector_route(const dlora_projector *projector, const char *caller, const float *x, size_t rows,
+                                 void *scratch, float *routing) {
+  DLI_TRY(check_rows(caller, projector, x, rows));
+  const size_t tasks = projector->num_tasks, part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
   if (tasks == 0) return DLORA_OK; /* routing [rows, 0] */
-  void *memory = NULL;             /* energies [part, tasks], and coefficients [part, size] in floats */
-  DLI_TRY(dli_pool_take_scratch(projector->scratch, part * (tasks + projector->size), sizeof(double), &memory));
-  double *energies = memory;
+  double *energies = scratch;
   float *coefficients = (void *)(energies + part * tasks);
   for (size_t begin = 0; begin < rows; begin += part) {
-    size_t count = rows - begin < part ? rows - begin : part;
+    const size_t count = rows - begin < part ? rows - begin : part;
     relative_energies(projector, 0, tasks, x + begin * projector->dim, count, coefficients, energies);
     for (size_t i = 0; i < count * tasks; i++) {
-      size_t task = i % tasks;
+      const size_t task = i % tasks;
       double mean = 1.0;
       if (projector->energy_counts[task] > 0)
         mean = projector->energy_sums[task] / (double)projector->energy_counts[task];
       /* A mean of 0 belongs to a group that is empty or that its own rows avoid: relevant to nothing it has no energy
        * in. */
-      double share = energies[i] > 0.0 ? energies[i] / mean : 0.0;
-      routing[begin * tasks + i] = share < 1.0 ? (float)share : 1.0f;
+      const double relative = energies[i] > 0.0 ? energies[i] / mean : 0.0;
+      routing[begin * tasks + i] = relative < 1.0 ? (float)relative : 1.0f;
     }
   }
-  dli_pool_give_scratch(projector->scratch, memory);
   return DLORA_OK;
+}
+
+dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows, float *routing) {
+  DLI_REQUIRE(projector);
+  DLI_REQUIRE(routing);
+  void *scratch = NULL;
+  DLI_TRY(dli_pool_take_scratch(projector->scratch, route_scratch_count(projector, rows), sizeof(double), &scratch));
+  const dlora_status status = dli_projector_route(projector, __func__, x, rows, scratch, routing);
+  dli_pool_give_scratch(projector->scratch, scratch);
+  return status;
 }

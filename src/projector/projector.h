@@ -16,6 +16,12 @@ dlora_status dli_projector_write_open(const dlora_projector *projector, struct d
 /* Into a projector without an open task. */
 dlora_status dli_projector_read_open(dlora_projector *projector, const struct dli_tensors *tensors, const char *prefix);
 
+/* dlora_projector_route without taking memory: for calls side by side. scratch: as many bytes as the function before
+ * says for `rows`, aligned to 8. Error: NOT_FINITE, in the name of `caller`. */
+size_t dli_projector_route_scratch(const dlora_projector *projector, size_t rows);
+dlora_status dli_projector_route(const dlora_projector *projector, const char *caller, const float *x, size_t rows,
+                                 void *scratch, float *routing);
+
 /* Gives back the scratch memory that dlora_projector_route has left. */
 void dli_projector_release(const dlora_projector *projector);
 

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "src/bank/bank.h"
+#include "src/projector/projector.h"
 
 static size_t projection_index(int32_t projection) {
   size_t index = 0;
@@ -138,6 +139,7 @@ void dlora_session_destroy(dlora_session *session) {
     dli_free(&allocator, part->scratch);
     dli_free(&allocator, part->gradients);
     dli_free(&allocator, part->routing);
+    dli_free(&allocator, part->route_scratch);
   }
   if (session->owns_merged_weights) dli_merged_weights_destroy(session->merged_weights);
   dli_free(&allocator, session->parts);
@@ -240,7 +242,8 @@ static const float *routing_of(struct dli_session_part *part, size_t block, int3
   if (!memory) return NULL;
   for (size_t i = 0; i < rows / rows_per_image; i++) {
     float *w = part->routing + i * tasks;
-    const dlora_status status = dlora_projector_route(memory, in + i * rows_per_image * ldin, 1, w);
+    const dlora_status status =
+        dli_projector_route(memory, __func__, in + i * rows_per_image * ldin, 1, part->route_scratch, w);
     if (status != DLORA_OK) {
       memset(w, 0, tasks * sizeof *w);
       part->status = status;
@@ -305,6 +308,25 @@ dlora_status dli_session_reserve(dlora_session *session) {
   return DLORA_OK;
 }
 
+/* Before the parts run: side by side they would take as many blocks as happen to overlap. */
+static dlora_status reserve_route_scratch(dlora_session *session, const dlora_projector *const *energy) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < 4 * session->model->vit.depth; i++) {
+    const size_t wanted = energy[i] ? dli_projector_route_scratch(energy[i], 1) : 0;
+    if (wanted > bytes) bytes = wanted;
+  }
+  if (bytes <= session->route_scratch) return DLORA_OK;
+  session->route_scratch = 0; /* until all parts have it, as above */
+  for (size_t i = 0; i < session->threads; i++) {
+    struct dli_session_part *part = &session->parts[i];
+    dli_free(&session->allocator, part->route_scratch);
+    part->route_scratch = dli_alloc(&session->allocator, bytes, 1);
+    if (!part->route_scratch) return DLORA_ERR_NO_MEMORY;
+  }
+  session->route_scratch = bytes;
+  return DLORA_OK;
+}
+
 struct upper_call {
   dlora_session *session;
   float *out; /* features */
@@ -332,6 +354,7 @@ static void upper_share(size_t begin, size_t end, size_t index, void *user) {
 }
 
 dlora_status dli_session_upper(dlora_session *session, const struct dli_session_mode *mode, float *features) {
+  if (mode->energy) DLI_TRY(reserve_route_scratch(session, mode->energy));
   session->last = *mode;
   session->ran = 1;
   session->gated = mode->routing || mode->energy;
@@ -341,11 +364,8 @@ dlora_status dli_session_upper(dlora_session *session, const struct dli_session_
   session->last.middle = NULL;
   for (size_t i = 0; mode->energy && i < session->threads; i++) {
     const dlora_status status = session->parts[i].status;
-    /* The sentence was raised in the share's own thread. */
-    if (status != DLORA_OK) {
-      return dli_raise(status, "routing by energy could not be computed%s",
-                       status == DLORA_ERR_NO_MEMORY ? ": no memory" : "");
-    }
+    /* The sentence was raised in the part's own thread. */
+    if (status != DLORA_OK) return dli_raise(status, "routing by energy could not be computed");
   }
   return DLORA_OK;
 }

@@ -40,12 +40,13 @@ struct dli_session_mode {
 struct dli_session_part {
   struct dli_vit_workspace workspace;
   struct dli_image_plan *plan;
-  float *scratch;   /* for low-rank products */
-  float *gradients; /* [gradient_capacity] */
-  float *routing;   /* [max_images, tasks] by energy in one block */
+  float *scratch;      /* for low-rank products */
+  float *gradients;    /* [gradient_capacity] */
+  float *routing;      /* [max_images, tasks] by energy in one block */
+  void *route_scratch; /* [session->route_scratch] bytes, of that routing */
   const struct dlora_session *session;
   const struct dli_session_mode *mode; /* of the running call */
-  dlora_status status;                 /* of routing by energy in the running call */
+  dlora_status status;                 /* of routing by energy in the running call: OK or NOT_FINITE */
   size_t first;                        /* images [first, first + workspace.images) of the batch */
 };
 
@@ -65,6 +66,7 @@ struct dlora_session {
   size_t scratch_rank;            /* rank that scratch has room for */
   size_t gradient_capacity;
   size_t routing_tasks;
+  size_t route_scratch;
   size_t count;                 /* images of the last load */
   struct dli_session_mode last; /* mode of the last upper pass */
   int ran;
