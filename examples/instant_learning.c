@@ -33,7 +33,8 @@ int main(int argc, char **argv) {
   dlora_model *model = NULL;
   dlora_learner *learner = NULL;
   dlora_images images = {pixels[0], NULL, PICTURES, SIDE, SIDE, 3};
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options;
+  dlora_learner_options_init(&options, sizeof options);
   options.rank_orthogonal = 0;
   options.rank_residual = 0;
   options.feature_layers = DLORA_FEATURE_LAYERS_FINAL; /* better with so few pictures */

@@ -89,7 +89,6 @@ static void learn_rest(const char *prefix, const char *backbone) {
   dlora_learner_options options = test_quick_options();
   options.batch_size = BATCH;
   options.micro_batch = BATCH;
-  options.progress = note_progress;
   model_options.threads = 1;
   snprintf(checkpoint, sizeof checkpoint, "%scheckpoint", prefix);
   snprintf(snapshot, sizeof snapshot, "%ssnapshot", prefix);
@@ -101,6 +100,7 @@ static void learn_rest(const char *prefix, const char *backbone) {
   } else {
     require(dlora_learner_create(&learner, model, &options), "create");
   }
+  require(dlora_learner_set_progress(learner, note_progress, NULL), "progress");
   require(dlora_learner_set_snapshot(learner, snapshot, STEPS), "snapshots");
   for (size_t t = dlora_learner_num_tasks(learner); t < NUM_TASKS; t++) {
     const int64_t classes[] = {(int64_t)t, (int64_t)t + 1}; /* one of them comes again */

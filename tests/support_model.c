@@ -218,8 +218,14 @@ dlora_image_source test_source_of(const struct test_pictures *pictures) {
 
 /* ---- learners ---- */
 
+dlora_learner_options test_default_options(void) {
+  dlora_learner_options options;
+  assert_status(DLORA_OK, dlora_learner_options_init(&options, sizeof options));
+  return options;
+}
+
 dlora_learner_options test_quick_options(void) {
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options = test_default_options();
   options.seed = 3;
   options.threads = 1;
   options.micro_batch = 16;
@@ -227,7 +233,7 @@ dlora_learner_options test_quick_options(void) {
   options.rank_residual = 4;
   options.epochs = 2;
   options.batch_size = 16;
-  options.first_block = DLORA_BLOCKS_UPPER_HALF; /* a trunk remains below it, however few blocks there are */
+  options.first_block = DLORA_FIRST_BLOCK_MIDDLE; /* a trunk remains below it, however few blocks there are */
   options.held_out = 0.1f;
   return options;
 }

@@ -50,6 +50,8 @@ dlora_image_source test_source_of(const struct test_pictures *pictures);
 /* ---- learners ---- */
 
 /* Defaults but for what makes a test quick: rank 4, 2 epochs, batches of 16, 1 thread, every 10th image held out. */
+/* As dlora_learner_options_init sets them. */
+dlora_learner_options test_default_options(void);
 dlora_learner_options test_quick_options(void);
 dlora_learner *test_learner(const dlora_model *model, const dlora_learner_options *options);
 /* Learns per_class pictures of each class as one task. */

@@ -715,7 +715,7 @@ static void structs_of_impossible_sizes_are_refused(void **state) {
   const dlora_projector_options projector = DLORA_PROJECTOR_OPTIONS_INIT;
   const dlora_predictor_options predictor = DLORA_PREDICTOR_OPTIONS_INIT;
   const dlora_session_options session = DLORA_SESSION_OPTIONS_INIT;
-  const dlora_learner_options learner = DLORA_LEARNER_OPTIONS_INIT;
+  const dlora_learner_options learner = test_default_options();
   const dlora_model_options model = DLORA_MODEL_OPTIONS_INIT;
   check_struct(&bank, sizeof bank, create_bank);
   check_struct(&projector, sizeof projector, create_projector);
@@ -759,6 +759,7 @@ static void impossible_amounts_are_refused(void **state) {
   int64_t label = 0;
   float out[4];
   const size_t huge[] = {SIZE_MAX, SIZE_MAX / 2, (size_t)1 << 62, ((size_t)1 << 59)};
+  const int32_t wild[] = {INT32_MAX, INT32_MIN, 0, -2};
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_create(&projector, 0, NULL));
   assert_null(projector);
   assert_status(DLORA_ERR_ARGUMENT, dlora_predictor_create(&predictor, 0, NULL));
@@ -781,11 +782,11 @@ static void impossible_amounts_are_refused(void **state) {
     assert_null(session);
     assert_error_names("max_batch");
     pass_options.max_batch = 4;
-    pass_options.threads = huge[i];
+    pass_options.threads = wild[i];
     assert_status(DLORA_ERR_ARGUMENT, dlora_session_create(&session, all.model, all.bank, &pass_options));
     assert_error_names("threads");
     dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
-    model_options.threads = huge[i];
+    model_options.threads = wild[i];
     assert_status(DLORA_ERR_ARGUMENT, dlora_model_load(&model, test_temporary("vit-1.safetensors"), &model_options));
     assert_null(model);
     assert_error_names("threads");
@@ -804,7 +805,7 @@ static void allocators_must_be_whole(void **state) {
       allocator.allocate = NULL;
     }
     dlora_bank_options bank = DLORA_BANK_OPTIONS_INIT;
-    dlora_learner_options learner = DLORA_LEARNER_OPTIONS_INIT;
+    dlora_learner_options learner = test_default_options();
     dlora_session_options session = DLORA_SESSION_OPTIONS_INIT;
     dlora_model_options model = DLORA_MODEL_OPTIONS_INIT;
     bank.allocator = learner.allocator = session.allocator = model.allocator = &allocator;

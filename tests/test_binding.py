@@ -41,12 +41,9 @@ Progress = struct(
     "Progress", ("struct_size", size_t), ("task", size_t), ("done", size_t), ("total", size_t), ("loss", f64),
     ("images_per_second", f64), ("phase", i32), ("reserved", i32),
 )
-# Up to the last member that this binding sets or reads: an older header's struct, which is allowed.
-LearnerOptions = struct(
-    "LearnerOptions", ("struct_size", size_t), ("allocator", pointer), ("progress", pointer), ("progress_user", pointer),
-    ("log", pointer), ("log_user", pointer), ("seed", ctypes.c_uint64), ("threads", size_t), ("micro_batch", size_t),
-    ("rank_orthogonal", size_t), ("rank_residual", size_t), ("epochs", size_t), ("batch_size", size_t),
-)
+# Options go by name: longer than the struct of any version, and no member is known here.
+OPTIONS_SIZE = 1024
+
 Report = struct(
     "Report", ("struct_size", size_t), ("task", size_t), ("num_classes", size_t), ("num_images", size_t),
     ("num_steps", size_t), ("first_loss", f64), ("last_loss", f64),
@@ -70,6 +67,10 @@ STATUS_FUNCTIONS = {
     "dlora_model_get_info": [pointer, pointer],
     "dlora_model_embed": [pointer, pointer, pointer],
     "dlora_learner_options_init": [pointer, size_t],
+    "dlora_learner_options_set": [pointer, ctypes.c_char_p, ctypes.c_char_p],
+    "dlora_learner_options_get": [pointer, ctypes.c_char_p, pointer, size_t],
+    "dlora_option_get_info": [size_t, pointer],
+    "dlora_learner_set_progress": [pointer, pointer, pointer],
     "dlora_learner_create": [pointer, pointer, pointer],
     "dlora_learner_learn_task": [pointer, pointer, pointer, pointer],
     "dlora_learner_learn_source": [pointer, pointer, pointer],
@@ -186,12 +187,18 @@ def refused(status, words, function, *arguments):
     raise AssertionError("not refused: " + words)
 
 
-def small_options(lib):
-    options = LearnerOptions()
-    lib.learner_options_init(ctypes.byref(options), ctypes.sizeof(options))
-    assert options.struct_size == ctypes.sizeof(options) and options.batch_size == 16
-    options.threads, options.epochs, options.batch_size = 1, 1, 16
-    options.rank_orthogonal = options.rank_residual = 2
+def small_options(lib, **changes):
+    options = ctypes.create_string_buffer(OPTIONS_SIZE)
+    lib.learner_options_init(options, OPTIONS_SIZE)
+    text = ctypes.create_string_buffer(64)
+    lib.learner_options_get(options, b"batch_size", text, 64)
+    assert text.value == b"16"
+    small = {"threads": 1, "epochs": 1, "rank_orthogonal": 2, "rank_residual": 2, **changes}
+    for name, value in small.items():
+        lib.learner_options_set(options, name.encode(), str(value).encode())
+        lib.learner_options_get(options, name.encode(), text, 64)
+        assert text.value.decode() == str(value)
+    refused(ERR_ARGUMENT, "learning_rate", lib.learner_options_set, options, b"learning_rate", b"fast")
     return options
 
 
@@ -230,8 +237,8 @@ def the_whole_method(lib, backbone, folder):
         calls.append((now[0].phase, now[0].done, now[0].total))
         return 0
 
-    options.progress = ctypes.cast(progress, pointer)
-    learner = lib.make(lib.learner_create, model, ctypes.byref(options))
+    learner = lib.make(lib.learner_create, model, options)
+    lib.learner_set_progress(learner, ctypes.cast(progress, pointer), None)
     refused(ERR_STATE, "learn a task first", lib.learner_predict, learner, ctypes.byref(images_of(pictures([3], 1, 1)[0])),
             data(np.zeros(1, PREDICTION)), None)
 
@@ -266,7 +273,7 @@ def the_whole_method(lib, backbone, folder):
     path = os.path.join(folder, "learnt ü.safetensors").encode()
     lib.learner_save(learner, path)
     # With NULL for the options the threads would be all processors, and roundings others.
-    loaded = lib.make(lib.learner_load, model, path, ctypes.byref(options))
+    loaded = lib.make(lib.learner_load, model, path, options)
     assert lib.learner_get_class_name(loaded, -7).decode() == "Fernglas ü"
     assert lib.learner_get_class_name(loaded, 3) is None
     again, again_log_probs = predict(lib, loaded, unseen)
@@ -293,11 +300,12 @@ def errors_come_as_status_and_sentence(lib, backbone, folder):
     model = lib.make(lib.model_load, backbone, None)
     assert lib.status_name(ERR_IO) == b"DLORA_ERR_IO" and lib.version().count(b".") == 2 and lib.build_info()
     options = small_options(lib)
-    options.struct_size = 3
-    refused(ERR_STRUCT_SIZE, "dlora_learner_options", lib.make, lib.learner_create, model, ctypes.byref(options))
+    options[0:8] = (3).to_bytes(8, sys.byteorder)  # struct_size
+    refused(ERR_STRUCT_SIZE, "dlora_learner_options", lib.make, lib.learner_create, model, options)
     options = small_options(lib)
-    options.batch_size = 0
-    refused(ERR_ARGUMENT, "batch_size", lib.make, lib.learner_create, model, ctypes.byref(options))
+    options = small_options(lib)
+    lib.learner_options_set(options, b"rank_residual", b"100000")
+    refused(ERR_ARGUMENT, "rank_residual", lib.make, lib.learner_create, model, options)
     learner = lib.make(lib.learner_create, model, ctypes.byref(small_options(lib)))
 
     pixels, labels = pictures([1, 2], 4, 1)
@@ -322,8 +330,8 @@ def errors_come_as_status_and_sentence(lib, backbone, folder):
         return 1
 
     options = small_options(lib)
-    options.progress = ctypes.cast(cancel, pointer)
-    cancelled = lib.make(lib.learner_create, model, ctypes.byref(options))
+    cancelled = lib.make(lib.learner_create, model, options)
+    lib.learner_set_progress(cancelled, ctypes.cast(cancel, pointer), None)
     refused(ERR_CANCELLED, "", lib.learner_learn_task, cancelled, ctypes.byref(images_of(pixels)), data(labels), None)
     assert lib.learner_num_tasks(cancelled) == 0 and lib.learner_num_tasks(learner) == 0
     lib.learner_destroy(cancelled)

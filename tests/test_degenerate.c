@@ -291,7 +291,7 @@ static void every_kind_is_learnt_by_every_preset(void **state) {
     /* where nothing varies and where hardly anything does: all; else the two presets */
     for (int preset = 0; preset < (kind == SOLID || kind == ONE_BIT_NOISE ? 6 : 2); preset++) {
       dlora_learner_options options = test_quick_options();
-      if (preset == 0) options = (dlora_learner_options)DLORA_LEARNER_OPTIONS_INIT;
+      if (preset == 0) options = test_default_options();
       if (preset == 1) assert_status(DLORA_OK, dlora_learner_options_paper(&options, sizeof options));
       if (preset == 2) options.routing = DLORA_ROUTING_EARLY;
       if (preset == 3) options.rank_orthogonal = options.rank_residual = 0;

@@ -134,16 +134,23 @@ enum { BEYOND = 24, FILL = 0xA5 };
 
 typedef dlora_status init_fn(void *options, size_t size);
 
-#define INIT_ADAPTER(kind) \
-  static dlora_status init_##kind(void *options, size_t size) { \
-    return dlora_##kind##_options_init(options, size); \
+#define INIT_ADAPTER(name) \
+  static dlora_status init_##name(void *members, size_t size) { \
+    return dlora_##name##_init(members, size); \
   }
-INIT_ADAPTER(model)
-INIT_ADAPTER(bank)
-INIT_ADAPTER(projector)
-INIT_ADAPTER(predictor)
-INIT_ADAPTER(session)
-INIT_ADAPTER(learner)
+INIT_ADAPTER(model_options)
+INIT_ADAPTER(bank_options)
+INIT_ADAPTER(projector_options)
+INIT_ADAPTER(predictor_options)
+INIT_ADAPTER(session_options)
+INIT_ADAPTER(learner_options)
+INIT_ADAPTER(image_source)
+INIT_ADAPTER(profile)
+INIT_ADAPTER(model_info)
+INIT_ADAPTER(option_info)
+INIT_ADAPTER(task_report)
+INIT_ADAPTER(evaluation)
+INIT_ADAPTER(open_task)
 
 static void check_init(init_fn *init, const void *expected, size_t size) {
   unsigned char *buffer = malloc(size + 2 * BEYOND);
@@ -189,13 +196,34 @@ static void init_functions_set_what_the_macros_set(void **state) {
   const dlora_projector_options projector = DLORA_PROJECTOR_OPTIONS_INIT;
   const dlora_predictor_options predictor = DLORA_PREDICTOR_OPTIONS_INIT;
   const dlora_session_options session = DLORA_SESSION_OPTIONS_INIT;
-  const dlora_learner_options learner = DLORA_LEARNER_OPTIONS_INIT;
-  check_init(init_model, &model, sizeof model);
-  check_init(init_bank, &bank, sizeof bank);
-  check_init(init_projector, &projector, sizeof projector);
-  check_init(init_predictor, &predictor, sizeof predictor);
-  check_init(init_session, &session, sizeof session);
-  check_init(init_learner, &learner, sizeof learner);
+  const dlora_image_source source = DLORA_IMAGE_SOURCE_INIT;
+  const dlora_profile profile = DLORA_PROFILE_INIT;
+  const dlora_task_report report = DLORA_TASK_REPORT_INIT;
+  const dlora_evaluation evaluation = DLORA_EVALUATION_INIT;
+  const dlora_open_task task = DLORA_OPEN_TASK_INIT;
+  check_init(init_model_options, &model, sizeof model);
+  check_init(init_bank_options, &bank, sizeof bank);
+  check_init(init_projector_options, &projector, sizeof projector);
+  check_init(init_predictor_options, &predictor, sizeof predictor);
+  check_init(init_session_options, &session, sizeof session);
+  check_init(init_image_source, &source, sizeof source);
+  check_init(init_profile, &profile, sizeof profile);
+  check_init(init_task_report, &report, sizeof report);
+  check_init(init_evaluation, &evaluation, sizeof evaluation);
+  check_init(init_open_task, &task, sizeof task);
+}
+
+static void init_functions_without_a_macro_set_every_member(void **state) {
+  (void)state;
+  dlora_learner_options learner;
+  memset(&learner, 0, sizeof learner);
+  assert_status(DLORA_OK, dlora_learner_options_init(&learner, sizeof learner));
+  assert_int_equal(learner.struct_size, sizeof learner);
+  check_init(init_learner_options, &learner, sizeof learner);
+  const dlora_model_info model = {.struct_size = sizeof model};
+  const dlora_option_info option = {.struct_size = sizeof option};
+  check_init(init_model_info, &model, sizeof model);
+  check_init(init_option_info, &option, sizeof option);
 }
 
 static void options_of_a_later_version_are_refused_only_if_set(void **state) {
@@ -343,6 +371,7 @@ int main(void) {
       cmocka_unit_test(null_arguments_are_named),
       cmocka_unit_test(long_sentences_are_cut_between_characters),
       cmocka_unit_test(init_functions_set_what_the_macros_set),
+      cmocka_unit_test(init_functions_without_a_macro_set_every_member),
       cmocka_unit_test(options_of_a_later_version_are_refused_only_if_set),
       cmocka_unit_test(options_of_an_earlier_version_get_defaults),
       cmocka_unit_test(options_without_their_size_are_refused),

@@ -99,7 +99,7 @@ static struct setup set_up(const char *model_path, const dlora_model_options *op
   s.embed_dim = test_fixture_dim(s.fixture, "features", 1);
   dlora_session_options pass_options = DLORA_SESSION_OPTIONS_INIT;
   pass_options.max_batch = s.images.count;
-  pass_options.threads = threads;
+  pass_options.threads = (int32_t)threads;
   pass_options.training = 1;
   assert_status(DLORA_OK, dlora_session_create(&s.session, s.model, s.bank, &pass_options));
   return s;

@@ -272,7 +272,7 @@ static void the_same_seed_gives_bitwise_the_same_training(void **state) {
     struct answers answers[3];
     for (uint64_t i = 0; i < 3; i++) {
       dlora_learner_options options = test_quick_options();
-      options.threads = threads;
+      options.threads = (int32_t)threads;
       options.seed = i < 2 ? 5 : 6;
       options.residual_basis = DLORA_RESIDUAL_RANDOM;
       options.crop_padding = 2;

@@ -381,9 +381,8 @@ static void ranks_beyond_the_room_left_become_the_room_left(void **state) {
   options.rank_orthogonal = options.rank_residual = VIT_DIM; /* as much as there is */
   options.epochs = 1;
   options.energy_threshold = 0.9f;
-  options.log = keep_warning;
-  options.log_user = &warnings;
   dlora_learner *learner = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_set_log(learner, keep_warning, &warnings));
   size_t used_min = 0, used_max = 0;
   for (size_t t = 0; t < 3; t++) {
     test_learn(learner, four + t % 2 * 2, 2, 10, (uint32_t)t + 1, &report);

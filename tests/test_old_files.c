@@ -1,6 +1,9 @@
 /* Files of version 0.1 still load, predict as they did, and go on: tests/data/version_0_1, which that version wrote on
  * tests/data/tiny_timm_f32.safetensors. The figures are its own predictions. */
-#include "support.h"
+#include <stdlib.h>
+#include <string.h>
+
+#include "support_model.h"
 
 enum { SIDE = 16, LEARNT = 24, SHOWN = 6, CLASSES = 6 };
 
@@ -140,6 +143,71 @@ static void a_snapshot_of_version_0_1_goes_on(void **context) {
   dlora_model_destroy(model);
 }
 
+/* Overwrites one number of an options array in the bytes of a file of format duallora.learner.1. */
+static void overwrite(unsigned char *bytes, const char *tensor, size_t index, const void *value, size_t size) {
+  size_t length = 0;
+  unsigned char *at = test_tensor(bytes, tensor, &length);
+  assert_true((index + 1) * size <= length);
+  memcpy(at + index * size, value, size);
+}
+
+/* What stood for "chosen by the library" in format 1 is DLORA_AUTO; what DLORA_AUTO is today was no value there. */
+static void numbers_of_format_1_become_those_of_today(void **context) {
+  (void)context;
+  static const struct {
+    const char *name; /* of the option */
+    size_t index;     /* in its array */
+    double value;
+    const char *now; /* as dlora_learner_options_get tells it; NULL: refused */
+  } cases[] = {
+      {"epochs", 4, -1, "auto"},
+      {"epochs", 4, -2, NULL},
+      {"epochs", 4, 7, "7"},
+      {"micro_batch", 1, 0, "auto"},
+      {"micro_batch", 1, -1, NULL},
+      {"micro_batch", 1, 12, "12"},
+      {"batch_size", 5, -1, NULL},
+      {"first_block", 9, 0, "0"},
+      {"routing", 15, 4, "none"},
+      {"routing", 15, 5, NULL},
+      {"seed", 0, -1, "18446744073709551615"},
+      {"flip", 24, -1, NULL},
+      {"learning_rate", 1, 0.25, "0.25"},
+      {"learning_rate", 1, -1, NULL},
+      {"held_out", 9, 0.125, "0.125"},
+      {"shrinkage", 7, -1, NULL},
+  };
+  dlora_model *model = load_tiny_model();
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const char *path = test_temporary("numbers.safetensors");
+    const int64_t integer = (int64_t)cases[i].value;
+    const float real = (float)cases[i].value;
+    const int is_float = strcmp(cases[i].name, "learning_rate") == 0 || strcmp(cases[i].name, "held_out") == 0 ||
+                         strcmp(cases[i].name, "shrinkage") == 0;
+    dlora_learner *learner = NULL;
+    size_t size = 0;
+    unsigned char *bytes = test_read_file(test_data("version_0_1/default.safetensors"), &size);
+    if (is_float) overwrite(bytes, "learner.options.floats", cases[i].index, &real, sizeof real);
+    if (!is_float) overwrite(bytes, "learner.options.integers", cases[i].index, &integer, sizeof integer);
+    test_write_file(path, bytes, size);
+    free(bytes);
+    const dlora_status status = dlora_learner_load(&learner, model, path, NULL);
+    if (!cases[i].now) {
+      assert_status(DLORA_ERR_FORMAT, status);
+      assert_null(learner);
+      continue;
+    }
+    assert_status(DLORA_OK, status);
+    dlora_learner_options options = {.struct_size = sizeof options};
+    char text[64];
+    assert_status(DLORA_OK, dlora_learner_get_options(learner, &options));
+    assert_status(DLORA_OK, dlora_learner_options_get(&options, cases[i].name, text, sizeof text));
+    assert_string_equal(text, cases[i].now);
+    dlora_learner_destroy(learner);
+  }
+  dlora_model_destroy(model);
+}
+
 static void parts_of_version_0_1_load(void **context) {
   (void)context;
   dlora_bank *bank = NULL;
@@ -160,6 +228,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(checkpoints_of_version_0_1_predict_as_they_did),
       cmocka_unit_test(a_snapshot_of_version_0_1_goes_on),
+      cmocka_unit_test(numbers_of_format_1_become_those_of_today),
       cmocka_unit_test(parts_of_version_0_1_load),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* The learner's options: every one has its effect, presets and defaults are the documented ones, bad ones are named. */
+#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,7 +110,7 @@ static void every_option_learns_and_matters(void **state) {
       SET(SIZE, rank_residual, 0),
       SET(SIZE, rank_orthogonal, 8),
       SET(SIZE, rank_residual, VIT_DIM),
-      SET(SIZE, epochs, 0),
+      SET(WORD, epochs, 0),
       SET(SIZE, batch_size, 5),
       SET(SIZE, max_observed_images, 10),
       SET(SIZE, seed, 12345),
@@ -187,24 +188,19 @@ static void the_micro_batch_changes_no_more_than_rounding(void **state) {
 
 /* ---- defaults and presets ---- */
 
-static void the_macro_and_the_function_agree(void **state) {
+static void a_learner_without_options_has_the_defaults(void **state) {
   (void)state;
-  const dlora_learner_options macro = DLORA_LEARNER_OPTIONS_INIT;
-  dlora_learner_options made;
-  memset(&made, 0xA5, sizeof made);
-  assert_status(DLORA_OK, dlora_learner_options_init(&made, sizeof made));
-  assert_memory_equal(&made, &macro, sizeof made);
+  const dlora_learner_options defaults = test_default_options();
+  dlora_learner_options found = {.struct_size = sizeof found};
   dlora_learner *learner = test_learner(model, NULL);
-  assert_status(DLORA_OK, dlora_learner_get_options(learner, &made));
-  assert_true(made.threads > 0); /* resolved */
-  made.threads = 0;
-  assert_memory_equal(&made, &macro, sizeof made);
+  assert_status(DLORA_OK, dlora_learner_get_options(learner, &found));
+  assert_memory_equal(&found, &defaults, sizeof found);
   dlora_learner_destroy(learner);
 }
 
 static void the_papers_preset_is_the_documented_one(void **state) {
   (void)state;
-  dlora_learner_options expected = DLORA_LEARNER_OPTIONS_INIT, paper;
+  dlora_learner_options expected = test_default_options(), paper;
   memset(&paper, 0xA5, sizeof paper);
   assert_status(DLORA_OK, dlora_learner_options_paper(&paper, sizeof paper));
   expected.first_block = 0;
@@ -289,13 +285,13 @@ static void options_may_change_between_tasks(void **state) {
   options.rank_orthogonal = 2;
   options.rank_residual = 3; /* the first residual adapters come in the second task */
   options.optimizer = DLORA_OPTIMIZER_SGD;
-  options.threads = 0;
+  options.threads = DLORA_AUTO;
   options.seed = 99;
   assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
   memset(&now, 0, sizeof now);
   now.struct_size = sizeof now;
   assert_status(DLORA_OK, dlora_learner_get_options(learner, &now));
-  assert_true(now.threads > 0 && now.seed == 99 && now.rank_residual == 3);
+  assert_true(now.threads == DLORA_AUTO && now.seed == 99 && now.rank_residual == 3);
   test_learn(learner, four + 2, 2, 20, 2, NULL);
   dlora_adapter adapter;
   const dlora_bank *bank = dlora_learner_get_bank(learner);
@@ -313,7 +309,7 @@ static void options_may_change_between_tasks(void **state) {
   assert_status(DLORA_OK, dlora_learner_configure(learner, &options)); /* nothing changes */
   options.unknown_quantile = 0.9f;
   assert_status(DLORA_ERR_STATE, dlora_learner_configure(learner, &options));
-  assert_error_names("task is open");
+  assert_error_names("a task is open, and unknown_quantile differs");
   test_pictures_free(&p);
   dlora_learner_destroy(learner);
 }
@@ -354,10 +350,12 @@ static void impossible_options_are_named(void **state) {
       SET(REAL, jitter, 1.5),
       SET(SIZE, batch_size, 0),
       SET(SIZE, batch_size, 1e18),
-      SET(SIZE, epochs, 1e18),
-      SET(SIZE, epochs, 1 << 21),
-      SET(SIZE, micro_batch, 1e18),
-      SET(SIZE, threads, 1e18),
+      SET(WORD, epochs, -2),
+      SET(WORD, epochs, 1 << 21),
+      SET(WORD, micro_batch, 0),
+      SET(WORD, micro_batch, 1 << 17),
+      SET(WORD, threads, 0),
+      SET(WORD, threads, 1 << 13),
       SET(SIZE, random_features, 0),
       SET(SIZE, random_features, 1e18),
       SET(REAL, energy_threshold, 0.0),
@@ -371,6 +369,8 @@ static void impossible_options_are_named(void **state) {
       SET(REAL, momentum, 1.0),
       SET(REAL, weight_decay, -1.0),
       SET(REAL, shrinkage, -0.1),
+      SET(REAL, shrinkage, 0.0),
+      SET(REAL, shrinkage, -2.0),
       SET(REAL, temperature, 0.0),
       SET(REAL, held_out, 0.9),
       SET(REAL, ridge, -1.0),
@@ -378,7 +378,7 @@ static void impossible_options_are_named(void **state) {
   };
   dlora_learner *working = test_learner(model, NULL);
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-    dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+    dlora_learner_options options = test_default_options();
     dlora_learner *learner = working;
     char member[32] = {0};
     apply(&bad[i], &options);
@@ -396,18 +396,174 @@ static void impossible_options_are_named(void **state) {
     assert_status(DLORA_ERR_ARGUMENT, dlora_learner_configure(working, &options));
     assert_error_names(member);
   }
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options = test_default_options();
   dlora_learner *learner = working;
   options.rank_orthogonal = VIT_DIM + 1;
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_create(&learner, model, &options));
   assert_null(learner);
   assert_error_names("rank_orthogonal is 33, expected at most embed_dim 32");
   dlora_learner_destroy(working);
-  dlora_learner_options sound = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options sound = test_default_options();
   assert_status(DLORA_OK, dlora_learner_options_check(&sound, model));
   assert_status(DLORA_OK, dlora_learner_options_check(NULL, NULL)); /* the defaults */
   sound.struct_size = 3;
   assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_options_check(&sound, NULL));
+}
+
+/* ---- options by name ---- */
+
+static dlora_option_info info_at(size_t index) {
+  dlora_option_info info = {.struct_size = sizeof info};
+  assert_status(DLORA_OK, dlora_option_get_info(index, &info));
+  return info;
+}
+
+static size_t width_of(const dlora_option_info *info) {
+  return info->type == DLORA_OPTION_SIZE ? sizeof(size_t) : info->type == DLORA_OPTION_SEED ? 8 : 4;
+}
+
+/* Each option of the table changes one member of its type and no other, and together they change all but the two that
+ * are none. */
+static void the_table_and_the_struct_are_one(void **state) {
+  (void)state;
+  unsigned char touched[sizeof(dlora_learner_options)] = {0};
+  const dlora_learner_options defaults = test_default_options();
+  dlora_learner_options paper;
+  assert_status(DLORA_OK, dlora_learner_options_paper(&paper, sizeof paper));
+  for (size_t i = 0; i < dlora_option_count(); i++) {
+    const dlora_option_info info = info_at(i);
+    dlora_learner_options low = defaults, high = defaults;
+    char text[64];
+    const int words = info.type == DLORA_OPTION_CHOICE || info.type == DLORA_OPTION_SET;
+    assert_int_equal(info.struct_size, sizeof info);
+    assert_true(strlen(info.help) > 5 && strlen(info.help) < 100 && !strchr(info.help, '\n'));
+    assert_true(info.scope >= DLORA_SCOPE_FIXED && info.scope <= DLORA_SCOPE_RUN_TIME);
+    assert_true(info.least < info.greatest && !words == (info.choices == NULL || strstr(info.choices, "auto")));
+    if (info.type == DLORA_OPTION_FLAG) {
+      assert_status(DLORA_OK, dlora_learner_options_set(&low, info.name, "false"));
+      assert_status(DLORA_OK, dlora_learner_options_set(&high, info.name, "true"));
+    } else if (words) {
+      char first[32] = {0};
+      memcpy(first, info.choices, strcspn(info.choices, "|"));
+      assert_status(DLORA_OK, dlora_learner_options_set(&low, info.name, first));
+      assert_status(DLORA_OK, dlora_learner_options_set(&high, info.name, strrchr(info.choices, '|') + 1));
+    } else {
+      assert_status(DLORA_OK,
+                    dlora_learner_options_set(&low, info.name, info.type == DLORA_OPTION_FLOAT ? "0.25" : "1"));
+      /* A value whose bytes all differ from those of the first. */
+      assert_status(DLORA_OK,
+                    dlora_learner_options_set(&high, info.name, info.type == DLORA_OPTION_FLOAT ? "0.4" : "2"));
+    }
+    size_t first = SIZE_MAX, last = 0;
+    for (size_t at = 0; at < sizeof defaults; at++) {
+      if (((unsigned char *)&low)[at] == ((unsigned char *)&high)[at]) continue;
+      if (first == SIZE_MAX) first = at;
+      last = at;
+    }
+    assert_true(first != SIZE_MAX && last / 4 - first / 4 < width_of(&info) / 4);
+    const size_t start = first / width_of(&info) * width_of(&info);
+    for (size_t at = start; at < start + width_of(&info); at++) assert_int_equal(touched[at]++, 0);
+
+    /* The text of every value reads as that value again. */
+    const dlora_learner_options *const all[] = {&defaults, &paper, &low, &high};
+    for (size_t k = 0; k < 4; k++) {
+      dlora_learner_options back = *all[k];
+      assert_status(DLORA_OK, dlora_learner_options_get(all[k], info.name, text, sizeof text));
+      assert_true(text[0] != '\0');
+      assert_status(DLORA_OK, dlora_learner_options_set(&back, info.name, text));
+      assert_memory_equal(&back, all[k], sizeof back);
+    }
+  }
+  size_t left = 0;
+  for (size_t at = 0; at < sizeof touched; at++) left += !touched[at];
+  assert_int_equal(left, sizeof defaults.struct_size + sizeof defaults.allocator);
+  dlora_option_info info = {.struct_size = sizeof info};
+  assert_status(DLORA_ERR_ARGUMENT, dlora_option_get_info(dlora_option_count(), &info));
+}
+
+static void values_are_read_as_text_in_every_locale(void **state) {
+  (void)state;
+  static const char *const locales[] = {"C", "de_DE.UTF-8", "fr_FR.UTF-8"};
+  for (size_t i = 0; i < sizeof locales / sizeof *locales; i++) {
+    dlora_learner_options o = test_default_options();
+    char text[64];
+    if (!setlocale(LC_ALL, locales[i])) continue; /* not on this machine */
+    assert_status(DLORA_OK, dlora_learner_options_set(&o, "learning_rate", "0.00125"));
+    assert_status(DLORA_OK, dlora_learner_options_set(&o, "epsilon", "2.5e-7"));
+    assert_status(DLORA_OK, dlora_learner_options_set(&o, "sites", "query,fc2"));
+    assert_status(DLORA_OK, dlora_learner_options_set(&o, "seed", "18446744073709551615"));
+    assert_status(DLORA_OK, dlora_learner_options_set(&o, "first_block", "middle"));
+    assert_status(DLORA_OK, dlora_learner_options_set(&o, "shrinkage", "auto"));
+    assert_status(DLORA_OK, dlora_learner_options_set(&o, "routing", "two-pass"));
+    assert_true(o.learning_rate == 0.00125f && o.epsilon == 2.5e-7f && o.seed == UINT64_MAX);
+    assert_int_equal(o.sites, DLORA_SITE_QUERY | DLORA_SITE_FC2);
+    assert_int_equal(o.first_block, DLORA_FIRST_BLOCK_MIDDLE);
+    assert_true(o.shrinkage == (float)DLORA_AUTO && o.routing == DLORA_ROUTING_TWO_PASS);
+    static const char *const expected[][2] = {
+        {"learning_rate", "0.00125"}, {"epsilon", "2.5e-07"}, {"sites", "query,fc2"}, {"seed", "18446744073709551615"},
+        {"first_block", "middle"},    {"shrinkage", "auto"},  {"epochs", "auto"},     {"train_head", "true"}};
+    for (size_t k = 0; k < sizeof expected / sizeof *expected; k++) {
+      assert_status(DLORA_OK, dlora_learner_options_get(&o, expected[k][0], text, sizeof text));
+      assert_string_equal(text, expected[k][1]);
+    }
+  }
+  setlocale(LC_ALL, "C");
+}
+
+static void what_is_no_value_is_refused_and_changes_nothing(void **state) {
+  (void)state;
+  static const char *const bad[][2] = {{"learning_rate", "fast"},
+                                       {"learning_rate", ""},
+                                       {"learning_rate", "0,5"},
+                                       {"learning_rate", "1e400"},
+                                       {"learning_rate", "nan"},
+                                       {"learning_rate", "0x1p3"},
+                                       {"learning_rate", " 1"},
+                                       {"learning_rate", "-1"},
+                                       {"learning_rate", "auto"},
+                                       {"epochs", "1.5"},
+                                       {"epochs", "-1"},
+                                       {"epochs", "-3"},
+                                       {"batch_size", "0"},
+                                       {"batch_size", "-1"},
+                                       {"batch_size", "16 "},
+                                       {"batch_size", "1e2"},
+                                       {"seed", "-1"},
+                                       {"seed", "18446744073709551616"},
+                                       {"routing", "two_pass"},
+                                       {"routing", "1"},
+                                       {"routing", ""},
+                                       {"sites", ""},
+                                       {"sites", "key,"},
+                                       {"sites", "key|value"},
+                                       {"train_head", "yes"},
+                                       {"train_head", "2"},
+                                       {"shrinkage", "0"},
+                                       {"first_block", "upper"},
+                                       {"threads", "99999"},
+                                       {"energy_threshold", "0"}};
+  const dlora_learner_options before = test_default_options();
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    dlora_learner_options o = before;
+    /* -1 is the value behind "auto", which is what to write. */
+    const dlora_status status = dlora_learner_options_set(&o, bad[i][0], bad[i][1]);
+    if (strcmp(bad[i][0], "epochs") == 0 && strcmp(bad[i][1], "-1") == 0) {
+      assert_status(DLORA_OK, status);
+      continue;
+    }
+    if (status != DLORA_ERR_ARGUMENT) fail_msg("%s = \"%s\" is taken", bad[i][0], bad[i][1]);
+    assert_error_names(bad[i][0]);
+    assert_memory_equal(&o, &before, sizeof o);
+  }
+  dlora_learner_options o = before;
+  char text[64];
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_set(&o, "rate", "1"));
+  assert_error_names("rate");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_get(&o, "rate", text, sizeof text));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_get(&o, "sites", text, 9)); /* "key,value" and its NUL */
+  assert_status(DLORA_OK, dlora_learner_options_get(&o, "sites", text, 10));
+  o.struct_size = 3;
+  assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_options_set(&o, "sites", "key"));
 }
 
 /* ---- log ---- */
@@ -431,9 +587,8 @@ static void a_full_memory_is_told_and_harmless(void **state) {
   struct log log = {0};
   dlora_learner_options options = test_quick_options();
   options.energy_threshold = 1.0f; /* every direction is taken at once */
-  options.log = keep_line;
-  options.log_user = &log;
   dlora_learner *learner = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_set_log(learner, keep_line, &log));
   dlora_task_report report = DLORA_TASK_REPORT_INIT;
   test_learn(learner, four, 2, 20, 1, &report);
   assert_int_equal(log.warnings, 0);
@@ -454,11 +609,14 @@ int main(void) {
       cmocka_unit_test(every_option_learns_and_matters),
       cmocka_unit_test(options_that_need_company_matter_in_it),
       cmocka_unit_test(the_micro_batch_changes_no_more_than_rounding),
-      cmocka_unit_test(the_macro_and_the_function_agree),
+      cmocka_unit_test(a_learner_without_options_has_the_defaults),
       cmocka_unit_test(the_papers_preset_is_the_documented_one),
       cmocka_unit_test(structure_cannot_change_after_creation),
       cmocka_unit_test(options_may_change_between_tasks),
       cmocka_unit_test(impossible_options_are_named),
+      cmocka_unit_test(the_table_and_the_struct_are_one),
+      cmocka_unit_test(values_are_read_as_text_in_every_locale),
+      cmocka_unit_test(what_is_no_value_is_refused_and_changes_nothing),
       cmocka_unit_test(a_full_memory_is_told_and_harmless),
   };
   return test_run_with_vit(tests, &model);

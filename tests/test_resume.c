@@ -81,7 +81,7 @@ static void sampled(dlora_learner_options *o) {
 
 /* 36 steps of four images, more than two epochs have. */
 static void automatic_epochs(dlora_learner_options *o) {
-  o->epochs = DLORA_EPOCHS_AUTO;
+  o->epochs = DLORA_AUTO;
   o->batch_size = 4;
   o->first_block = VIT_DEPTH - 1;
 }
@@ -116,15 +116,25 @@ static void keep_warning(int32_t level, const char *message, void *user) {
   if (level == DLORA_LOG_WARNING) snprintf(stopper->warning, sizeof stopper->warning, "%s", message);
 }
 
+static struct stopper *watching; /* of the running test */
+
 static dlora_learner_options options_of(size_t way, struct stopper *stopper) {
   dlora_learner_options options = test_quick_options();
   ways[way](&options);
-  options.progress = stop_after;
-  options.progress_user = stopper;
-  options.log = keep_warning;
-  options.log_user = stopper;
   *stopper = (struct stopper){.stop_at = SIZE_MAX};
+  watching = stopper;
   return options;
+}
+
+static void watch(dlora_learner *learner) {
+  assert_status(DLORA_OK, dlora_learner_set_progress(learner, stop_after, watching));
+  assert_status(DLORA_OK, dlora_learner_set_log(learner, keep_warning, watching));
+}
+
+static dlora_learner *create(const dlora_learner_options *options) {
+  dlora_learner *learner = test_learner(model, options);
+  watch(learner);
+  return learner;
 }
 
 static dlora_open_task open_task(const dlora_learner *learner) {
@@ -136,6 +146,7 @@ static dlora_open_task open_task(const dlora_learner *learner) {
 static dlora_learner *load(const char *path, const dlora_learner_options *options) {
   dlora_learner *learner = NULL;
   assert_status(DLORA_OK, dlora_learner_load(&learner, model, path, options));
+  watch(learner);
   return learner;
 }
 
@@ -156,7 +167,7 @@ static void a_stopped_task_ends_bitwise_as_an_unstopped_one(void **state) {
     struct stopper stopper;
     dlora_learner_options options = options_of(way, &stopper);
     const char *path = scratch("stopped.safetensors"), *start = scratch("start.safetensors");
-    dlora_learner *straight = test_learner(model, &options);
+    dlora_learner *straight = create(&options);
     if (way) test_learn(straight, four, 2, 20, 1, NULL);
     for (size_t t = way ? 1 : 0; t < 2; t++) {
       struct test_pictures p = pictures_of(t);
@@ -250,7 +261,7 @@ static void a_killed_process_goes_on_from_any_of_its_snapshots(void **state) {
     float log_probs[2][30 * 3];
     dlora_learner_options options = options_of(way, &stopper);
     const char *path = scratch("snapshot.safetensors"), *copy = scratch("snapshot-copy.safetensors");
-    dlora_learner *learner = test_learner(model, &options);
+    dlora_learner *learner = create(&options);
     test_learn(learner, four, 2, 20, 1, NULL);
     dlora_image_source source = collecting(&straight, &p, path);
     assert_status(DLORA_OK, dlora_learner_set_snapshot(learner, path, 2));
@@ -298,10 +309,10 @@ static void a_source_that_vanishes_leaves_the_last_place(void **state) {
   struct test_pictures p = pictures_of(0);
   dlora_learner_options options = options_of(0, &stopper);
   const char *path = scratch("vanished.safetensors");
-  dlora_learner *straight = test_learner(model, &options);
+  dlora_learner *straight = create(&options);
   test_learn(straight, four, 2, 20, 1, NULL);
   for (size_t fail_after = 0; fail_after < 2 * 40 + 2 * 36; fail_after += 11) {
-    dlora_learner *learner = test_learner(model, &options);
+    dlora_learner *learner = create(&options);
     dlora_image_source source = collecting(&collector, &p, "");
     collector.fail_after = fail_after;
     assert_status(DLORA_OK, dlora_learner_set_snapshot(learner, path, 1000));
@@ -343,7 +354,7 @@ static void an_own_loop_may_be_saved_between_any_two_calls(void **state) {
     struct stopper stopper;
     struct test_pictures p = pictures_of(1);
     dlora_learner_options options = options_of(way, &stopper);
-    dlora_learner *straight = test_learner(model, &options), *moving = test_learner(model, &options);
+    dlora_learner *straight = create(&options), *moving = create(&options);
     test_learn(straight, four, 2, 20, 1, NULL);
     test_learn(moving, four, 2, 20, 1, NULL);
     assert_status(DLORA_OK, dlora_learner_begin_task(straight, 6));
@@ -390,7 +401,7 @@ static void what_the_first_round_keeps_is_never_mistaken(void **state) {
     struct stopper stopper;
     struct test_pictures p = pictures_of(1);
     dlora_learner_options options = options_of(0, &stopper);
-    dlora_learner *keeping = test_learner(model, &options);
+    dlora_learner *keeping = create(&options);
     test_learn(keeping, four, 2, 20, 1, NULL);
     assert_status(DLORA_OK, dlora_learner_begin_task(keeping, 6));
     for (size_t call = 0; call < 8; call++) make_call(keeping, &p, call);
@@ -421,7 +432,7 @@ static void a_loaded_task_can_be_cancelled(void **state) {
   struct test_pictures p = pictures_of(1);
   const char *path = scratch("to-cancel.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
-  dlora_learner *learner = test_learner(model, &options);
+  dlora_learner *learner = create(&options);
   test_learn(learner, four, 2, 20, 1, NULL);
   size_t size = 0;
   unsigned char *before = test_saved(learner, &size);
@@ -445,7 +456,7 @@ static void a_loaded_task_can_be_cancelled(void **state) {
 /* Stops a task in its fifth step and leaves its snapshot at path. */
 static void leave_snapshot(const char *path, const dlora_learner_options *options, struct stopper *stopper) {
   struct test_pictures p = pictures_of(0);
-  dlora_learner *learner = test_learner(model, options);
+  dlora_learner *learner = create(options);
   *stopper = (struct stopper){.stop_at = 3 + 5};
   assert_status(DLORA_OK, dlora_learner_set_snapshot(learner, path, 0));
   assert_status(DLORA_ERR_CANCELLED, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
@@ -460,7 +471,7 @@ static void other_images_are_refused_and_the_task_stays_open(void **state) {
   const char *path = scratch("of-other-images.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
   leave_snapshot(path, &options, &stopper);
-  dlora_learner *learner = load(path, &options), *straight = test_learner(model, &options);
+  dlora_learner *learner = load(path, &options), *straight = create(&options);
   test_learn(straight, four, 2, 20, 1, NULL);
   stopper.calls = 0;
   struct test_pictures p = pictures_of(0), fewer = test_pictures(four, 2, 19, 1), others = pictures_of(1);
@@ -522,20 +533,16 @@ static void other_options_are_refused_by_name(void **state) {
   other = options;
   other.threads = 2;
   other.micro_batch = 7;
-  other.log = NULL;
   dlora_learner_destroy(load(path, &other));
 
-  /* Loaded without options it takes them from the file; callbacks may be set, nothing else. */
+  /* Loaded without options it takes them from the file; callbacks may be set, and no option. */
   learner = load(path, NULL);
   other.struct_size = sizeof other;
   assert_status(DLORA_OK, dlora_learner_get_options(learner, &other));
-  assert_null(other.progress);
-  other.progress = stop_after;
-  other.progress_user = &stopper;
   assert_status(DLORA_OK, dlora_learner_configure(learner, &other));
   other.epochs++;
   assert_status(DLORA_ERR_STATE, dlora_learner_configure(learner, &other));
-  assert_error_names("only callbacks");
+  assert_error_names("a task is open, and epochs differs");
   struct test_pictures p = pictures_of(0);
   assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
   assert_true(stopper.calls >= 1 + 1);
@@ -574,7 +581,7 @@ static void a_failed_save_leaves_the_open_task_as_it_was(void **state) {
   struct test_pictures p = pictures_of(1);
   const char *path = scratch("full.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
-  dlora_learner *learner = test_learner(model, &options), *straight = test_learner(model, &options);
+  dlora_learner *learner = create(&options), *straight = create(&options);
   void (*previous)(int) = signal(SIGXFSZ, SIG_IGN);
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 6));
   assert_status(DLORA_OK, dlora_learner_begin_task(straight, 6));
@@ -612,12 +619,12 @@ static void a_snapshot_that_cannot_be_written_is_named_and_the_last_one_stays(vo
   struct test_pictures p = pictures_of(0);
   const char *path = scratch("full-disk.safetensors"), *copy = scratch("unlimited.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
-  dlora_learner *straight = test_learner(model, &options);
+  dlora_learner *straight = create(&options);
   test_learn(straight, four, 2, 20, 1, NULL);
-  options.progress = fill_disk;
   void (*previous)(int) = signal(SIGXFSZ, SIG_IGN);
   for (int cancels = 0; cancels < 2; cancels++) {
-    dlora_learner *learner = test_learner(model, &options);
+    dlora_learner *learner = create(&options);
+    assert_status(DLORA_OK, dlora_learner_set_progress(learner, fill_disk, &stopper));
     /* Three calls of observing, then steps: a snapshot after step 2, and one that fails after step 4. */
     stopper = (struct stopper){.stop_at = cancels ? 3 + 3 : SIZE_MAX};
     assert_status(DLORA_OK, dlora_learner_set_snapshot(learner, path, 2));
@@ -635,14 +642,12 @@ static void a_snapshot_that_cannot_be_written_is_named_and_the_last_one_stays(vo
     assert_int_equal(open_task(learner).is_open, 0);
     dlora_learner_destroy(learner);
     stopper = (struct stopper){.stop_at = SIZE_MAX};
-    options.progress = stop_after;
     learner = load(path, &options);
     assert_int_equal(open_task(learner).num_steps, 2);
     assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
     assert_status(DLORA_OK, dlora_learner_save(learner, copy));
     test_assert_same_learner(learner, straight);
     dlora_learner_destroy(learner);
-    options.progress = fill_disk;
   }
   signal(SIGXFSZ, previous);
   dlora_learner_destroy(straight);
@@ -654,7 +659,7 @@ static void the_path_of_snapshots_is_checked_and_copied(void **state) {
   struct stopper stopper;
   struct test_pictures p = pictures_of(0);
   dlora_learner_options options = options_of(0, &stopper);
-  dlora_learner *learner = test_learner(model, &options);
+  dlora_learner *learner = create(&options);
   char path[512];
   snprintf(path, sizeof path, "%s", scratch("copied.safetensors"));
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_set_snapshot(NULL, path, 1));
@@ -706,7 +711,7 @@ static unsigned char *open_file(size_t way, size_t calls, size_t *size, dlora_le
   struct test_pictures p = pictures_of(1);
   const char *path = scratch("hostile.safetensors");
   *options = options_of(way, stopper);
-  dlora_learner *learner = test_learner(model, options);
+  dlora_learner *learner = create(options);
   test_learn(learner, four, 2, 20, 1, NULL);
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 6));
   for (size_t call = 0; call < calls; call++) make_call(learner, &p, call);
@@ -878,14 +883,14 @@ static void contradictions_in_open_tasks_are_refused(void **state) {
       {1, "training.random", 8, 1ull << 32, "no random state"},
       {1, "training.classes", 0, 3, "has a class twice"},
       {1, "training.classes", 0, 99, "names a class"},
-      {0, "training.plain.classes", 0, 99, "names a class"},
+      {0, "training.base.classes", 0, 99, "names a class"},
       {0, "training.gate.classes", 1, 2, "impossible value"},
-      {0, "training.plain.counts", 0, 0, "impossible"},
-      {0, "training.plain.counts", 0, 3, "add up"},
+      {0, "training.base.counts", 0, 0, "impossible"},
+      {0, "training.base.counts", 0, 3, "add up"},
       {2, "training.routed.classes", 0, 3, "impossible"},
       {2, "training.held_out.labels", 0, 1, "names a class"},
       {1, "training.gate.held_out_labels", 0, 1, "names a"},
-      {0, "training.memory.1.0.observed", 0, 0, "impossible"},
+      {0, "training.used.1.0.observed", 0, 0, "impossible"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     struct names names;

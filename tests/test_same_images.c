@@ -29,8 +29,6 @@ enum { COUNT = 40, CALLS = 12 };
 
 static dlora_learner_options stoppable(struct stopper *stopper) {
   dlora_learner_options options = test_quick_options();
-  options.progress = stop_after;
-  options.progress_user = stopper;
   *stopper = (struct stopper){.stop_at = SIZE_MAX};
   return options;
 }
@@ -46,11 +44,13 @@ static dlora_learner *interrupted(const struct test_pictures *p, size_t stop_at,
                                   const dlora_learner_options *options, struct stopper *stopper) {
   dlora_learner *learner = test_learner(model, options);
   *stopper = (struct stopper){.stop_at = stop_at};
+  assert_status(DLORA_OK, dlora_learner_set_progress(learner, stop_after, stopper));
   assert_status(DLORA_OK, dlora_learner_set_snapshot(learner, path, 0));
   assert_status(DLORA_ERR_CANCELLED, dlora_learner_learn_task(learner, &p->images, p->labels, NULL));
   dlora_learner_destroy(learner);
   *stopper = (struct stopper){.stop_at = SIZE_MAX};
   assert_status(DLORA_OK, dlora_learner_load(&learner, model, path, options));
+  assert_status(DLORA_OK, dlora_learner_set_progress(learner, stop_after, stopper));
   assert_int_equal(open_task(learner).is_open, 1);
   return learner;
 }
@@ -61,6 +61,7 @@ static void other_images_with_the_same_labels_are_refused_before_anything_is_don
   const dlora_learner_options options = stoppable(&stopper);
   struct test_pictures p = test_pictures(four, 2, 20, 1), others = test_pictures(four, 2, 20, 2);
   dlora_learner *straight = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_set_progress(straight, stop_after, &stopper));
   assert_status(DLORA_OK, dlora_learner_learn_task(straight, &p.images, p.labels, NULL));
   assert_int_equal(stopper.calls, CALLS);
   for (size_t stop_at = 1; stop_at <= CALLS; stop_at++) {

@@ -26,7 +26,7 @@ static dlora_session *make_pass(struct setup *s, int32_t training, size_t max_ba
   options.allocator = &s->memory.allocator;
   options.training = training;
   options.max_batch = max_batch;
-  options.threads = threads;
+  options.threads = (int32_t)threads;
   assert_status(DLORA_OK, dlora_session_create(&session, s->model, s->bank, &options));
   return session;
 }

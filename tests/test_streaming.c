@@ -67,16 +67,16 @@ static void an_own_loop_learns_bitwise_the_same(void **state) {
     assert_status(DLORA_OK, dlora_learner_learn_source(built_in, &source, &reports[0]));
     /* Read once before, once per epoch (a tenth held out), once after. */
     const size_t count = p.images.count, steps = reports[0].num_steps;
-    const size_t trained = (recorder.count - 2 * count) / options.epochs;
-    assert_int_equal(recorder.count, 2 * count + options.epochs * trained);
+    const size_t epochs = (size_t)options.epochs, trained = (recorder.count - 2 * count) / epochs;
+    assert_int_equal(recorder.count, 2 * count + epochs * trained);
     assert_true(trained >= count - 5 && trained <= count - 3);
-    assert_int_equal(steps, options.epochs * ((trained + 15) / 16));
+    assert_int_equal(steps, epochs * ((trained + 15) / 16));
 
     struct test_pictures before = gather(&p, recorder.order, count);
     assert_status(DLORA_OK, dlora_learner_begin_task(own, steps));
     assert_status(DLORA_OK, dlora_learner_observe(own, &before.images, before.labels));
     size_t at = count;
-    for (size_t e = 0; e < options.epochs; e++) {
+    for (size_t e = 0; e < epochs; e++) {
       for (size_t first = 0, size; first < trained; first += size) {
         size = trained - first < 16 ? trained - first : 16;
         struct test_pictures batch = gather(&p, recorder.order + at, size);
@@ -255,9 +255,8 @@ static void progress_tells_phases_and_amounts(void **state) {
   struct watch watch = {.cancel_phase = -1};
   struct test_pictures p = test_pictures(four, 2, 20, 1);
   dlora_learner_options options = test_quick_options();
-  options.progress = watch_progress;
-  options.progress_user = &watch;
   dlora_learner *learner = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_set_progress(learner, watch_progress, &watch));
   for (size_t t = 0; t < 2; t++) {
     watch.count = 0;
     assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
@@ -299,10 +298,9 @@ static void cancelling_in_any_phase_leaves_the_learner_as_it_was(void **state) {
   struct watch watch = {.cancel_phase = -1};
   struct test_pictures p = test_pictures(four + 2, 2, 20, 2);
   dlora_learner_options options = test_quick_options();
-  options.progress = watch_progress;
-  options.progress_user = &watch;
   const dlora_image_source source = test_source_of(&p);
   dlora_learner *learner = test_learner(model, &options), *straight = test_learner(model, &options);
+  assert_status(DLORA_OK, dlora_learner_set_progress(learner, watch_progress, &watch));
   for (int earlier = 0; earlier < 2; earlier++) {
     size_t sizes[2];
     unsigned char *before = test_saved(learner, &sizes[0]);
@@ -404,7 +402,7 @@ static void a_step_allocates_nothing_after_the_first(void **state) {
       test_memory_start(&memory);
       dlora_learner_options options = test_quick_options();
       options.allocator = &memory.allocator;
-      options.threads = threads;
+      options.threads = (int32_t)threads;
       options.train_orthogonal_a = train_a;
       dlora_learner *learner = test_learner(model, &options);
       test_learn(learner, four + 2, 2, 10, 2, NULL);

@@ -12,7 +12,7 @@ static int32_t find_image_size(const dlora_tensor_info *info, void *user) {
   return 0;
 }
 
-static bool load_backbone(context *work, const backbone_settings *backbone, const char *checkpoint, size_t threads,
+static bool load_backbone(context *work, const backbone_settings *backbone, const char *checkpoint, int32_t threads,
                           problem *why) {
   dlora_model_options options = backbone->options;
   options.threads = threads;
@@ -46,7 +46,8 @@ static bool drop_open_task(context *work, const char *checkpoint, problem *why) 
 
 bool context_open(context *work, const backbone_settings *backbone, const char *checkpoint,
                   const learner_settings *settings, problem *why) {
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options;
+  learner_settings_defaults(&options);
   work->model = NULL;
   work->learner = NULL;
   work->mismatch = false;
@@ -58,16 +59,12 @@ bool context_open(context *work, const backbone_settings *backbone, const char *
       return settings_problem(why, checkpoint);
     if (!drop_open_task(work, checkpoint, why)) return false;
     if (dlora_learner_get_options(work->learner, &options) != DLORA_OK) return settings_problem(why, checkpoint);
-  } else {
-    options.untouched_baseline = 1;
   }
   if (!learner_settings_apply(settings, &options, why)) return false;
-  options.progress = progress_show;
-  options.progress_user = &work->view;
-  options.log = progress_log;
-  options.log_user = &work->view;
   dlora_status status = checkpoint != NULL ? dlora_learner_configure(work->learner, &options)
                                            : dlora_learner_create(&work->learner, work->model, &options);
+  if (status == DLORA_OK) status = dlora_learner_set_progress(work->learner, progress_show, &work->view);
+  if (status == DLORA_OK) status = dlora_learner_set_log(work->learner, progress_log, &work->view);
   return status == DLORA_OK || settings_problem(why, checkpoint != NULL ? checkpoint : "options");
 }
 

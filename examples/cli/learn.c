@@ -274,7 +274,7 @@ static bool keep(learn_run *run, problem *why) {
 /* Keeps what the run is about in the learner, and so in every snapshot, which the library writes by itself. */
 static bool describe(learn_run *run, problem *why) {
   const learn_arguments *from = &run->arguments;
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options = {.struct_size = sizeof options};
   if (dlora_learner_get_options(run->work.learner, &options) != DLORA_OK) return problem_set_library(why, "options");
   const run_facts facts = {&run->train,
                            from->test == NULL ? NULL : &run->test,

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "duallora/duallora.h"
+
 static bool takes_value(option_kind kind) {
   return kind != OPTION_HEADING && kind != OPTION_FLAG && kind != OPTION_ON && kind != OPTION_OFF;
 }
@@ -47,19 +49,6 @@ static bool parse_unsigned(const option *entry, const char *text, uint64_t *valu
   return true;
 }
 
-static bool parse_int(const option *entry, const char *text, int32_t *value, problem *why) {
-  char *stop = NULL;
-  errno = 0;
-  long number = strtol(text, &stop, 10);
-  if (stop == text || *stop != '\0')
-    return problem_set(why, "--%s needs a whole number, and '%s' is none", entry->name, text);
-  if (errno == ERANGE || (double)number < entry->minimum || (double)number > entry->maximum)
-    return problem_set(why, "--%s must be between %.0f and %.0f, and is %s", entry->name, entry->minimum,
-                       entry->maximum, text);
-  *value = (int32_t)number;
-  return true;
-}
-
 static bool parse_triple(const option *entry, const char *text, float *values, problem *why) {
   const char *rest = text;
   for (int i = 0; i < 3; i++) {
@@ -73,24 +62,15 @@ static bool parse_triple(const option *entry, const char *text, float *values, p
   return true;
 }
 
-static bool parse_set(const option *entry, const char *text, int32_t *mask, problem *why) {
-  int32_t found = 0;
-  for (const char *word = text;; word++) {
-    size_t length = strcspn(word, ",");
-    int index = choice_index(entry->choices, word, length);
-    if (index < 0)
-      return problem_set(why, "--%s: '%.*s' is none of %s", entry->name, (int)length, word, entry->choices);
-    found |= (int32_t)1 << index;
-    word += length;
-    if (*word == '\0') break;
-  }
-  *mask = found;
-  return true;
+/* The library's sentence names its own option; what follows is the same for the switch. */
+static bool parse_library(const option *entry, const char *text, problem *why) {
+  if (dlora_learner_options_set(entry->target, entry->choices, text) == DLORA_OK) return true;
+  const char *sentence = dlora_last_error();
+  const char *rest = strstr(sentence, " is ");
+  return problem_set(why, "--%s%s", entry->name, rest != NULL ? rest : sentence);
 }
 
 static bool parse_value(const option *entry, const char *text, problem *why) {
-  const char *end = NULL;
-  double real = 0.0;
   uint64_t number = 0;
   int32_t index = 0;
   switch (entry->kind) {
@@ -98,9 +78,11 @@ static bool parse_value(const option *entry, const char *text, problem *why) {
       *(bool *)entry->target = true;
       break;
     case OPTION_ON:
+      return parse_library(entry, "true", why);
     case OPTION_OFF:
-      *(int32_t *)entry->target = entry->kind == OPTION_ON;
-      break;
+      return parse_library(entry, "false", why);
+    case OPTION_LIBRARY:
+      return parse_library(entry, text, why);
     case OPTION_TEXT:
       if (text[0] == '\0') return problem_set(why, "--%s must not be empty", entry->name);
       *(const char **)entry->target = text;
@@ -112,19 +94,6 @@ static bool parse_value(const option *entry, const char *text, problem *why) {
       if (!parse_unsigned(entry, text, &number, why)) return false;
       *(size_t *)entry->target = (size_t)number;
       break;
-    case OPTION_SEED:
-      if (!parse_unsigned(entry, text, &number, why)) return false;
-      *(uint64_t *)entry->target = number;
-      break;
-    case OPTION_INT:
-      if (!parse_int(entry, text, &index, why)) return false;
-      *(int32_t *)entry->target = index;
-      break;
-    case OPTION_REAL:
-      if (!parse_real(entry, text, &end, &real, why)) return false;
-      if (*end != '\0') return problem_set(why, "--%s needs a number, and '%s' is none", entry->name, text);
-      *(float *)entry->target = (float)real;
-      break;
     case OPTION_TRIPLE:
       return parse_triple(entry, text, entry->target, why);
     case OPTION_CHOICE:
@@ -132,8 +101,6 @@ static bool parse_value(const option *entry, const char *text, problem *why) {
       if (index < 0) return problem_set(why, "--%s: '%s' is none of %s", entry->name, text, entry->choices);
       *(int32_t *)entry->target = index;
       break;
-    case OPTION_SET:
-      return parse_set(entry, text, entry->target, why);
     case OPTION_HEADING:
       break;
   }

@@ -16,14 +16,11 @@ typedef enum option_kind {
   OPTION_TEXT,    /* const char *, points into argv */
   OPTION_EMPTY,   /* the same, and may be empty */
   OPTION_SIZE,    /* size_t */
-  OPTION_SEED,    /* uint64_t */
-  OPTION_INT,     /* int32_t */
-  OPTION_REAL,    /* float */
   OPTION_TRIPLE,  /* float[3], as "0.5,0.5,0.5" */
   OPTION_CHOICE,  /* int32_t, index of the word in choices */
-  OPTION_SET,     /* int32_t, or-ed 1 << index of each word, separated by commas */
-  OPTION_ON,      /* int32_t, becomes 1; no value */
-  OPTION_OFF      /* int32_t, becomes 0; no value */
+  OPTION_LIBRARY, /* dlora_learner_options, by the library's name for the option: `choices` */
+  OPTION_ON,      /* the same, becomes true; no value */
+  OPTION_OFF      /* the same, becomes false; no value */
 } option_kind;
 
 typedef struct option {
@@ -33,7 +30,7 @@ typedef struct option {
   const char *help;
   double minimum; /* of numbers, inclusive */
   double maximum;
-  const char *choices; /* "first|second|third" */
+  const char *choices; /* "first|second|third"; or the library's name */
   bool required;
   void *target;
   bool *given; /* set to true when the option appears; may be NULL */

@@ -75,13 +75,13 @@ static bool digest_file(const char *path, char text[40], problem *why) {
 
 static bool add_settings(cJSON *root, const run_facts *facts) {
   const char *names[SETTINGS_MAX];
-  double values[SETTINGS_MAX];
-  size_t count = learner_settings_values(facts->options, names, values);
+  char values[SETTINGS_MAX][64];
+  size_t count = learner_settings_texts(facts->options, names, values);
   cJSON *settings = cJSON_AddObjectToObject(root, "settings");
   bool done = settings != NULL && cJSON_AddNumberToObject(settings, "preset", facts->preset) != NULL &&
               cJSON_AddNumberToObject(settings, "products", facts->products) != NULL &&
               cJSON_AddNumberToObject(settings, "tasks", (double)facts->num_tasks) != NULL;
-  for (size_t i = 0; done && i < count; i++) done = cJSON_AddNumberToObject(settings, names[i], values[i]) != NULL;
+  for (size_t i = 0; done && i < count; i++) done = cJSON_AddStringToObject(settings, names[i], values[i]) != NULL;
   return done;
 }
 
@@ -136,8 +136,8 @@ static const char *text_of(const cJSON *object, const char *name) {
 static bool same_settings(const cJSON *now, const cJSON *then, problem *why) {
   const cJSON *entry = NULL;
   cJSON_ArrayForEach(entry, now) {
-    double was = number_of(then, entry->string);
-    if (entry->valuedouble != was) /* NaN, where it is missing, differs from everything */
+    const cJSON *was = cJSON_GetObjectItemCaseSensitive(then, entry->string);
+    if (was == NULL || !cJSON_Compare(entry, was, true))
       return problem_set(why, "--%s is not what it was", entry->string);
   }
   return true;

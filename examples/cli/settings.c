@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COUNT_MAX 1e9
-
 void backbone_settings_init(backbone_settings *settings) {
   settings->path = NULL;
   settings->options = (dlora_model_options)DLORA_MODEL_OPTIONS_INIT;
@@ -40,148 +38,115 @@ size_t backbone_settings_options(backbone_settings *settings, option *table) {
   return sizeof entries / sizeof entries[0];
 }
 
-void learner_settings_init(learner_settings *settings) {
-  memset(settings, 0, sizeof *settings);
-  settings->values = (dlora_learner_options)DLORA_LEARNER_OPTIONS_INIT;
+/* ---- the library's table of options ---- */
+
+static dlora_option_info info_at(size_t index) {
+  dlora_option_info info;
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  (void)dlora_option_get_info(index, &info); /* fails for no index below dlora_option_count */
+  return info;
 }
 
-/* One row per member of dlora_learner_options that a user may set. */
-typedef struct row {
-  option_kind kind;
-  const char *name;
-  const char *argument;
-  const char *help;
-  double minimum;
-  double maximum;
-  const char *choices;
-  const char *member;
-  size_t offset;
-  bool predicting; /* matters after learning too */
-} row;
+/* "batch_size" -> "batch-size" */
+static void hyphenate(const char *name, char *out, size_t size) {
+  size_t i = 0;
+  for (; name[i] != '\0' && i + 1 < size; i++) out[i] = name[i] == '_' ? '-' : name[i];
+  out[i] = '\0';
+}
 
-#define AT(member) #member, offsetof(dlora_learner_options, member)
-static const row rows[] = {
-    {OPTION_SIZE, "threads", "T", "0: all processors (default)", 0, 1024, NULL, AT(threads), true},
-    {OPTION_SIZE, "micro-batch", "N", "images a thread runs at once; fewer need less memory (0: chosen)", 0, 4096, NULL,
-     AT(micro_batch), true},
-    {OPTION_CHOICE, "routing", "HOW",
-     "how residual adapters are chosen: early, two-pass (default), energy, given or none", 0, 0,
-     "early|two-pass|energy|given|none", AT(routing), true},
-    {OPTION_CHOICE, "class-scores", "HOW", "class given the task from: head, statistics or both (default)", 0, 0,
-     "head|statistics|both", AT(class_scores), true},
-    {OPTION_REAL, "unknown-quantile", "Q", "share of known images that are not called unknown (default 0.95)", 1e-6,
-     0.999999, NULL, AT(unknown_quantile), true},
-    {OPTION_SEED, "seed", "R", "of the class order and everything else random (default 0)", 0, 9007199254740992.0, NULL,
-     AT(seed), false},
-    {OPTION_SIZE, "epochs", "E", "passes over each task's images (default: 4, or as many as make 36 steps)", 0, 1e6,
-     NULL, AT(epochs), false},
-    {OPTION_SIZE, "batch-size", "N", "images of one training step (default 16)", 1, 1e6, NULL, AT(batch_size), false},
-    {OPTION_REAL, "learning-rate", "X", "default 0.0005", 0, 1e3, NULL, AT(learning_rate), false},
-    {OPTION_CHOICE, "schedule", "S", "of the learning rate: cosine (default) or constant", 0, 0, "cosine|constant",
-     AT(schedule), false},
-    {OPTION_CHOICE, "optimizer", "O", "adam (default) or sgd", 0, 0, "adam|sgd", AT(optimizer), false},
-    {OPTION_REAL, "momentum", "X", "of sgd (default 0.9)", 0, 1, NULL, AT(momentum), false},
-    {OPTION_REAL, "weight-decay", "X", "default 0", 0, 1e3, NULL, AT(weight_decay), false},
-    {OPTION_CHOICE, "flip", "HOW",
-     "mirrored images: none, in training, or everywhere, in the statistics as well (default)", 0, 0,
-     "none|training|everywhere", AT(flip), false},
-    {OPTION_INT, "crop-padding", "N", "random shifts by up to N pixels (default 0)", 0, 4096, NULL, AT(crop_padding),
-     false},
-    {OPTION_REAL, "crop-scale", "X",
-     "random parts of this share of an image's area to all of it; 1: none (default 0.85)", 1e-3, 1, NULL,
-     AT(crop_scale), false},
-    {OPTION_REAL, "jitter", "X", "brightness and contrast change by up to this share (default 0.3)", 0, 1, NULL,
-     AT(jitter), false},
-    {OPTION_REAL, "later-task-lr-scale", "X", "learning rate of tasks after the first, as a factor (default 1)", 0, 1e3,
-     NULL, AT(later_task_lr_scale), false},
-    {OPTION_REAL, "merge-decay", "X", "the t-th task's update counts t to the power of -X (default 1.5)", 0, 1e3, NULL,
-     AT(merge_decay), false},
-    {OPTION_REAL, "residual-merge-fraction", "X", "of the residual update, what every image sees (default 1)", 0, 1,
-     NULL, AT(residual_merge_fraction), false},
-    {OPTION_REAL, "loss-temperature", "X", "logits are divided by it in the training loss (default 3)", 1e-3, 1e3, NULL,
-     AT(loss_temperature), false},
-    {OPTION_SIZE, "rank-orthogonal", "R", "of the orthogonal adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
-     AT(rank_orthogonal), false},
-    {OPTION_SIZE, "rank-residual", "R", "of the residual adapters; 0: none (default 8)", 0, COUNT_MAX, NULL,
-     AT(rank_residual), false},
-    {OPTION_CHOICE, "residual-basis", "B", "in-new, in-used (default) or random", 0, 0, "in-new|in-used|random",
-     AT(residual_basis), false},
-    {OPTION_CHOICE, "loss-classes", "O",
-     "cross-entropy over all classes so far (all, default) or over the task's (task)", 0, 0, "all|task",
-     AT(loss_classes), false},
-    {OPTION_SET, "sites", "LIST", "adapted projections: query,key,value,output,fc1,fc2 (default key,value)", 0, 0,
-     "query|key|value|output|fc1|fc2", AT(sites), false},
-    {OPTION_INT, "first-block", "B",
-     "first adapted block; -2: the upper three quarters (default), -1: the upper half, 0: all", -2, 1e6, NULL,
-     AT(first_block), false},
-    {OPTION_INT, "num-blocks", "N", "adapted blocks from there; 0: up to the last (default)", 0, 1e6, NULL,
-     AT(num_blocks), false},
-    {OPTION_CHOICE, "feature-layers", "L",
-     "features that statistics are kept on: at-middle (default), at-adapter or final", 0, 0,
-     "at-adapter|final|at-middle", AT(feature_layers), false},
-    {OPTION_CHOICE, "readout", "R", "gaussian (default) or random-projection", 0, 0, "gaussian|random-projection",
-     AT(readout), false},
-    {OPTION_SIZE, "random-features", "N", "width of the random projection (default 2000)", 1, 1e6, NULL,
-     AT(random_features), false},
-    {OPTION_REAL, "energy-threshold", "X", "share of input energy that a task keeps for itself (default 0.95)", 1e-6, 1,
-     NULL, AT(energy_threshold), false},
-    {OPTION_SIZE, "max-observed-images", "N", "images whose tokens enter the memory; 0: all (default)", 0, COUNT_MAX,
-     NULL, AT(max_observed_images), false},
-    {OPTION_CHOICE, "observed-tokens", "W", "all (default) or class", 0, 0, "all|class", AT(observed_tokens), false},
-    {OPTION_ON, "train-orthogonal-a", NULL, "train A' too, its update projected", 0, 0, NULL, AT(train_orthogonal_a),
-     false},
-    {OPTION_OFF, "no-train-head", NULL, "keep the new classes' rows as the statistics give them", 0, 0, NULL,
-     AT(train_head), false},
-    {OPTION_OFF, "no-drift-compensation", NULL, "leave old statistics where they are", 0, 0, NULL,
-     AT(drift_compensation), false},
-    {OPTION_ON, "use-prior", NULL, "class frequencies count", 0, 0, NULL, AT(use_prior), false},
-    {OPTION_REAL, "shrinkage", "X", "of the covariance; 0: from the number of images (default)", 0, 1e6, NULL,
-     AT(shrinkage), false},
-    {OPTION_REAL, "temperature", "X", "of the posterior until it is fitted (default 2)", 1e-6, 1e6, NULL,
-     AT(temperature), false},
-    {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate (default 0.05)", 0, 0.5, NULL,
-     AT(held_out), false},
-    {OPTION_OFF, "no-untouched-baseline", NULL, "do not measure the untouched backbone beside it", 0, 0, NULL,
-     AT(untouched_baseline), false},
-};
-#define NUM_ROWS (sizeof rows / sizeof rows[0])
-
-size_t learner_settings_options(learner_settings *settings, bool learning, option *table) {
-  size_t count = 0;
-  table[count++] = (option){OPTION_HEADING, NULL, NULL, "Method:", 0, 0, NULL, false, NULL, NULL};
-  if (learning) {
-    table[count++] = (option){OPTION_CHOICE,
-                              "preset",
-                              "P",
-                              "default, or paper: as the paper reads; other options change it",
-                              0,
-                              0,
-                              "default|paper",
-                              false,
-                              &settings->preset,
-                              &settings->preset_given};
-    table[count++] = (option){
-        OPTION_FLAG, "instant",          NULL, "train nothing: one pass learns the statistics (ranks 0)", 0, 0, NULL,
-        false,       &settings->instant, NULL};
+/* "a|b|c" -> "a, b, c" */
+static void list_words(const char *words, char *out, size_t size) {
+  size_t used = 0;
+  for (size_t i = 0; words[i] != '\0' && used + 3 < size; i++) {
+    if (words[i] == '|') {
+      out[used++] = ',';
+      out[used++] = ' ';
+    } else {
+      out[used++] = words[i];
+    }
   }
-  for (size_t i = 0; i < NUM_ROWS; i++) {
-    const row *from = &rows[i];
-    if (!learning && !from->predicting) continue;
-    table[count++] = (option){from->kind,         from->name,    from->argument,
-                              from->help,         from->minimum, from->maximum,
-                              from->choices,      false,         (char *)&settings->values + from->offset,
-                              &settings->given[i]};
+  out[used] = '\0';
+}
+
+/* What the table of the command line points to; the same for every command. */
+static struct {
+  char name[48];
+  char help[256];
+} texts[SETTINGS_MAX];
+
+static void describe(const dlora_option_info *info, bool flag, const dlora_learner_options *defaults, char *help,
+                     size_t size) {
+  char value[64] = "";
+  char words[128] = "";
+  (void)dlora_learner_options_get(defaults, info->name, value, sizeof value);
+  if (flag) {
+    snprintf(help, size, "%s%s", strcmp(value, "true") == 0 ? "do not " : "", info->help);
+    return;
+  }
+  bool chosen = info->type == DLORA_OPTION_CHOICE || info->type == DLORA_OPTION_SET;
+  if (chosen) list_words(info->choices, words, sizeof words);
+  snprintf(help, size, "%s%s%s (default %s)", info->help, chosen ? ": " : "", words, value);
+}
+
+size_t library_options(dlora_learner_options *target, bool learning, bool *given, option *table) {
+  static const char *const arguments[] = {"N", "N", "N", "X", NULL, "WORD", "LIST"};
+  size_t count = 0;
+  for (size_t i = 0; i < dlora_option_count() && i < SETTINGS_MAX; i++) {
+    dlora_option_info info = info_at(i);
+    if (!learning && info.scope != DLORA_SCOPE_PREDICTION && info.scope != DLORA_SCOPE_RUN_TIME) continue;
+    char value[64] = "";
+    (void)dlora_learner_options_get(target, info.name, value, sizeof value);
+    bool flag = info.type == DLORA_OPTION_FLAG;
+    bool on = strcmp(value, "true") == 0;
+    size_t lead = (size_t)snprintf(texts[i].name, sizeof texts[i].name, "%s", flag && on ? "no-" : "");
+    hyphenate(info.name, texts[i].name + lead, sizeof texts[i].name - lead);
+    describe(&info, flag, target, texts[i].help, sizeof texts[i].help);
+    table[count++] = (option){.kind = !flag ? OPTION_LIBRARY
+                                      : on  ? OPTION_OFF
+                                            : OPTION_ON,
+                              .name = texts[i].name,
+                              .argument = arguments[info.type],
+                              .help = texts[i].help,
+                              .choices = info.name,
+                              .target = target,
+                              .given = given == NULL ? NULL : &given[i]};
   }
   return count;
 }
 
-static size_t kind_size(option_kind kind) {
-  return kind == OPTION_SIZE ? sizeof(size_t) : kind == OPTION_SEED ? sizeof(uint64_t) : sizeof(int32_t);
+/* ---- settings of a learner ---- */
+
+void learner_settings_init(learner_settings *settings) {
+  memset(settings, 0, sizeof *settings);
+  learner_settings_defaults(&settings->values);
+}
+
+void learner_settings_defaults(dlora_learner_options *options) {
+  (void)dlora_learner_options_init(options, sizeof *options); /* fails for impossible sizes only */
+  options->untouched_baseline = 1;
+}
+
+size_t learner_settings_options(learner_settings *settings, bool learning, option *table) {
+  size_t count = 0;
+  table[count++] = (option){.kind = OPTION_HEADING, .help = "Method:"};
+  if (learning) {
+    table[count++] = (option){.kind = OPTION_CHOICE,
+                              .name = "preset",
+                              .argument = "P",
+                              .help = "default, or paper: as the paper reads; other options change it",
+                              .choices = "default|paper",
+                              .target = &settings->preset,
+                              .given = &settings->preset_given};
+    table[count++] = (option){.kind = OPTION_FLAG,
+                              .name = "instant",
+                              .help = "train nothing: one pass learns the statistics (ranks 0)",
+                              .target = &settings->instant};
+  }
+  return count + library_options(&settings->values, learning, settings->given, table + count);
 }
 
 bool learner_settings_apply(const learner_settings *settings, dlora_learner_options *options, problem *why) {
-  _Static_assert(sizeof(float) == sizeof(int32_t), "kind_size counts on it");
-  _Static_assert(NUM_ROWS <= SETTINGS_MAX, "SETTINGS_MAX is too small");
   if (settings->preset_given) {
     int32_t untouched_baseline = options->untouched_baseline;
     dlora_status status = settings->preset == 1 ? dlora_learner_options_paper(options, sizeof *options)
@@ -190,10 +155,14 @@ bool learner_settings_apply(const learner_settings *settings, dlora_learner_opti
     options->untouched_baseline = untouched_baseline;
   }
   if (settings->instant) options->rank_orthogonal = options->rank_residual = 0;
-  for (size_t i = 0; i < NUM_ROWS; i++)
-    if (settings->given[i])
-      memcpy((char *)options + rows[i].offset, (const char *)&settings->values + rows[i].offset,
-             kind_size(rows[i].kind));
+  for (size_t i = 0; i < dlora_option_count() && i < SETTINGS_MAX; i++) {
+    char value[64] = "";
+    dlora_option_info info = info_at(i);
+    if (settings->given[i] &&
+        (dlora_learner_options_get(&settings->values, info.name, value, sizeof value) != DLORA_OK ||
+         dlora_learner_options_set(options, info.name, value) != DLORA_OK))
+      return settings_problem(why, "options");
+  }
   return true;
 }
 
@@ -204,8 +173,12 @@ static const char *switch_of(const char *member, size_t length) {
                                             {"products", "products"},   {"prefix", "prefix"}};
   for (size_t i = 0; i < sizeof of_model / sizeof of_model[0]; i++)
     if (strlen(of_model[i][0]) == length && strncmp(of_model[i][0], member, length) == 0) return of_model[i][1];
-  for (size_t i = 0; i < NUM_ROWS; i++)
-    if (strlen(rows[i].member) == length && strncmp(rows[i].member, member, length) == 0) return rows[i].name;
+  for (size_t i = 0; i < dlora_option_count() && i < SETTINGS_MAX; i++) {
+    const char *name = info_at(i).name;
+    if (strlen(name) != length || strncmp(name, member, length) != 0) continue;
+    if (texts[i].name[0] == '\0') hyphenate(name, texts[i].name, sizeof texts[i].name);
+    return texts[i].name;
+  }
   return NULL;
 }
 
@@ -239,43 +212,22 @@ bool settings_problem(problem *why, const char *doing) {
   return false;
 }
 
-static double value_of(const row *from, const dlora_learner_options *options) {
-  const char *at = (const char *)options + from->offset;
-  size_t size = 0;
-  uint64_t seed = 0;
-  int32_t word = 0;
-  float real = 0.0f;
-  switch (from->kind) {
-    case OPTION_SIZE:
-      memcpy(&size, at, sizeof size);
-      return (double)size;
-    case OPTION_SEED:
-      memcpy(&seed, at, sizeof seed);
-      return (double)seed;
-    case OPTION_REAL:
-      memcpy(&real, at, sizeof real);
-      return (double)real;
-    default:
-      memcpy(&word, at, sizeof word);
-      return (double)word;
-  }
-}
-
-size_t learner_settings_values(const dlora_learner_options *options, const char *names[SETTINGS_MAX],
-                               double values[SETTINGS_MAX]) {
+size_t learner_settings_texts(const dlora_learner_options *options, const char *names[SETTINGS_MAX],
+                              char values[SETTINGS_MAX][64]) {
   size_t count = 0;
-  for (size_t i = 0; i < NUM_ROWS; i++) {
-    if (rows[i].offset == offsetof(dlora_learner_options, threads) ||
-        rows[i].offset == offsetof(dlora_learner_options, micro_batch))
-      continue;
-    names[count] = rows[i].name;
-    values[count++] = value_of(&rows[i], options);
+  for (size_t i = 0; i < dlora_option_count() && i < SETTINGS_MAX; i++) {
+    dlora_option_info info = info_at(i);
+    if (info.scope == DLORA_SCOPE_RUN_TIME) continue;
+    values[count][0] = '\0';
+    (void)dlora_learner_options_get(options, info.name, values[count], sizeof values[count]);
+    names[count++] = texts[i].name[0] != '\0' ? texts[i].name : info.name;
   }
   return count;
 }
 
 bool learner_settings_check(const learner_settings *settings, const dlora_model *model, problem *why) {
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options;
+  learner_settings_defaults(&options);
   if (!learner_settings_apply(settings, &options, why)) return false;
   return dlora_learner_options_check(&options, model) == DLORA_OK || settings_problem(why, "options");
 }

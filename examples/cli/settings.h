@@ -6,8 +6,8 @@
 #include "duallora/duallora.h"
 #include "options.h"
 
-/** More than the tables below ever have. */
-#define SETTINGS_MAX 48
+/** More than the library has options; a test looks. */
+#define SETTINGS_MAX 64
 
 typedef struct backbone_settings {
   const char *path;
@@ -15,7 +15,7 @@ typedef struct backbone_settings {
 } backbone_settings;
 
 typedef struct learner_settings {
-  dlora_learner_options values; /* of those that were given */
+  dlora_learner_options values; /* those that were given, and defaults */
   bool given[SETTINGS_MAX];
   bool instant;
   bool preset_given;
@@ -31,7 +31,14 @@ void settings_name_switches(problem *why);
 /** problem_set_library with switches in the place of options. Returns false. */
 bool settings_problem(problem *why, const char *doing);
 
+/** An entry for each option of the library, or only for those that matter to predictions, named as there with hyphens.
+ *  They set target, whose values are the defaults that the help names; a flag that is on there can be put off, as
+ *  --no-NAME. given: [SETTINGS_MAX] by the library's index, or NULL. Returns their number. */
+size_t library_options(dlora_learner_options *target, bool learning, bool *given, option *table);
+
 void learner_settings_init(learner_settings *settings);
+/** The library's defaults, and the untouched backbone is measured too. */
+void learner_settings_defaults(dlora_learner_options *options);
 /** Appends the entries that matter to learning, or only those that matter to predictions. Returns their number. */
 size_t learner_settings_options(learner_settings *settings, bool learning, option *table);
 /** Changes in *options what the command line gave, and nothing else. */
@@ -39,9 +46,8 @@ bool learner_settings_apply(const learner_settings *settings, dlora_learner_opti
 /** Whether the library takes what the command line gave; the sentence names the switch. model NULL: as far as it does
  * not depend on the model. */
 bool learner_settings_check(const learner_settings *settings, const dlora_model *model, problem *why);
-/** Name and value of every option that decides what is learnt: of all in the tables but threads and micro-batch.
- * Returns their number. */
-size_t learner_settings_values(const dlora_learner_options *options, const char *names[SETTINGS_MAX],
-                               double values[SETTINGS_MAX]);
+/** Switch and value of every option that decides what is learnt: all but those of run time. Returns their number. */
+size_t learner_settings_texts(const dlora_learner_options *options, const char *names[SETTINGS_MAX],
+                              char values[SETTINGS_MAX][64]);
 
 #endif

@@ -51,12 +51,14 @@ static bool check_run(const char *path, const char *run, problem *why) {
 }
 
 bool snapshot_load(context *work, const char *path, const char *run, size_t num_tasks, size_t *done, problem *why) {
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options = {.struct_size = sizeof options};
   dlora_open_task open = DLORA_OPEN_TASK_INIT;
   dlora_learner *loaded = NULL;
   if (!check_run(path, run, why)) return false;
   dlora_status status = dlora_learner_get_options(work->learner, &options);
   if (status == DLORA_OK) status = dlora_learner_load(&loaded, work->model, path, &options);
+  if (status == DLORA_OK) status = dlora_learner_set_progress(loaded, progress_show, &work->view);
+  if (status == DLORA_OK) status = dlora_learner_set_log(loaded, progress_log, &work->view);
   if (status == DLORA_OK) status = dlora_learner_get_open_task(loaded, &open);
   if (status != DLORA_OK) {
     problem_set(why, "cannot go on from the snapshot: %s (--restart begins anew)", dlora_last_error());

@@ -36,8 +36,8 @@
  *              BLAS's threads and the handle in the middle of a change would be left as they are. Catch it inside, and
  *              say so by the value returned: NULL from an allocator, non-zero from a source, progress or visitor.
  *   Arrays     Contiguous, row-major, float unless said otherwise. [n, dim] means n rows of dim values.
- *   Options    Structs with their size as first member. Start from the _INIT macro (or _init function) and change what
- *              you need; NULL means all defaults. Members are only ever appended.
+ *   Options    Structs with their size as first member. Start from the _init function (or the _INIT macro, where there
+ * is one) and change what you need; NULL means all defaults. Members are only ever appended.
  */
 #ifndef DUALLORA_H
 #define DUALLORA_H
@@ -61,6 +61,9 @@
 extern "C" {
 #endif
 
+/** For options that name it: let the library choose. */
+enum dlora_auto { DLORA_AUTO = -1 };
+
 /* ---- 1  Status and errors ---------------------------------------------------------------------------------------- */
 
 /** The one list of statuses: X(name, code, when, what to do). Codes are never reused. */
@@ -70,7 +73,7 @@ extern "C" {
     "Correct the call; the sentence names it.") \
   X(ERR_NO_MEMORY, 2, "The allocator returned NULL.", "Free memory or lower micro_batch; the handle is intact.") \
   X(ERR_STRUCT_SIZE, 3, "An options struct has an impossible size or set members this library does not know.", \
-    "Initialise it with its _INIT macro, or use a newer library.") \
+    "Initialise it with its _init function, or use a newer library.") \
   X(ERR_STATE, 4, "The call came in the wrong order.", "Make the call that the sentence asks for first.") \
   X(ERR_IO, 5, "A file could not be opened, read, written or renamed.", \
     "See the path and system error in the sentence.") \
@@ -153,6 +156,8 @@ typedef struct dlora_image_source {
 } dlora_image_source;
 #define DLORA_IMAGE_SOURCE_INIT \
   { sizeof(dlora_image_source), NULL, NULL, 0, NULL, NULL }
+/** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_image_source). */
+DLORA_API dlora_status dlora_image_source_init(dlora_image_source *source, size_t size);
 
 enum dlora_phase {
   DLORA_PHASE_OBSERVE = 0,
@@ -199,6 +204,8 @@ typedef struct dlora_profile {
 } dlora_profile;
 #define DLORA_PROFILE_INIT \
   { sizeof(dlora_profile), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 }
+/** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_profile). */
+DLORA_API dlora_status dlora_profile_init(dlora_profile *profile, size_t size);
 
 /* ---- 3  dlora_model: the frozen Vision Transformer --------------------------------------------------------------- */
 
@@ -216,17 +223,18 @@ typedef struct dlora_model_options {
   const dlora_allocator *allocator; /**< NULL: malloc and free */
   size_t num_heads;                 /**< attention heads; needed where the file's metadata does not tell */
   size_t image_size;                /**< pixels a side, a multiple of patch_size; position embeddings are resampled */
-  size_t threads;                   /**< for dlora_model_embed; 0: all processors */
   float layer_norm_eps;             /**< 0: metadata, else 1e-6 */
   float mean[3];                    /**< of pixels in [0, 1]; used where std is not 0 */
   float std[3];                     /**< all 0: metadata, else mean and std 0.5 */
   int32_t products;                 /**< DLORA_PRODUCTS_...; never chosen silently: what cannot be had is refused */
+  int32_t threads;                  /**< for dlora_model_embed; DLORA_AUTO, the default: all processors; 1 to 4096 */
+  int32_t reserved;                 /**< 0 */
   const char *prefix; /**< of the backbone's tensor names, as "teacher."; "": none. NULL: found, where there is one */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
   { \
-    sizeof(dlora_model_options), NULL, 0, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, DLORA_PRODUCTS_BLAS, \
-        NULL \
+    sizeof(dlora_model_options), NULL, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, DLORA_PRODUCTS_BLAS, \
+        DLORA_AUTO, 0, NULL \
   }
 
 enum dlora_naming { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
@@ -249,6 +257,8 @@ typedef struct dlora_model_info {
   int32_t products;     /**< DLORA_PRODUCTS_... */
   int32_t reserved;     /**< 0 */
 } dlora_model_info;
+/** Sets struct_size, and every other member to 0. size: sizeof(dlora_model_info). */
+DLORA_API dlora_status dlora_model_info_init(dlora_model_info *info, size_t size);
 
 /** Sets every member to its default. size: sizeof(dlora_model_options) as the caller knows it. */
 DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, size_t size);
@@ -442,14 +452,15 @@ typedef struct dlora_predictor_options {
   size_t random_features; /**< width of the random projection */
   int32_t readout;        /**< DLORA_READOUT_... */
   int32_t use_prior;      /**< 1: add the log of each component's fraction of the images to its score */
-  float shrinkage;        /**< of C, METHOD.md 7; 0: 0.3 dim / (features - components), in [0.001, 1] */
+  float shrinkage;        /**< of C, METHOD.md 7; > 0. DLORA_AUTO, the default: 0.3 dim / (features - components),
+                               in [0.001, 1] */
   float temperature;      /**< T > 0, until one is fitted */
   float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix; below 1e-9
                                counts as that */
   float reserved;         /**< 0 */
 } dlora_predictor_options;
 #define DLORA_PREDICTOR_OPTIONS_INIT \
-  { sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, 0.0f, 2.0f, 0.01f, 0.0f }
+  { sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, DLORA_AUTO, 2.0f, 0.01f, 0.0f }
 
 /** A decision for one image. This struct never grows. */
 typedef struct dlora_prediction {
@@ -558,12 +569,11 @@ typedef struct dlora_session_options {
   size_t struct_size;
   const dlora_allocator *allocator;
   size_t max_batch; /**< images of one forward call at most: the workspace is planned for them */
-  size_t threads;   /**< 0: all processors */
-  int32_t training; /**< not 0: keep what dlora_session_backward needs */
-  int32_t reserved; /**< 0 */
+  int32_t threads;  /**< DLORA_AUTO, the default: all processors; 1 to 4096 */
+  int32_t training; /**< not 0: keep what dlora_session_backward needs. Default 0 */
 } dlora_session_options;
 #define DLORA_SESSION_OPTIONS_INIT \
-  { sizeof(dlora_session_options), NULL, 16, 0, 0, 0 }
+  { sizeof(dlora_session_options), NULL, 16, DLORA_AUTO, 0 }
 
 DLORA_API dlora_status dlora_session_options_init(dlora_session_options *options, size_t size);
 /** A workspace to run `model` with the adapters of `bank` (NULL: none). Both must outlive the session. Every site of
@@ -616,54 +626,50 @@ enum dlora_feature_layers {
 };
 enum dlora_tokens { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum dlora_schedule { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
-/** For dlora_learner_options.epochs: 4, or as many as make 36 optimizer steps where 4 make fewer. */
-#define DLORA_EPOCHS_AUTO SIZE_MAX
-/** Which blocks are adapted, by the model's depth: from depth / 2 or depth / 4 on. */
-enum dlora_first_block { DLORA_BLOCKS_UPPER_HALF = -1, DLORA_BLOCKS_UPPER_THREE_QUARTERS = -2 };
+/** For dlora_learner_options.first_block: depth / 2. DLORA_AUTO is depth / 4. */
+enum dlora_first_block { DLORA_FIRST_BLOCK_MIDDLE = -2 };
 /** Where images are mirrored left to right: nowhere; at random in training; and in the statistics too, which are then
  * of each image and its mirror image (METHOD.md 7). */
 enum dlora_flip { DLORA_FLIP_NONE = 0, DLORA_FLIP_TRAINING = 1, DLORA_FLIP_EVERYWHERE = 2 };
 
-/** Settings of a learner. [structure] members are fixed at creation and kept in the checkpoint; the others may change
- * between tasks (dlora_learner_configure). "Paper" is the value of dlora_learner_options_paper, where it differs. */
+/** Settings of a learner. Start from dlora_learner_options_init; members are set directly, or by name with
+ * dlora_learner_options_set. "Paper" is the value of dlora_learner_options_paper, where it differs. */
 typedef struct dlora_learner_options {
   size_t struct_size;
   const dlora_allocator *allocator; /**< Memory of this learner, taken at creation or loading. Default NULL: malloc. */
-  dlora_progress_fn progress;       /**< Called after every batch; a non-zero return cancels. Default NULL. */
-  void *progress_user;
-  dlora_log_fn log; /**< Receives warnings. Default NULL. */
-  void *log_user;
-  uint64_t seed;      /**< [structure with the random projection] Seed of everything random. Default 0. */
-  size_t threads;     /**< Threads a call may use. Default 0: all processors. At most 4096. */
-  size_t micro_batch; /**< Images that a thread runs at once: bounds memory, not results. Default 0: chosen from the
-                         geometry. At most 65536. */
-  size_t
-      rank_orthogonal; /**< Rank r of the orthogonal adapters. Default 8; 0 to embed_dim; 0 trains none. With both ranks
-                          0 (instant mode) nothing is trained, and the task is not protected against later training. */
-  size_t rank_residual; /**< Rank of the residual adapters. Default 8; 0 to embed_dim; 0 trains none. */
-  size_t epochs;        /**< Passes over the training images of a task. Default DLORA_EPOCHS_AUTO; 0 to 2^20; 0 learns
-                           statistics alone. */
-  size_t batch_size;    /**< Images of one optimizer step. Default 16; 1 to 2^20. */
-  size_t max_observed_images; /**< Images whose tokens enter the second moments S of a task. Default 0: all. */
-  size_t random_features; /**< [structure with the random projection] Width of the random projection. Default 2000; 1 to
+
+  /* ---- fixed at creation and kept in the checkpoint (DLORA_SCOPE_FIXED) ---- */
+  size_t random_features; /**< Width of the random projection; free to change with another readout. Default 2000; 1 to
                              65536. */
-  int32_t sites;          /**< [structure] Adapted projections, DLORA_SITE_... or-ed. Default key and value. */
-  int32_t first_block; /**< [structure] First adapted block, or DLORA_BLOCKS_.... Default the upper three quarters; 0:
-                          all (paper). */
-  int32_t num_blocks;  /**< [structure] Adapted blocks from there. Default 0: up to the last. */
-  int32_t feature_layers;     /**< [structure] enum dlora_feature_layers: features that statistics are kept on. Default
-                                 AT_MIDDLE; paper FINAL. */
-  int32_t readout;            /**< [structure] enum dlora_readout. Default GAUSSIAN. */
-  int32_t untouched_baseline; /**< [structure] 1: keep statistics of the untouched backbone as well, to compare with.
-                                 Default 0. */
+  int32_t sites;          /**< enum dlora_projection, or-ed: adapted projections. Default key and value. */
+  int32_t first_block;    /**< First adapted block. Default DLORA_AUTO: depth / 4; paper 0: all; or
+                             DLORA_FIRST_BLOCK_MIDDLE. */
+  int32_t num_blocks;     /**< Adapted blocks from there. Default 0: up to the last. */
+  int32_t feature_layers; /**< enum dlora_feature_layers: features that statistics are kept on. Default AT_MIDDLE; paper
+                             FINAL. */
+  int32_t readout;        /**< enum dlora_readout. Default GAUSSIAN. */
+  int32_t untouched_baseline; /**< 1: keep statistics of the untouched backbone as well, to compare with. Default 0. */
+  int32_t use_prior;          /**< 1: class frequencies enter the posterior. Default 0. */
+  float shrinkage;   /**< Of the readout's covariance. Default DLORA_AUTO: follows the number of images. (0, 1e6]. */
+  float temperature; /**< T of the posterior until one is fitted. Default 2; (0, 1e6]. */
+  float ridge; /**< Of the random projection, relative to the mean diagonal of the Gram matrix; free to change with
+                  another readout. Default 0.01; (0, 1e6]. */
+
+  /* ---- training of a task (DLORA_SCOPE_TRAINING) ---- */
+  uint64_t seed;          /**< Seed of everything random. Default 0. Fixed at creation with the random projection. */
+  size_t rank_orthogonal; /**< Rank r of the orthogonal adapters. Default 8; 0 to embed_dim; 0 trains none. With both
+                             ranks 0 (instant mode) nothing is trained, and the task is not protected against later
+                             training. */
+  size_t rank_residual;   /**< Rank of the residual adapters. Default 8; 0 to embed_dim; 0 trains none. */
+  size_t batch_size;      /**< Images of one optimizer step. Default 16; paper 32; 1 to 2^20. */
+  size_t max_observed_images; /**< Images whose tokens enter the second moments S of a task. Default 0: all. */
+  int32_t epochs;             /**< Passes over the training images of a task. Default DLORA_AUTO: 4, or as many as make
+                                 36 optimizer steps; paper 4; 0 to 2^20; 0 learns statistics alone. */
   int32_t residual_basis;     /**< enum dlora_residual_basis: directions of A_t. Default IN_USED; paper IN_NEW. */
-  int32_t routing;            /**< enum dlora_routing: which residual adapters run. Default TWO_PASS; paper ENERGY. */
   int32_t loss_classes;       /**< enum dlora_loss_classes: classes in the training softmax. Default ALL; paper TASK. */
-  int32_t class_scores; /**< enum dlora_class_scores: source of p(class | task) where residual adapters run. Default
-                           BOTH; paper HEAD. */
-  int32_t train_head;   /**< 1: train the rows of new classes together with the adapters. Default 1. */
-  int32_t
-      drift_compensation; /**< 1: move the statistics of earlier tasks along with their features. Default 1; paper 0. */
+  int32_t train_head;         /**< 1: train the rows of new classes together with the adapters. Default 1. */
+  int32_t drift_compensation; /**< 1: move the statistics of earlier tasks along with their features. Default 1; paper
+                                 0. */
   int32_t train_orthogonal_a; /**< 1: train A' too, from random rows, and project its updates. Default 0. */
   int32_t observed_tokens;    /**< enum dlora_tokens: tokens that enter S. Default ALL. */
   int32_t optimizer;          /**< enum dlora_optimizer. Default ADAM. */
@@ -671,7 +677,6 @@ typedef struct dlora_learner_options {
   int32_t flip;               /**< enum dlora_flip: where images are mirrored. Default EVERYWHERE; paper TRAINING. */
   int32_t crop_padding;       /**< Random shifts of training images by up to this many pixels of the model's image size.
                                  Default 0. */
-  int32_t use_prior;          /**< [structure] 1: class frequencies enter the posterior. Default 0. */
   float energy_threshold; /**< Fraction of the input energy inside Phi after a task, equation (2). Default 0.95; (0, 1].
                            */
   float learning_rate;    /**< At the start of a task. Default 5e-4; paper 1e-3; 0 to 1e6. */
@@ -680,17 +685,12 @@ typedef struct dlora_learner_options {
   float epsilon;          /**< Adam. Default 1e-8; (0, 1]. */
   float momentum;         /**< SGD. Default 0.9; [0, 1). */
   float weight_decay;     /**< Decoupled, of the trained factors and rows. Default 0; 0 to 1e6. */
-  float shrinkage;   /**< [structure] Of the readout's covariance. Default 0: follows the number of images. 0 to 1e6. */
-  float temperature; /**< [structure] T of the posterior until one is fitted. Default 2; (0, 1e6]. */
-  float held_out;    /**< Fraction of each task's images excluded from training; they correct the temperature. Default
-                        0.05; [0, 0.5]. */
-  float ridge; /**< [structure with the random projection] Relative to the mean diagonal of the Gram matrix. Default
-                  0.01; (0, 1e6]. */
-  float unknown_quantile; /**< Fraction of known images that dlora_prediction.unknown accepts. Default 0.95; (0, 1). */
+  float held_out;         /**< Fraction of each task's images excluded from training; they correct the temperature.
+                             Default 0.05; [0, 0.5]. */
   float loss_temperature; /**< Divides the logits in the training loss. Default 3; paper 1; (0, 1e6]. At 1 the initial
                              rows fit a few images so well that the adapters hardly learn. */
-  float crop_scale; /**< Least fraction of its area that training sees of an image, with sides 3 : 4 to 4 : 3. Default
-                       0.85; paper 1: no crops. (0, 1]. */
+  float crop_scale; /**< Least fraction of an image's area in a random crop, with sides 3 : 4 to 4 : 3. Default 0.85;
+                       paper 1: no crops. (0, 1]. */
   float jitter; /**< Brightness and contrast of training images are multiplied by factors in [1 - jitter, 1 + jitter].
                    Default 0.3; paper 0; [0, 1]. */
   float later_task_lr_scale;     /**< Multiplies learning_rate in tasks after the first. Default 1; 0 to 1e6. */
@@ -698,19 +698,19 @@ typedef struct dlora_learner_options {
                                     Default 1; paper 0; [0, 1]. */
   float merge_decay; /**< M gets t^-merge_decay of the t-th task's update, (2a). Default 1.5; paper 0: all of it. 0 to
                         1000. */
-  float reserved;    /**< 0. */
-} dlora_learner_options;
 
-/** The defaults, chosen by measurement (docs/METHOD.md). */
-#define DLORA_LEARNER_OPTIONS_INIT \
-  { \
-    sizeof(dlora_learner_options), NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 8, 8, DLORA_EPOCHS_AUTO, 16, 0, 2000, \
-        DLORA_SITE_KEY | DLORA_SITE_VALUE, DLORA_BLOCKS_UPPER_THREE_QUARTERS, 0, DLORA_FEATURE_LAYERS_AT_MIDDLE, \
-        DLORA_READOUT_GAUSSIAN, 0, DLORA_RESIDUAL_IN_USED, DLORA_ROUTING_TWO_PASS, DLORA_LOSS_CLASSES_ALL, \
-        DLORA_CLASS_SCORES_BOTH, 1, 1, 0, DLORA_TOKENS_ALL, DLORA_OPTIMIZER_ADAM, DLORA_SCHEDULE_COSINE, \
-        DLORA_FLIP_EVERYWHERE, 0, 0, 0.95f, 5e-4f, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f, 0.0f, 2.0f, 0.05f, 0.01f, 0.95f, \
-        3.0f, 0.85f, 0.3f, 1.0f, 1.0f, 1.5f, 0.0f \
-  }
+  /* ---- prediction (DLORA_SCOPE_PREDICTION) ---- */
+  int32_t routing;        /**< enum dlora_routing: which residual adapters run. Default TWO_PASS; paper ENERGY. */
+  int32_t class_scores;   /**< enum dlora_class_scores: source of p(class | task) where residual adapters run. Default
+                             BOTH; paper HEAD. */
+  float unknown_quantile; /**< Fraction of known images that dlora_prediction.unknown accepts. Default 0.95; (0, 1). */
+
+  /* ---- run time (DLORA_SCOPE_RUN_TIME) ---- */
+  int32_t threads;     /**< Threads that a call may use. Default DLORA_AUTO: all processors. 1 to 4096. Not kept in the
+                          checkpoint. */
+  int32_t micro_batch; /**< Images that a thread runs at once: bounds memory, not results. Default DLORA_AUTO: chosen
+                          from the geometry. 1 to 65536. */
+} dlora_learner_options;
 
 /** Summary of one learned task. */
 typedef struct dlora_task_report {
@@ -731,6 +731,8 @@ typedef struct dlora_task_report {
 } dlora_task_report;
 #define DLORA_TASK_REPORT_INIT \
   { sizeof(dlora_task_report), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0 }
+/** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_task_report). */
+DLORA_API dlora_status dlora_task_report_init(dlora_task_report *report, size_t size);
 
 /** Results of an evaluation. Accuracies in [0, 1]; NaN where undefined. */
 typedef struct dlora_evaluation {
@@ -751,12 +753,63 @@ typedef struct dlora_evaluation {
 } dlora_evaluation;
 #define DLORA_EVALUATION_INIT \
   { sizeof(dlora_evaluation), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 }
+/** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_evaluation). */
+DLORA_API dlora_status dlora_evaluation_init(dlora_evaluation *evaluation, size_t size);
 
-/** Sets the defaults. */
+/** Sets the defaults, which were chosen by measurement (docs/METHOD.md). size: sizeof(dlora_learner_options) as the
+ * caller knows it. */
 DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size);
 /** Sets the paper's preset: all blocks, residual_basis IN_NEW, routing ENERGY, loss_classes TASK, class_scores HEAD,
  * final features, no drift compensation, nothing of the residual branch merged. */
 DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
+/** Sets one option from text, whatever its type: "0.001", "two-pass", "key,value", "true", "auto". The decimal point is
+ * a point in every locale. Errors: ARGUMENT (unknown name, no value of the type, out of the range that holds for every
+ * model), and *options is as it was. */
+DLORA_API dlora_status dlora_learner_options_set(dlora_learner_options *options, const char *name, const char *value);
+/** The value of one option as text that dlora_learner_options_set reads as the same value, NUL-terminated. value: size
+ * bytes; 64 are enough for every option. Error: ARGUMENT. */
+DLORA_API dlora_status dlora_learner_options_get(const dlora_learner_options *options, const char *name, char *value,
+                                                 size_t size);
+
+enum dlora_option_type {
+  DLORA_OPTION_INTEGER = 0, /**< int32_t */
+  DLORA_OPTION_SIZE = 1,    /**< size_t */
+  DLORA_OPTION_SEED = 2,    /**< uint64_t */
+  DLORA_OPTION_FLOAT = 3,   /**< float */
+  DLORA_OPTION_FLAG = 4,    /**< int32_t: 0 or 1 */
+  DLORA_OPTION_CHOICE = 5,  /**< int32_t: index of a word in `choices`, and the value of its enum */
+  DLORA_OPTION_SET = 6      /**< int32_t: 1 << index of each word in `choices`, or-ed */
+};
+/** When an option may change. */
+enum dlora_option_scope {
+  DLORA_SCOPE_FIXED = 0,      /**< never after creation */
+  DLORA_SCOPE_TRAINING = 1,   /**< between tasks: it decides how the next one is learned */
+  DLORA_SCOPE_PREDICTION = 2, /**< between tasks: it decides how images are predicted */
+  DLORA_SCOPE_RUN_TIME = 3    /**< between tasks: it decides how the machine is used, not what is computed */
+};
+/** What there is to know of one option. Strings are static. */
+typedef struct dlora_option_info {
+  size_t struct_size;
+  const char *name;     /**< of the member of dlora_learner_options */
+  const char *choices;  /**< words of a choice or set, "first|second"; of another type names of -1, -2, ...; or NULL */
+  const char *help;     /**< one line */
+  double default_value; /**< as dlora_learner_options_init sets it */
+  double paper_value;   /**< as dlora_learner_options_paper sets it */
+  double least;         /**< values from least to greatest are allowed, and those that `choices` names */
+  double greatest;
+  int32_t type;        /**< enum dlora_option_type */
+  int32_t scope;       /**< enum dlora_option_scope */
+  int32_t above_least; /**< 1: least itself is not allowed */
+  int32_t reserved;    /**< 0 */
+} dlora_option_info;
+/** Sets struct_size, and every other member to 0. size: sizeof(dlora_option_info). */
+DLORA_API dlora_status dlora_option_info_init(dlora_option_info *info, size_t size);
+/** Number of options that dlora_learner_options_set knows: every member but struct_size and allocator. */
+DLORA_API size_t dlora_option_count(void);
+/** Fills *info for option `index`, from 0, in the order of the struct; info->struct_size must be set. Error: ARGUMENT.
+ */
+DLORA_API dlora_status dlora_option_get_info(size_t index, dlora_option_info *info);
+
 /** Whether a learner can be created with these options, without creating one: for programs that take them from their
  * users and want to refuse them before hours of other work. model NULL: as far as it does not depend on the model.
  * Errors: ARGUMENT, naming the member; STRUCT_SIZE. */
@@ -765,11 +818,17 @@ DLORA_API dlora_status dlora_learner_options_check(const dlora_learner_options *
 DLORA_API dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
                                             const dlora_learner_options *options);
 DLORA_API void dlora_learner_destroy(dlora_learner *learner);
-/** Changes the options of later tasks and predictions. Error: MISMATCH if a [structure] member differs. Inside a task
- * only the callbacks may change: STATE if anything else differs. */
+/** Changes the options of later tasks and predictions. Errors: MISMATCH if an option of DLORA_SCOPE_FIXED differs;
+ * STATE if a task is open and any option differs. */
 DLORA_API dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options);
 /** The options in force; options->struct_size must be set. */
 DLORA_API dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learner_options *options);
+/** Calls `progress` after every batch of the calls that learn and evaluate; a non-zero return cancels them. May be set
+ * at any time, also inside a task. Default NULL. */
+DLORA_API dlora_status dlora_learner_set_progress(dlora_learner *learner, dlora_progress_fn progress, void *user);
+/** Calls `log` with warnings, as when no unused direction is left for a branch. May be set at any time. Default NULL.
+ */
+DLORA_API dlora_status dlora_learner_set_log(dlora_learner *learner, dlora_log_fn log, void *user);
 
 /** Learns one task from images in memory. labels: [images->count]. report may be NULL. On an error, or when a callback
  *  cancels, the learner is as it was before. Where a task of dlora_learner_learn_task or _learn_source is open, because
@@ -822,6 +881,8 @@ typedef struct dlora_open_task {
 } dlora_open_task;
 #define DLORA_OPEN_TASK_INIT \
   { sizeof(dlora_open_task), 0, 0, 0, 0, 0, 0, 0, 0 }
+/** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_open_task). */
+DLORA_API dlora_status dlora_open_task_init(dlora_open_task *task, size_t size);
 /** Fills *task; task->struct_size must be set. */
 DLORA_API dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_open_task *task);
 
@@ -889,10 +950,10 @@ DLORA_API dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *le
 /** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. An open
  * task is written too, and goes on. Error: IO. */
 DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const char *path);
-/** Reads it back on the same backbone. options NULL: as saved, but threads, callbacks and allocator, which are never
- * saved. Otherwise options replaces all that is not [structure]; to change one member, load with NULL,
+/** Reads it back on the same backbone. options NULL: as saved, but threads and allocator, which are never
+ * saved. Otherwise options replaces all that is not fixed at creation; to change one member, load with NULL,
  * dlora_learner_get_options, change, dlora_learner_configure. A task that was open is open again, and then only
- * threads, micro_batch, callbacks and allocator may differ from what was saved. Errors: MISMATCH (both fingerprints or
+ * threads, micro_batch and allocator may differ from what was saved. Errors: MISMATCH (both fingerprints or
  * the option are named), FORMAT, IO. */
 DLORA_API dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, const char *path,
                                           const dlora_learner_options *options);

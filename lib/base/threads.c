@@ -30,6 +30,10 @@ size_t dli_threads_available(void) {
   return count > 0 ? (size_t)count : 1;
 }
 
+size_t dli_threads_chosen(int32_t threads) {
+  return threads > 0 ? (size_t)threads : dli_threads_available();
+}
+
 #ifdef MAY_MEET_OPENMP
 /* Whether the calling thread has come through fork since it first did something here. The threads that the runtime
  * keeps for it were not copied, and it would wait for them for ever. A thread that had none then may start some. */

@@ -4,9 +4,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Processors that this process may use. */
 size_t dli_threads_available(void);
+/* `threads` where it is above 0, else all that are available. */
+size_t dli_threads_chosen(int32_t threads);
 
 /* Calls run(begin, end, index, user) once for each index < threads on its share of [0, count), at the same time where
  * OpenMP is present. Shares depend on count and threads only, so that results can be bitwise repeatable. */

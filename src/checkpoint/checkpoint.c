@@ -1,11 +1,10 @@
 /* A learner as one safetensors file:
  *
- *   metadata  format "duallora.learner.1", fingerprint, image_size, num_tasks, class_name.<id>, note.<key>
- *   learner.options.integers  I64 [n]   in the order of dlora_learner_options, append only
- *   learner.options.floats    F32 [m]
+ *   metadata  format "duallora.learner.2", fingerprint, image_size, num_tasks, option.<name>, class_name.<id>,
+ *             note.<key>
  *   bank.*                    bank/file.c
- *   memory.<block>.<input>.*  projector/file.c
- *   plain.* routed.* gate.* frozen.*   predictor/file.c; routed and frozen may be absent
+ *   used.<block>.<input>.*    projector/file.c
+ *   base.* routed.* gate.* untouched.*   predictor/file.c; routed and untouched may be absent
  *   head.<task>.weight        F32 [num_classes, dim]
  *   head.<task>.bias          F32 [num_classes]
  *   head.<task>.temperature   F32 [1]
@@ -15,7 +14,9 @@
  *   metrics.overall_images    U64 [num_tasks]             likewise
  *
  *   training.*                checkpoint/open_task.c, if a task is open
- */
+ *
+ * Files of format duallora.learner.1 are read too (checkpoint/format.c). */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,185 +24,20 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "src/bank/bank.h"
+#include "src/checkpoint/format.h"
+#include "src/checkpoint/open_task.h"
 #include "src/learner/learner.h"
+#include "src/options/options.h"
 #include "src/predictor/predictor.h"
 #include "src/projector/projector.h"
 
-enum { NAME_SIZE = 96, NUM_INTEGERS = 27, NUM_FLOATS = 18 };
-static const char format[] = "duallora.learner.1";
-
-/* ---- options ---- */
-
-static void options_to_arrays(const dlora_learner_options *o, int64_t *integers, float *floats) {
-  const int64_t i[NUM_INTEGERS] = {
-      (int64_t)o->seed,
-      (int64_t)o->micro_batch,
-      (int64_t)o->rank_orthogonal,
-      (int64_t)o->rank_residual,
-      o->epochs == DLORA_EPOCHS_AUTO ? -1 : (int64_t)o->epochs,
-      (int64_t)o->batch_size,
-      (int64_t)o->max_observed_images,
-      (int64_t)o->random_features,
-      o->sites,
-      o->first_block,
-      o->num_blocks,
-      o->feature_layers,
-      o->readout,
-      o->untouched_baseline,
-      o->residual_basis,
-      o->routing,
-      o->loss_classes,
-      o->class_scores,
-      o->train_head,
-      o->drift_compensation,
-      o->train_orthogonal_a,
-      o->observed_tokens,
-      o->optimizer,
-      o->schedule,
-      o->flip,
-      o->crop_padding,
-      o->use_prior,
-  };
-  const float f[NUM_FLOATS] = {o->energy_threshold,
-                               o->learning_rate,
-                               o->beta1,
-                               o->beta2,
-                               o->epsilon,
-                               o->momentum,
-                               o->weight_decay,
-                               o->shrinkage,
-                               o->temperature,
-                               o->held_out,
-                               o->ridge,
-                               o->unknown_quantile,
-                               o->loss_temperature,
-                               o->crop_scale,
-                               o->jitter,
-                               o->later_task_lr_scale,
-                               o->residual_merge_fraction,
-                               o->merge_decay};
-  memcpy(integers, i, sizeof i);
-  memcpy(floats, f, sizeof f);
-}
-
-static void options_from_arrays(const int64_t *i, const float *f, dlora_learner_options *o) {
-  *o = (dlora_learner_options)DLORA_LEARNER_OPTIONS_INIT;
-  o->seed = (uint64_t)i[0];
-  size_t *const sizes[] = {&o->micro_batch, &o->rank_orthogonal,     &o->rank_residual,  &o->epochs,
-                           &o->batch_size,  &o->max_observed_images, &o->random_features};
-  for (size_t k = 0; k < 7; k++) *sizes[k] = i[1 + k] < 0 ? SIZE_MAX - 1 : (size_t)i[1 + k]; /* too many of anything */
-  if (i[4] == -1) o->epochs = DLORA_EPOCHS_AUTO;
-  int32_t *const words[] = {&o->sites,
-                            &o->first_block,
-                            &o->num_blocks,
-                            &o->feature_layers,
-                            &o->readout,
-                            &o->untouched_baseline,
-                            &o->residual_basis,
-                            &o->routing,
-                            &o->loss_classes,
-                            &o->class_scores,
-                            &o->train_head,
-                            &o->drift_compensation,
-                            &o->train_orthogonal_a,
-                            &o->observed_tokens,
-                            &o->optimizer,
-                            &o->schedule,
-                            &o->flip,
-                            &o->crop_padding,
-                            &o->use_prior};
-  for (size_t k = 0; k < sizeof words / sizeof *words; k++) {
-    *words[k] = i[8 + k] < INT32_MIN || i[8 + k] > INT32_MAX ? INT32_MIN : (int32_t)i[8 + k];
-  }
-  float *const floats[] = {&o->energy_threshold,
-                           &o->learning_rate,
-                           &o->beta1,
-                           &o->beta2,
-                           &o->epsilon,
-                           &o->momentum,
-                           &o->weight_decay,
-                           &o->shrinkage,
-                           &o->temperature,
-                           &o->held_out,
-                           &o->ridge,
-                           &o->unknown_quantile,
-                           &o->loss_temperature,
-                           &o->crop_scale,
-                           &o->jitter,
-                           &o->later_task_lr_scale,
-                           &o->residual_merge_fraction,
-                           &o->merge_decay};
-  for (size_t k = 0; k < NUM_FLOATS; k++) *floats[k] = f[k];
-}
-
-static const char *const integer_names[] = {"seed",
-                                            "micro_batch",
-                                            "rank_orthogonal",
-                                            "rank_residual",
-                                            "epochs",
-                                            "batch_size",
-                                            "max_observed_images",
-                                            "random_features",
-                                            "sites",
-                                            "first_block",
-                                            "num_blocks",
-                                            "feature_layers",
-                                            "readout",
-                                            "untouched_baseline",
-                                            "residual_basis",
-                                            "routing",
-                                            "loss_classes",
-                                            "class_scores",
-                                            "train_head",
-                                            "drift_compensation",
-                                            "train_orthogonal_a",
-                                            "observed_tokens",
-                                            "optimizer",
-                                            "schedule",
-                                            "flip",
-                                            "crop_padding",
-                                            "use_prior"};
-static const char *const float_names[] = {"energy_threshold",
-                                          "learning_rate",
-                                          "beta1",
-                                          "beta2",
-                                          "epsilon",
-                                          "momentum",
-                                          "weight_decay",
-                                          "shrinkage",
-                                          "temperature",
-                                          "held_out",
-                                          "ridge",
-                                          "unknown_quantile",
-                                          "loss_temperature",
-                                          "crop_scale",
-                                          "jitter",
-                                          "later_task_lr_scale",
-                                          "residual_merge_fraction",
-                                          "merge_decay"};
-_Static_assert(sizeof integer_names / sizeof *integer_names == NUM_INTEGERS, "a name for each integer");
-_Static_assert(sizeof float_names / sizeof *float_names == NUM_FLOATS, "a name for each float");
-
-/* Name of the first option that differs and is kept in a checkpoint, micro_batch apart, or NULL. */
-static const char *find_difference(const dlora_learner_options *a, const dlora_learner_options *b) {
-  int64_t integers[2][NUM_INTEGERS];
-  float floats[2][NUM_FLOATS];
-  options_to_arrays(a, integers[0], floats[0]);
-  options_to_arrays(b, integers[1], floats[1]);
-  for (size_t i = 0; i < NUM_INTEGERS; i++) {
-    if (integers[0][i] != integers[1][i] && strcmp(integer_names[i], "micro_batch") != 0) return integer_names[i];
-  }
-  for (size_t i = 0; i < NUM_FLOATS; i++) {
-    if (floats[0][i] != floats[1][i]) return float_names[i];
-  }
-  return NULL;
-}
+enum { NAME_SIZE = 96 };
 
 /* ---- writing ---- */
 
 static dlora_status write_parts(const dlora_learner *learner, struct dli_writer *writer) {
   char name[NAME_SIZE], text[32];
-  DLI_TRY(dli_writer_set_metadata(writer, "format", format));
+  DLI_TRY(dli_options_write(&learner->options, writer));
   DLI_TRY(dli_writer_set_metadata(writer, "fingerprint", learner->model->vit.fingerprint));
   snprintf(text, sizeof text, "%zu", learner->model->vit.image_size);
   DLI_TRY(dli_writer_set_metadata(writer, "image_size", text));
@@ -215,14 +51,15 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
   DLI_TRY(dli_bank_write(learner->bank, writer, "bank"));
   for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
     if (!learner->projectors[i]) continue;
-    snprintf(name, sizeof name, "memory.%zu.%zu", i / 4, i % 4);
+    snprintf(name, sizeof name, "%s.%zu.%zu", dli_names_now.used, i / 4, i % 4);
     DLI_TRY(dli_projector_write(learner->projectors[i], writer, name));
   }
-  DLI_TRY(dli_predictor_write(learner->base, writer, "plain"));
-  DLI_TRY(dli_predictor_write(learner->gate, writer, "gate"));
-  const int has_routed = learner->routed && !(learner->task && learner->task->made_routed);
-  if (has_routed) DLI_TRY(dli_predictor_write(learner->routed, writer, "routed"));
-  if (learner->untouched) DLI_TRY(dli_predictor_write(learner->untouched, writer, "frozen"));
+  const bool has_routed = learner->routed && !(learner->task && learner->task->made_routed);
+  const dlora_predictor *const predictors[4] = {learner->base, has_routed ? learner->routed : NULL, learner->gate,
+                                                learner->untouched};
+  for (size_t i = 0; i < 4; i++) {
+    if (predictors[i]) DLI_TRY(dli_predictor_write(predictors[i], writer, dli_names_now.predictors[i]));
+  }
   for (size_t t = 0; t < learner->num_task_heads; t++) {
     const struct dli_head *head = &learner->heads[t];
     const size_t shape[] = {head->num_classes, learner->model->vit.dim};
@@ -243,16 +80,10 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
 dlora_status dlora_learner_save(const dlora_learner *learner, const char *path) {
   DLI_REQUIRE(learner);
   DLI_REQUIRE(path);
-  int64_t integers[NUM_INTEGERS];
-  float floats[NUM_FLOATS];
-  const size_t num_integers = NUM_INTEGERS, num_floats = NUM_FLOATS;
   struct dli_writer *writer;
   struct dli_task_record *record = NULL;
   dlora_status status = DLORA_OK;
-  options_to_arrays(&learner->options, integers, floats);
   DLI_TRY(dli_writer_create(&writer, &learner->allocator));
-  DLI_TRY_DONE(dli_writer_add(writer, "learner.options.integers", DLI_I64, 1, &num_integers, integers));
-  DLI_TRY_DONE(dli_writer_add(writer, "learner.options.floats", DLI_F32, 1, &num_floats, floats));
   DLI_TRY_DONE(write_parts(learner, writer));
   if (learner->task) DLI_TRY_DONE(dli_task_write(learner, writer, &record));
   DLI_TRY_DONE(dli_writer_save(writer, path));
@@ -265,11 +96,7 @@ done:
 /* ---- reading ---- */
 
 static dlora_status check_header(const struct dli_tensors *tensors, const dlora_model *model) {
-  const char *label = dli_tensors_label(tensors), *found = dli_tensors_metadata(tensors, "format");
-  if (!found || strcmp(found, format) != 0) {
-    return dli_raise(DLORA_ERR_FORMAT, "%s: format is %.60s, expected %s", label, found ? found : "missing", format);
-  }
-  found = dli_tensors_metadata(tensors, "fingerprint");
+  const char *label = dli_tensors_label(tensors), *found = dli_tensors_metadata(tensors, "fingerprint");
   if (!found) return dli_raise(DLORA_ERR_FORMAT, "%s: metadata fingerprint is missing", label);
   if (strcmp(found, model->vit.fingerprint) != 0) {
     const char *size = dli_tensors_metadata(tensors, "image_size");
@@ -310,7 +137,8 @@ static dlora_status read_names(dlora_learner *learner, const struct dli_tensors 
   return DLORA_OK;
 }
 
-static dlora_status read_memories(dlora_learner *learner, const struct dli_tensors *tensors) {
+static dlora_status read_projectors(dlora_learner *learner, const struct dli_tensors *tensors,
+                                    const struct dli_checkpoint_names *names) {
   const struct dli_vit *vit = &learner->model->vit;
   const dlora_projector_options options = {sizeof options, &learner->allocator};
   const size_t tasks = dlora_predictor_num_tasks(learner->base);
@@ -320,13 +148,13 @@ static dlora_status read_memories(dlora_learner *learner, const struct dli_tenso
     const size_t input = 4 * (size_t)site->block + (size_t)dli_input_of(site->projection);
     if (learner->projectors[input]) continue;
     char name[NAME_SIZE];
-    snprintf(name, sizeof name, "memory.%zu.%zu", input / 4, input % 4);
+    snprintf(name, sizeof name, "%s.%zu.%zu", names->used, input / 4, input % 4);
     DLI_TRY(dli_projector_read(&learner->projectors[input], tensors, name, &options));
-    const dlora_projector *memory = learner->projectors[input];
-    if (dlora_projector_dim(memory) != site->input_dim || dlora_projector_num_tasks(memory) != tasks) {
+    const dlora_projector *projector = learner->projectors[input];
+    if (dlora_projector_dim(projector) != site->input_dim || dlora_projector_num_tasks(projector) != tasks) {
       return dli_raise(DLORA_ERR_FORMAT, "%s: %s is %zu wide with %zu tasks, expected %zu and %zu",
-                       dli_tensors_label(tensors), name, dlora_projector_dim(memory), dlora_projector_num_tasks(memory),
-                       site->input_dim, tasks);
+                       dli_tensors_label(tensors), name, dlora_projector_dim(projector),
+                       dlora_projector_num_tasks(projector), site->input_dim, tasks);
     }
   }
   return DLORA_OK;
@@ -355,8 +183,8 @@ static dlora_status check_bank(const dlora_learner *learner, const struct dli_te
 /* Predictions lay the scores of one predictor beside the components of `base`, so all must have the same ones. The
  * gate tells tasks only, and the untouched backbone's statistics speak for themselves; both are taken before training,
  * when the images may have come in another order: that of their classes within a task is their own. */
-static dlora_status check_components(const dlora_learner *learner, const dlora_predictor *predictor, const char *name,
-                                     const struct dli_tensors *tensors) {
+static dlora_status check_components(const dlora_learner *learner, const dlora_predictor *predictor, bool own_order,
+                                     const char *name, const struct dli_tensors *tensors) {
   const struct dli_class_index *d = &learner->class_index;
   const size_t count = dlora_predictor_num_components(predictor);
   int64_t *tasks = NULL, *classes = NULL;
@@ -365,11 +193,10 @@ static dlora_status check_components(const dlora_learner *learner, const dlora_p
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, tasks, count));
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, classes, count));
   DLI_TRY_DONE(dlora_predictor_get_components(predictor, tasks, classes, NULL, NULL));
-  const int same_tasks = memcmp(tasks, d->component_tasks, count * sizeof *tasks) == 0;
-  const int own_order = strcmp(name, "gate") == 0 || strcmp(name, "frozen") == 0;
-  const int same_classes = own_order || memcmp(classes, d->component_classes, count * sizeof *classes) == 0;
+  const bool same_tasks = memcmp(tasks, d->component_tasks, count * sizeof *tasks) == 0;
+  const bool same_classes = own_order || memcmp(classes, d->component_classes, count * sizeof *classes) == 0;
   if (!same_tasks || !same_classes) {
-    status = dli_raise(DLORA_ERR_FORMAT, "%s: predictor %s has other tasks or classes than predictor plain",
+    status = dli_raise(DLORA_ERR_FORMAT, "%s: predictor %s has other tasks or classes than the base predictor",
                        dli_tensors_label(tensors), name);
   }
 done:
@@ -378,15 +205,18 @@ done:
   return status;
 }
 
-static dlora_status read_predictor(const dlora_learner *learner, const struct dli_tensors *tensors, const char *name,
-                                   size_t width, dlora_predictor **out) {
-  const int32_t readout = strcmp(name, "gate") == 0 ? DLORA_READOUT_GAUSSIAN : learner->options.readout;
+enum kind { BASE, ROUTED, GATE, UNTOUCHED }; /* order of dli_checkpoint_names.predictors */
+
+static dlora_status read_predictor(const dlora_learner *learner, const struct dli_tensors *tensors, enum kind kind,
+                                   const char *name, dlora_predictor **out) {
+  const int32_t readout = kind == GATE ? DLORA_READOUT_GAUSSIAN : learner->options.readout;
+  const size_t width = kind == GATE ? 2 * learner->model->vit.dim : learner->width;
   const dlora_predictor_options options = dli_predictor_options_of(&learner->options, &learner->allocator, readout);
   DLI_TRY(dli_predictor_read(out, tensors, name, &options));
   const dlora_predictor *reference = learner->base ? learner->base : *out;
   if (dlora_predictor_dim(*out) == width && dlora_predictor_num_tasks(*out) == dlora_predictor_num_tasks(reference) &&
       dlora_predictor_num_components(*out) == dlora_predictor_num_components(reference)) {
-    return check_components(learner, *out, name, tensors);
+    return check_components(learner, *out, kind == GATE || kind == UNTOUCHED, name, tensors);
   }
   return dli_raise(DLORA_ERR_FORMAT,
                    "%s: predictor %s is %zu wide with %zu tasks and %zu components; %zu, %zu and %zu expected",
@@ -447,18 +277,25 @@ static dlora_status read_metrics(dlora_learner *learner, const struct dli_tensor
   return read_digests(tensors, "metrics.overall_images", 1, shape, metrics->overall_images);
 }
 
-static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors *tensors) {
+static bool has_predictor(const struct dli_tensors *tensors, const char *name) {
+  char means[NAME_SIZE];
+  snprintf(means, sizeof means, "%s.means", name);
+  return dli_tensors_find(tensors, means) != NULL;
+}
+
+static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors *tensors,
+                               const struct dli_checkpoint_names *names) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t dim = learner->model->vit.dim;
-  DLI_TRY(read_predictor(learner, tensors, "plain", learner->width, &learner->base));
+  const char *const *name = names->predictors;
+  DLI_TRY(read_predictor(learner, tensors, BASE, name[BASE], &learner->base));
   DLI_TRY(
       dli_class_index_create(&learner->class_index, learner->base, NULL, learner->options.unknown_quantile, allocator));
-  DLI_TRY(read_predictor(learner, tensors, "gate", 2 * dim, &learner->gate));
-  if (dli_tensors_find(tensors, "routed.means")) {
-    DLI_TRY(read_predictor(learner, tensors, "routed", learner->width, &learner->routed));
+  DLI_TRY(read_predictor(learner, tensors, GATE, name[GATE], &learner->gate));
+  if (has_predictor(tensors, name[ROUTED])) {
+    DLI_TRY(read_predictor(learner, tensors, ROUTED, name[ROUTED], &learner->routed));
   }
   if (learner->options.untouched_baseline) {
-    DLI_TRY(read_predictor(learner, tensors, "frozen", learner->width, &learner->untouched));
+    DLI_TRY(read_predictor(learner, tensors, UNTOUCHED, name[UNTOUCHED], &learner->untouched));
   }
   dli_class_index_release(&learner->class_index, allocator);
   DLI_TRY(dli_class_index_create(&learner->class_index, learner->base, learner->routed,
@@ -467,41 +304,21 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   DLI_TRY(dli_bank_read(&learner->bank, tensors, "bank", &bank));
   DLI_TRY(check_bank(learner, tensors));
   DLI_TRY(dli_merged_weights_create(&learner->merged_weights, learner->model, learner->bank, 1, allocator));
-  DLI_TRY(read_memories(learner, tensors));
+  DLI_TRY(read_projectors(learner, tensors, names));
   DLI_TRY(read_heads(learner, tensors));
   DLI_TRY(read_metrics(learner, tensors));
   DLI_TRY(read_names(learner, tensors));
   return dli_notes_read(learner, tensors);
 }
 
-/* Reads an options array that a library of another version may have written: what it did not know yet keeps `defaults`.
- */
-static dlora_status read_array(const struct dli_tensors *tensors, const char *name, enum dli_dtype dtype, size_t known,
-                               size_t size, void *values) {
-  const struct dli_tensor *tensor;
-  DLI_TRY(dli_tensors_require(tensors, name, dtype, 1, (size_t[]){SIZE_MAX}, &tensor));
-  if (tensor->count > known) {
-    return dli_raise(DLORA_ERR_UNSUPPORTED,
-                     "%s: tensor %s has %zu options, this library knows %zu: it was saved by a newer one",
-                     dli_tensors_label(tensors), name, tensor->count, known);
-  }
-  memcpy(values, tensor->data, tensor->count * size);
-  return DLORA_OK;
-}
-
 /* The saved options, those of the caller laid over them where they may differ. */
 static dlora_status read_options(const struct dli_tensors *tensors, const dlora_model *model,
                                  const dlora_learner_options *given, dlora_learner_options *out) {
-  int64_t integers[NUM_INTEGERS];
-  float floats[NUM_FLOATS];
-  dlora_learner_options saved = DLORA_LEARNER_OPTIONS_INIT;
-  options_to_arrays(&saved, integers, floats);
-  DLI_TRY(read_array(tensors, "learner.options.integers", DLI_I64, NUM_INTEGERS, sizeof *integers, integers));
-  DLI_TRY(read_array(tensors, "learner.options.floats", DLI_F32, NUM_FLOATS, sizeof *floats, floats));
-  options_from_arrays(integers, floats, &saved);
+  dlora_learner_options saved;
+  DLI_TRY(dli_options_load(tensors, &saved));
   dlora_status status = dli_learner_options_check(&saved, &model->vit);
   if (status != DLORA_OK) {
-    return dli_raise(DLORA_ERR_FORMAT, "%s: learner.options are not usable", dli_tensors_label(tensors));
+    return dli_raise(DLORA_ERR_FORMAT, "%s: its options are not usable", dli_tensors_label(tensors));
   }
   *out = saved;
   if (!given) return DLORA_OK;
@@ -509,7 +326,7 @@ static dlora_status read_options(const struct dli_tensors *tensors, const dlora_
   DLI_TRY(dli_learner_options_check(out, &model->vit));
   const char *different = dli_learner_options_difference(out, &saved);
   if (!different && dli_task_is_open(tensors)) {
-    different = find_difference(out, &saved);
+    different = dli_learner_options_task_difference(out, &saved, false);
     if (different) {
       return dli_raise(DLORA_ERR_MISMATCH,
                        "%s: holds a task that was begun with another value of the option %s; load with the same, or "
@@ -528,20 +345,21 @@ dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, c
   *out = NULL;
   DLI_REQUIRE(model);
   DLI_REQUIRE(path);
-  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
+  const struct dli_checkpoint_names *names;
   dlora_learner_options known;
   dlora_allocator allocator;
-  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  DLI_TRY(dli_learner_options_read(options, NULL, &known));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
   struct dli_tensors *tensors = NULL;
   dlora_learner *learner = NULL;
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_tensors_open(&tensors, path, &allocator));
+  DLI_TRY_DONE(dli_checkpoint_names(tensors, &names));
   DLI_TRY_DONE(check_header(tensors, model));
   DLI_TRY_DONE(read_options(tensors, model, options, &known));
   DLI_TRY_DONE(dli_learner_new(&learner, model, &known, &allocator));
-  DLI_TRY_DONE(read_parts(learner, tensors));
-  if (dli_task_is_open(tensors)) DLI_TRY_DONE(dli_task_read(learner, tensors));
+  DLI_TRY_DONE(read_parts(learner, tensors, names));
+  if (dli_task_is_open(tensors)) DLI_TRY_DONE(dli_task_read(learner, tensors, names));
   *out = learner;
   learner = NULL;
 done:

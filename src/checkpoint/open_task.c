@@ -6,9 +6,9 @@
  *   training.classes          I64 [classes]
  *   training.seen             U64 [classes] images of each in the present round
  *   training.images           U64 [source images] digest of each that was read, else 0; absent: not known
- *   training.memory.<block>.<input>.observed, .moment   projector/file.c
- *   training.memory.<block>.<input>.sample              F32 [rows, input_dim] class tokens; routing by energy
- *   training.{plain,routed,gate,frozen}.*               predictor/file.c
+ *   training.used.<block>.<input>.observed, .moment   projector/file.c
+ *   training.used.<block>.<input>.sample              F32 [rows, input_dim] class tokens; routing by energy
+ *   training.{base,routed,gate,untouched}.*            predictor/file.c
  *   training.bank.*           bank/file.c; from here on once training has begun
  *   training.head.weight      F32 [classes, dim]
  *   training.head.bias        F32 [classes]
@@ -19,6 +19,8 @@
  *
  * Not written is what follows from the options and the finished tasks, the workspace, and how long things took: the
  * same task at the same place gives the same bytes. `routed` without finished tasks of its own is a copy of `base`. */
+#include "src/checkpoint/open_task.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +38,7 @@ enum {
   COUNT_PLANNED_STEPS = 1,
   COUNT_STEPS = 2,
   COUNT_IMAGES = 3,   /* two: before, after */
-  COUNT_OBSERVED = 5, /* two: in the memory's second moments */
+  COUNT_OBSERVED = 5, /* two: in the second moments */
   COUNT_DRIFT = 7,    /* offered to the samples */
   COUNT_HELD_OUT = 8,
   COUNT_ENERGY = 9,
@@ -54,8 +56,6 @@ struct dli_task_record {
   double losses[NUM_LOSSES];
   uint64_t *num_shown;
 };
-
-static const char *const predictor_names[] = {"plain", "routed", "gate", "frozen"};
 
 static void list_predictors(const dlora_learner *learner, dlora_predictor *out[4]) {
   dlora_predictor *const list[] = {learner->base, learner->routed, learner->gate, learner->untouched};
@@ -113,17 +113,17 @@ static dlora_status write_samples(const dlora_learner *learner, struct dli_write
   return dli_writer_add(writer, "training.drift.after", DLI_F32, 2, shape, task->drift_after);
 }
 
-static dlora_status write_memories(const dlora_learner *learner, struct dli_writer *writer) {
+static dlora_status write_projectors(const dlora_learner *learner, struct dli_writer *writer) {
   const struct dli_task *task = learner->task;
   char name[NAME_SIZE];
   for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
-    const dlora_projector *memory = learner->projectors[i];
-    if (!memory) continue;
-    snprintf(name, sizeof name, "training.memory.%zu.%zu", i / 4, i % 4);
-    DLI_TRY(dli_projector_write_open(memory, writer, name));
+    const dlora_projector *projector = learner->projectors[i];
+    if (!projector) continue;
+    snprintf(name, sizeof name, "training.%s.%zu.%zu", dli_names_now.used, i / 4, i % 4);
+    DLI_TRY(dli_projector_write_open(projector, writer, name));
     if (!task->energy_rows) continue;
-    const size_t shape[] = {task->num_energy, dlora_projector_dim(memory)};
-    snprintf(name, sizeof name, "training.memory.%zu.%zu.sample", i / 4, i % 4);
+    const size_t shape[] = {task->num_energy, dlora_projector_dim(projector)};
+    snprintf(name, sizeof name, "training.%s.%zu.%zu.sample", dli_names_now.used, i / 4, i % 4);
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, shape,
                            task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
   }
@@ -151,10 +151,10 @@ dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *wri
   fill_record(task, record);
   DLI_TRY(write_record(task, writer, record));
   DLI_TRY(write_samples(learner, writer));
-  DLI_TRY(write_memories(learner, writer));
+  DLI_TRY(write_projectors(learner, writer));
   list_predictors(learner, predictors);
   for (size_t i = 0; i < 4; i++) {
-    snprintf(name, sizeof name, "training.%s", predictor_names[i]);
+    snprintf(name, sizeof name, "training.%s", dli_names_now.predictors[i]);
     if (predictors[i]) DLI_TRY(dli_predictor_write_open(predictors[i], writer, name));
   }
   return task->phase == DLI_OBSERVE_BEFORE ? DLORA_OK : write_training(learner, writer);
@@ -326,19 +326,19 @@ static dlora_status read_samples(const dlora_learner *learner, struct dli_task *
   return read_floats(tensors, "training.drift.after", task->num_drift, columns, task->drift_after);
 }
 
-static dlora_status read_memories(const dlora_learner *learner, struct dli_task *task,
-                                  const struct dli_tensors *tensors) {
+static dlora_status read_projectors(const dlora_learner *learner, struct dli_task *task,
+                                    const struct dli_tensors *tensors, const struct dli_checkpoint_names *names) {
   const int observes =
       dli_learner_trains(learner) && task->num_images[task->phase == DLI_OBSERVE_AFTER] && task->phase != DLI_TRAIN;
   char name[NAME_SIZE];
   for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
-    dlora_projector *memory = learner->projectors[i];
-    if (!memory) continue;
-    snprintf(name, sizeof name, "training.memory.%zu.%zu", i / 4, i % 4);
-    if (observes) DLI_TRY(dli_projector_read_open(memory, tensors, name));
+    dlora_projector *projector = learner->projectors[i];
+    if (!projector) continue;
+    snprintf(name, sizeof name, "training.%s.%zu.%zu", names->used, i / 4, i % 4);
+    if (observes) DLI_TRY(dli_projector_read_open(projector, tensors, name));
     if (!task->energy_rows) continue;
-    snprintf(name, sizeof name, "training.memory.%zu.%zu.sample", i / 4, i % 4);
-    DLI_TRY(read_floats(tensors, name, task->num_energy, dlora_projector_dim(memory),
+    snprintf(name, sizeof name, "training.%s.%zu.%zu.sample", names->used, i / 4, i % 4);
+    DLI_TRY(read_floats(tensors, name, task->num_energy, dlora_projector_dim(projector),
                         task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
   }
   return DLORA_OK;
@@ -370,12 +370,12 @@ static dlora_status check_predictor(const dlora_learner *learner, const struct d
     return refuse(tensors, full, "lacks a class of the task");
   }
   if (predictor == learner->routed && !same_ids(dli_predictor_open_classes, predictor, learner->base)) {
-    return refuse(tensors, full, "differs from that of predictor plain");
+    return refuse(tensors, full, "differs from that of the base predictor");
   }
   snprintf(full, sizeof full, "%s.held_out_labels", name);
   DLI_TRY(check_labels(task, tensors, full, labels, num_labels));
   if (predictor == learner->routed && !same_ids(dli_predictor_open_labels, predictor, learner->base)) {
-    return refuse(tensors, full, "differs from that of predictor plain");
+    return refuse(tensors, full, "differs from that of the base predictor");
   }
   snprintf(full, sizeof full, "%s.counts", name);
   if (dli_predictor_open_total(predictor) == expected) return DLORA_OK;
@@ -383,12 +383,12 @@ static dlora_status check_predictor(const dlora_learner *learner, const struct d
 }
 
 static dlora_status read_predictors(const dlora_learner *learner, const struct dli_task *task,
-                                    const struct dli_tensors *tensors) {
+                                    const struct dli_tensors *tensors, const struct dli_checkpoint_names *names) {
   dlora_predictor *predictors[4];
   char name[NAME_SIZE];
   list_predictors(learner, predictors);
   for (size_t i = 0; i < 4; i++) {
-    snprintf(name, sizeof name, "training.%s", predictor_names[i]);
+    snprintf(name, sizeof name, "training.%s", names->predictors[i]);
     if (!predictors[i]) continue;
     DLI_TRY(dli_predictor_read_open(predictors[i], tensors, name));
     DLI_TRY(check_predictor(learner, task, predictors[i], name, tensors));
@@ -433,11 +433,12 @@ static dlora_status read_training(dlora_learner *learner, struct dli_task *task,
   return dli_session_reserve(task->session);
 }
 
-int dli_task_is_open(const struct dli_tensors *tensors) {
+bool dli_task_is_open(const struct dli_tensors *tensors) {
   return dli_tensors_find(tensors, "training.counts") != NULL;
 }
 
-dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *tensors) {
+dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *tensors,
+                           const struct dli_checkpoint_names *names) {
   const size_t num_counts = NUM_COUNTS;
   uint64_t counts[NUM_COUNTS];
   dlora_status status = DLORA_OK;
@@ -455,9 +456,9 @@ dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *ten
   DLI_TRY_DONE(read_losses(task, tensors));
   DLI_TRY_DONE(read_digests(learner, task, tensors));
   DLI_TRY_DONE(read_samples(learner, task, tensors));
-  DLI_TRY_DONE(read_predictors(learner, task, tensors));
+  DLI_TRY_DONE(read_predictors(learner, task, tensors, names));
   if (second_round) DLI_TRY_DONE(dli_task_set_merge_fractions(learner));
-  DLI_TRY_DONE(read_memories(learner, task, tensors));
+  DLI_TRY_DONE(read_projectors(learner, task, tensors, names));
   if (task->phase != DLI_OBSERVE_BEFORE) DLI_TRY_DONE(read_training(learner, task, tensors));
 done:
   if (status != DLORA_OK) dli_task_release(learner);

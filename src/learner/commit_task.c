@@ -66,7 +66,7 @@ static dlora_status in_parallel(const dlora_learner *learner, struct outcome *ou
   struct jobs jobs = {learner, outcome, run, NULL};
   dlora_status status = DLORA_OK;
   DLI_TRY(DLI_NEW(&learner->allocator, jobs.failures, count));
-  dli_parallel_for(dli_blas_runs_inside_threads() ? learner->options.threads : 1, count, run_jobs, &jobs);
+  dli_parallel_for(dli_blas_runs_inside_threads() ? learner->threads : 1, count, run_jobs, &jobs);
   for (size_t i = 0; status == DLORA_OK && i < count; i++) {
     if (jobs.failures[i].status != DLORA_OK)
       status = dli_raise(jobs.failures[i].status, "%s", jobs.failures[i].sentence);
@@ -278,6 +278,11 @@ static void commit(dlora_learner *learner, struct outcome *o) {
   o->class_index = class_index;
 }
 
+dlora_status dlora_task_report_init(dlora_task_report *report, size_t size) {
+  const dlora_task_report full = DLORA_TASK_REPORT_INIT;
+  return dli_struct_write("dlora_task_report", report, size, &full, sizeof full);
+}
+
 dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report) {
   DLI_REQUIRE(learner);
   struct dli_task *task = learner->task;
@@ -295,7 +300,7 @@ dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report
   dlora_task_report full;
   const double started = dli_seconds();
   dli_profile_start(&learner->profile);
-  const int before = dli_threads_enter(learner->options.threads);
+  const int before = dli_threads_enter(learner->threads);
   dlora_status status = prepare(learner, &outcome);
   dli_threads_leave(before);
   if (status == DLORA_OK) {

@@ -125,8 +125,8 @@ static dlora_status run(struct evaluation *e) {
     if (learner->untouched) DLI_TRY(dli_learner_decide_untouched(learner, e->session, e->buffers, e->untouched));
     count_decisions(learner, &e->tally, labels, e->tasks + first, e->predictions, e->joint,
                     learner->untouched ? e->untouched : NULL, part);
-    DLI_TRY(dli_report_progress(&learner->options, dlora_learner_num_tasks(learner), DLORA_PHASE_EVALUATE, first + part,
-                                total, (double)NAN, first + part, started));
+    DLI_TRY(dli_report_progress(learner, dlora_learner_num_tasks(learner), DLORA_PHASE_EVALUATE, first + part, total,
+                                (double)NAN, first + part, started));
   }
   return DLORA_OK;
 }
@@ -164,6 +164,11 @@ static void fill(const dlora_learner *learner, const struct tally *tally, dlora_
   dli_metrics_summary(&learner->metrics, tally->stage_digests, out);
 }
 
+dlora_status dlora_evaluation_init(dlora_evaluation *evaluation, size_t size) {
+  const dlora_evaluation full = DLORA_EVALUATION_INIT;
+  return dli_struct_write("dlora_evaluation", evaluation, size, &full, sizeof full);
+}
+
 dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_source *source,
                                     dlora_evaluation *evaluation) {
   DLI_REQUIRE(learner);
@@ -180,7 +185,7 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_reader_create(&e.reader, learner->model, &known, e.batch, allocator));
   DLI_TRY_DONE(dli_session_create(&e.session, learner->model, learner->merged_weights, learner->first_block, e.batch,
-                                  learner->options.threads, 0, allocator));
+                                  learner->threads, 0, allocator));
   DLI_TRY_DONE(dli_predict_buffers_create(&e.buffers, learner, e.batch));
   DLI_TRY_DONE(DLI_NEW(allocator, e.chosen, known.count));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tasks, known.count));
@@ -192,7 +197,7 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.task_digests, tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tally.stage_digests, tasks));
   DLI_TRY_DONE(choose_images(&e));
-  const int before = dli_threads_enter(learner->options.threads);
+  const int before = dli_threads_enter(learner->threads);
   status = run(&e);
   dli_threads_leave(before);
   dli_session_add_profile(e.session, &learner->profile);

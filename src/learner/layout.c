@@ -9,9 +9,9 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
   const dlora_learner_options *o = &learner->options;
   const struct dli_vit *vit = &learner->model->vit;
   /* Where the BLAS has threads of its own, one thread of ours runs all images. */
-  const size_t threads = dli_blas_runs_inside_threads() ? o->threads : 1;
-  size_t images = o->micro_batch ? o->micro_batch * threads : dli_session_micro_batch(vit, threads, 0);
-  if (!o->micro_batch && training) {
+  const size_t threads = dli_blas_runs_inside_threads() ? learner->threads : 1;
+  size_t images = o->micro_batch > 0 ? (size_t)o->micro_batch * threads : dli_session_micro_batch(vit, threads, 0);
+  if (o->micro_batch < 0 && training) {
     /* What a training pass keeps of an image (lib/vit/workspace.c), held to about 256 MiB over all threads: more rows
      * than that make products hardly faster. Products that need not arrange the weights first are fast with few rows,
      * and then the rest gains from activations that are still in a cache. In bfloat16 they are so fast that fetching

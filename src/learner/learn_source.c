@@ -8,7 +8,7 @@
 #include "src/learner/learner.h"
 #include "src/learner/source.h"
 
-/* DLORA_EPOCHS_AUTO: so many epochs, and more where they have fewer steps than this. */
+/* epochs DLORA_AUTO: so many epochs, and more where they have fewer steps than this. */
 enum { DLI_EPOCHS = 4, DLI_LEAST_STEPS = 36 };
 
 struct loop {
@@ -25,8 +25,8 @@ struct loop {
 /* Non-zero when the callback cancels. */
 static dlora_status report(const struct loop *loop, int32_t phase, size_t done, size_t total, double loss,
                            size_t images, double started) {
-  const dlora_learner_options *o = &loop->learner->options;
-  return dli_report_progress(o, dlora_learner_num_tasks(loop->learner), phase, done, total, loss, images, started);
+  return dli_report_progress(loop->learner, dlora_learner_num_tasks(loop->learner), phase, done, total, loss, images,
+                             started);
 }
 
 /* ---- snapshots ---- */
@@ -141,7 +141,7 @@ static size_t training_steps(const struct loop *loop) {
   const dlora_learner_options *o = &loop->learner->options;
   const size_t per_epoch = steps_per_epoch(loop);
   if (!dli_learner_trains(loop->learner) || !per_epoch) return 0;
-  if (o->epochs != DLORA_EPOCHS_AUTO) return per_epoch * o->epochs;
+  if (o->epochs != DLORA_AUTO) return per_epoch * (size_t)o->epochs;
   if (loop->learner->task) return loop->learner->task->planned_steps; /* as it was begun */
   const size_t enough = (DLI_LEAST_STEPS + per_epoch - 1) / per_epoch;
   return per_epoch * (enough > DLI_EPOCHS ? enough : DLI_EPOCHS);

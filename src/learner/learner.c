@@ -13,13 +13,13 @@
 #include "src/projector/projector.h"
 
 void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...) {
-  if (!learner->options.log) return;
+  if (!learner->log) return;
   char line[512];
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(line, sizeof line, format, arguments);
   va_end(arguments);
-  learner->options.log(level, line, learner->options.log_user);
+  learner->log(level, line, learner->log_user);
 }
 
 /* One site per adapted projection, block by block; one memory per input that they read. */
@@ -63,10 +63,10 @@ dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, cons
   learner->model = model;
   learner->options = *options;
   learner->options.allocator = NULL;
-  if (!learner->options.threads) learner->options.threads = dli_threads_available();
-  learner->first_block = options->first_block == DLORA_BLOCKS_UPPER_HALF             ? vit->depth / 2
-                         : options->first_block == DLORA_BLOCKS_UPPER_THREE_QUARTERS ? vit->depth / 4
-                                                                                     : (size_t)options->first_block;
+  learner->threads = dli_threads_chosen(options->threads);
+  learner->first_block = options->first_block == DLORA_FIRST_BLOCK_MIDDLE ? vit->depth / 2
+                         : options->first_block == DLORA_AUTO             ? vit->depth / 4
+                                                                          : (size_t)options->first_block;
   learner->end_block = vit->depth;
   if (options->num_blocks && learner->first_block + (size_t)options->num_blocks < vit->depth) {
     learner->end_block = learner->first_block + (size_t)options->num_blocks;
@@ -86,9 +86,8 @@ dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, cons
 }
 
 dlora_status dlora_learner_options_check(const dlora_learner_options *options, const dlora_model *model) {
-  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
   dlora_learner_options known;
-  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  DLI_TRY(dli_learner_options_read(options, NULL, &known));
   return dli_learner_options_check(&known, model ? &model->vit : NULL);
 }
 
@@ -96,10 +95,9 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
   DLI_REQUIRE(out);
   *out = NULL;
   DLI_REQUIRE(model);
-  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
   dlora_learner_options known;
   dlora_allocator allocator;
-  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  DLI_TRY(dli_learner_options_read(options, NULL, &known));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
   DLI_TRY(dli_learner_options_check(&known, &model->vit));
   dlora_learner *learner = NULL;
@@ -155,31 +153,20 @@ void dlora_learner_destroy(dlora_learner *learner) {
   dli_free(&allocator, learner);
 }
 
-/* Inside a task the options are what it was begun with, but for the callbacks. */
-static dlora_status change_callbacks(dlora_learner *learner, const dlora_learner_options *options) {
-  dlora_learner_options next = learner->options;
-  next.progress = options->progress;
-  next.progress_user = options->progress_user;
-  next.log = options->log;
-  next.log_user = options->log_user;
-  if (memcmp(&next, options, sizeof next) != 0) {
-    return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_configure: a task is open, and only callbacks may change; end or cancel it first");
-  }
-  learner->options = next;
-  return DLORA_OK;
-}
-
 dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options) {
   DLI_REQUIRE(learner);
-  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
   dlora_learner_options known;
-  DLI_TRY(dli_learner_options_read(options, &defaults, &known));
+  DLI_TRY(dli_learner_options_read(options, NULL, &known));
   DLI_TRY(dli_learner_options_check(&known, &learner->model->vit));
   known.allocator = NULL;
-  if (!known.threads) known.threads = dli_threads_available();
-  if (learner->task) return change_callbacks(learner, &known);
-  const char *different = dli_learner_options_difference(&known, &learner->options);
+  const char *different = learner->task ? dli_learner_options_task_difference(&known, &learner->options, true) : NULL;
+  if (different) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_configure: a task is open, and %s differs; commit or discard the task first",
+                     different);
+  }
+  if (learner->task) return DLORA_OK;
+  different = dli_learner_options_difference(&known, &learner->options);
   if (different) {
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_configure: %s cannot change after creation", different);
   }
@@ -190,7 +177,22 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
   learner->class_index = class_index;
   learner->bank->options = dli_bank_options_of(&known, NULL);
   learner->options = known;
+  learner->threads = dli_threads_chosen(known.threads);
   dli_learner_release_workspaces(learner); /* they are of the old threads and micro_batch */
+  return DLORA_OK;
+}
+
+dlora_status dlora_learner_set_progress(dlora_learner *learner, dlora_progress_fn progress, void *user) {
+  DLI_REQUIRE(learner);
+  learner->progress = progress;
+  learner->progress_user = user;
+  return DLORA_OK;
+}
+
+dlora_status dlora_learner_set_log(dlora_learner *learner, dlora_log_fn log, void *user) {
+  DLI_REQUIRE(learner);
+  learner->log = log;
+  learner->log_user = user;
   return DLORA_OK;
 }
 

@@ -105,7 +105,12 @@ struct dli_class_index {
 
 struct dlora_learner {
   dlora_allocator allocator;
-  dlora_learner_options options; /* allocator pointer NULL; threads resolved */
+  dlora_learner_options options; /* allocator pointer NULL */
+  size_t threads;                /* that a call may use */
+  dlora_progress_fn progress;    /* or NULL */
+  void *progress_user;
+  dlora_log_fn log; /* or NULL */
+  void *log_user;
   const dlora_model *model;
   size_t first_block, end_block; /* adapted blocks */
   size_t middle_block;           /* the features of several layers enter it */
@@ -192,16 +197,6 @@ void dli_trunk_cache_free(const dlora_learner *learner, struct dli_task *task);
 
 /* learner/train.c: memory of the head rows and logits of the open task; the rows are 0. */
 dlora_status dli_task_alloc_rows(dlora_learner *learner, struct dli_task *task);
-
-/* checkpoint/open_task.c: the open task as tensors "training.<...>", which borrow the learner's memory and the record.
- */
-struct dli_task_record;
-dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *writer, struct dli_task_record **record);
-void dli_task_record_free(const dlora_learner *learner, struct dli_task_record *record);
-/* Whether a checkpoint holds an open task. */
-int dli_task_is_open(const struct dli_tensors *tensors);
-/* Opens it in a learner that has been read so far; a failure leaves none open. */
-dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *tensors);
 
 /* learner/predict.c: results of one micro-batch; arrays NULL where not wanted. */
 struct dli_decision {

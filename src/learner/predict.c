@@ -73,7 +73,7 @@ static void detach(void *attached) {
 static dlora_status take(const dlora_learner *learner, size_t batch, dlora_session **out,
                          struct dli_predict_buffers **buffers) {
   DLI_TRY(dli_session_take(out, learner->sessions, learner->model, learner->merged_weights, learner->first_block, batch,
-                           learner->options.threads));
+                           learner->threads));
   dlora_session *session = *out;
   struct dli_predict_buffers *b = session->attached;
   if (!b || b->max_batch < session->max_batch || b->num_components != learner->class_index.num_components ||
@@ -294,7 +294,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   dlora_session *session = NULL;
   struct dli_predict_buffers *buffers = NULL;
   const size_t batch = dli_learner_max_batch(learner, 0, images->count), classes = learner->class_index.num_classes;
-  const int before = dli_threads_enter(learner->options.threads);
+  const int before = dli_threads_enter(learner->threads);
   DLI_TRY_DONE(take(learner, batch, &session, &buffers));
   for (size_t first = 0; first < images->count; first += part.count) {
     const struct dli_decision out = {.predictions = predictions + first,

@@ -85,6 +85,11 @@ const uint64_t *dli_reader_digests(const struct dli_reader *reader) {
   return reader->digests;
 }
 
+dlora_status dlora_image_source_init(dlora_image_source *source, size_t size) {
+  const dlora_image_source full = DLORA_IMAGE_SOURCE_INIT;
+  return dli_struct_write("dlora_image_source", source, size, &full, sizeof full);
+}
+
 uint64_t dli_images_digest(const dlora_images *images) {
   const size_t pixels = images->count * images->height * images->width;
   const size_t channels = images->channels ? images->channels : 3;
@@ -95,12 +100,12 @@ uint64_t dli_images_digest(const dlora_images *images) {
   return digest ? digest : 1;
 }
 
-dlora_status dli_report_progress(const dlora_learner_options *options, size_t task, int32_t phase, size_t done,
-                                 size_t total, double loss, size_t images, double started) {
-  if (!options->progress) return DLORA_OK;
+dlora_status dli_report_progress(const dlora_learner *learner, size_t task, int32_t phase, size_t done, size_t total,
+                                 double loss, size_t images, double started) {
+  if (!learner->progress) return DLORA_OK;
   const double seconds = dli_seconds() - started;
   const dlora_progress progress = {
       sizeof progress, task, done, total, loss, seconds > 0.0 ? (double)images / seconds : 0.0, phase, 0};
-  if (options->progress(&progress, options->progress_user) == 0) return DLORA_OK;
+  if (learner->progress(&progress, learner->progress_user) == 0) return DLORA_OK;
   return dli_raise(DLORA_ERR_CANCELLED, "cancelled by the progress callback");
 }

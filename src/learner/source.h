@@ -22,7 +22,7 @@ const uint64_t *dli_reader_digests(const struct dli_reader *reader);
 uint64_t dli_images_digest(const dlora_images *images);
 
 /* Calls the progress callback, if there is one; DLORA_ERR_CANCELLED if it says so. */
-dlora_status dli_report_progress(const dlora_learner_options *options, size_t task, int32_t phase, size_t done,
-                                 size_t total, double loss, size_t images, double started);
+dlora_status dli_report_progress(const dlora_learner *learner, size_t task, int32_t phase, size_t done, size_t total,
+                                 double loss, size_t images, double started);
 
 #endif

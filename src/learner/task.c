@@ -107,8 +107,8 @@ dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_ste
   dli_random_seed(&task->random, learner->options.seed, 8 * index);
   dli_random_seed(&task->sampling, learner->options.seed, 8 * index + 1);
   DLI_TRY_DONE(dli_session_create(&task->session, learner->model, learner->merged_weights, learner->first_block,
-                                  dli_learner_max_batch(learner, 1, 0), learner->options.threads,
-                                  dli_learner_trains(learner), allocator));
+                                  dli_learner_max_batch(learner, 1, 0), learner->threads, dli_learner_trains(learner),
+                                  allocator));
   DLI_TRY_DONE(take_buffers(learner, task));
   if (learner->options.rank_residual && !learner->routed) {
     DLI_TRY_DONE(dlora_predictor_clone(&learner->routed, learner->base));
@@ -416,10 +416,15 @@ done:
 }
 
 dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
-  const int before = dli_threads_enter(learner ? learner->options.threads : 0);
+  const int before = dli_threads_enter(learner ? learner->threads : 0);
   const dlora_status status = observe(learner, images, labels);
   dli_threads_leave(before);
   return status;
+}
+
+dlora_status dlora_open_task_init(dlora_open_task *task, size_t size) {
+  const dlora_open_task full = DLORA_OPEN_TASK_INIT;
+  return dli_struct_write("dlora_open_task", task, size, &full, sizeof full);
 }
 
 dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_open_task *task) {

@@ -296,7 +296,7 @@ done:
 
 dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                 float *loss) {
-  const int before = dli_threads_enter(learner ? learner->options.threads : 0);
+  const int before = dli_threads_enter(learner ? learner->threads : 0);
   const dlora_status status = step(learner, images, labels, loss);
   dli_threads_leave(before);
   return status;

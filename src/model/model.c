@@ -8,6 +8,11 @@
 #include "base/status.h"
 #include "base/threads.h"
 
+dlora_status dlora_model_info_init(dlora_model_info *info, size_t size) {
+  const dlora_model_info full = {.struct_size = sizeof full};
+  return dli_struct_write("dlora_model_info", info, size, &full, sizeof full);
+}
+
 dlora_status dlora_model_options_init(dlora_model_options *options, size_t size) {
   const dlora_model_options defaults = DLORA_MODEL_OPTIONS_INIT;
   return dli_struct_write("dlora_model_options", options, size, &defaults, sizeof defaults);
@@ -25,7 +30,7 @@ static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const
   model->allocator = *allocator;
   model->tensors = tensors;
   model->kernels = dli_kernels_select();
-  model->threads = options->threads ? options->threads : dli_threads_available();
+  model->threads = dli_threads_chosen(options->threads);
   model->products = options->products;
   status = dli_pool_create(&model->sessions, allocator);
   if (status == DLORA_OK) status = dli_vit_load(&model->vit, tensors, options, allocator);
@@ -45,8 +50,9 @@ static dlora_status read_options(const dlora_model_options *given, dlora_model_o
                                  dlora_allocator *allocator) {
   *out = (dlora_model_options)DLORA_MODEL_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_model_options", out, sizeof *out, given));
-  if (out->threads > 1 << 12) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: threads is %zu, expected at most 4096", out->threads);
+  if (out->threads != DLORA_AUTO && (out->threads < 1 || out->threads > 1 << 12)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: threads is %d, expected 1 to 4096 or DLORA_AUTO",
+                     (int)out->threads);
   }
   if (out->products < DLORA_PRODUCTS_BLAS || out->products > DLORA_PRODUCTS_BFLOAT16) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: products is %d, expected one of DLORA_PRODUCTS_...",

@@ -1,64 +1,121 @@
-/* The learner's options: defaults, the paper's preset, checks. */
-#include <math.h>
+/* The learner's options: defaults, the paper's preset, names, checks, comparison; all of them from the table. */
+#include <stdio.h>
+#include <string.h>
 
 #include "base/status.h"
+#include "src/options/option_table.h"
 #include "src/options/options.h"
 
+static dlora_learner_options defaults(void) {
+  dlora_learner_options options;
+  memset(&options, 0, sizeof options); /* no member is left out, nor a byte between members */
+  options.struct_size = sizeof options;
+  for (size_t i = 0; i < dli_num_options(); i++) {
+    dli_option_set_value(&dli_options[i], dli_options[i].default_value, &options);
+  }
+  return options;
+}
+
 dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size) {
-  const dlora_learner_options defaults = DLORA_LEARNER_OPTIONS_INIT;
-  return dli_struct_write("dlora_learner_options", options, size, &defaults, sizeof defaults);
+  const dlora_learner_options full = defaults();
+  return dli_struct_write("dlora_learner_options", options, size, &full, sizeof full);
 }
 
 dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size) {
-  dlora_learner_options paper = DLORA_LEARNER_OPTIONS_INIT;
-  paper.first_block = 0;
-  paper.epochs = 4;
-  paper.batch_size = 32;
-  paper.flip = DLORA_FLIP_TRAINING;
-  paper.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
-  paper.residual_basis = DLORA_RESIDUAL_IN_NEW;
-  paper.routing = DLORA_ROUTING_ENERGY;
-  paper.loss_classes = DLORA_LOSS_CLASSES_TASK;
-  paper.class_scores = DLORA_CLASS_SCORES_HEAD;
-  paper.drift_compensation = 0;
-  paper.loss_temperature = 1.0f;
-  paper.crop_scale = 1.0f;
-  paper.jitter = 0.0f;
-  paper.merge_decay = 0.0f;
-  paper.residual_merge_fraction = 0.0f;
-  paper.learning_rate = 1e-3f;
-  return dli_struct_write("dlora_learner_options", options, size, &paper, sizeof paper);
+  dlora_learner_options full = defaults();
+  for (size_t i = 0; i < dli_num_options(); i++) {
+    dli_option_set_value(&dli_options[i], dli_options[i].paper_value, &full);
+  }
+  return dli_struct_write("dlora_learner_options", options, size, &full, sizeof full);
 }
 
-dlora_status dli_learner_options_read(const dlora_learner_options *given, const dlora_learner_options *defaults,
+void dli_learner_options_default(dlora_learner_options *out) {
+  *out = defaults();
+}
+
+dlora_status dli_learner_options_read(const dlora_learner_options *given, const dlora_learner_options *base,
                                       dlora_learner_options *out) {
-  *out = *defaults;
+  *out = base ? *base : defaults();
   return dli_options_read("dlora_learner_options", out, sizeof *out, given);
 }
 
-static dlora_status choice(const char *name, int32_t value, int32_t last) {
-  if (value >= 0 && value <= last) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %d, expected 0 to %d", name, (int)value,
-                   (int)last);
+/* ---- by name ---- */
+
+size_t dlora_option_count(void) {
+  return dli_num_options();
 }
 
-/* bound: what the highest value is called, or NULL */
+dlora_status dlora_option_info_init(dlora_option_info *info, size_t size) {
+  const dlora_option_info full = {.struct_size = sizeof full};
+  return dli_struct_write("dlora_option_info", info, size, &full, sizeof full);
+}
+
+dlora_status dlora_option_get_info(size_t index, dlora_option_info *info) {
+  DLI_REQUIRE(info);
+  if (index >= dli_num_options()) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_option_get_info: index is %zu, there are %zu options", index,
+                     dli_num_options());
+  }
+  const struct dli_option *o = &dli_options[index];
+  const dlora_option_info full = {.struct_size = sizeof full,
+                                  .name = o->name,
+                                  .choices = o->choices,
+                                  .help = o->help,
+                                  .default_value = o->default_value,
+                                  .paper_value = o->paper_value,
+                                  .least = o->least,
+                                  .greatest = o->greatest,
+                                  .type = (int32_t)o->type,
+                                  .scope = (int32_t)o->scope,
+                                  .above_least = o->flags & DLI_OPTION_ABOVE_LEAST ? 1 : 0};
+  return dli_struct_write("dlora_option_info", info, info->struct_size, &full, sizeof full);
+}
+
+static dlora_status find(const char *function, const char *name, const struct dli_option **out) {
+  *out = dli_option_find(name);
+  if (*out) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "%s: there is no option \"%.60s\"", function, name);
+}
+
+dlora_status dlora_learner_options_set(dlora_learner_options *options, const char *name, const char *value) {
+  DLI_REQUIRE(options);
+  DLI_REQUIRE(name);
+  DLI_REQUIRE(value);
+  const struct dli_option *option;
+  dlora_learner_options next;
+  DLI_TRY(dli_learner_options_read(options, NULL, &next));
+  DLI_TRY(find(__func__, name, &option));
+  DLI_TRY(dli_option_parse(option, value, &next));
+  DLI_TRY(dli_option_check(option, &next));
+  return dli_struct_write("dlora_learner_options", options, options->struct_size, &next, sizeof next);
+}
+
+dlora_status dlora_learner_options_get(const dlora_learner_options *options, const char *name, char *value,
+                                       size_t size) {
+  DLI_REQUIRE(options);
+  DLI_REQUIRE(name);
+  DLI_REQUIRE(value);
+  const struct dli_option *option;
+  dlora_learner_options known;
+  char text[DLI_OPTION_TEXT];
+  DLI_TRY(dli_learner_options_read(options, NULL, &known));
+  DLI_TRY(find(__func__, name, &option));
+  dli_option_format(option, &known, text);
+  if (strlen(text) >= size) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options_get: %s takes %zu bytes, size is %zu", name,
+                     strlen(text) + 1, size);
+  }
+  memcpy(value, text, strlen(text) + 1);
+  return DLORA_OK;
+}
+
+/* ---- checks ---- */
+
+/* bound: what the highest value is called */
 static dlora_status at_most(const char *name, size_t value, size_t highest, const char *bound) {
   if (value <= highest) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %zu, expected at most %s%s%zu", name, value,
-                   bound ? bound : "", bound ? " " : "", highest);
-}
-
-/* low < value <= high, or low <= value where inclusive */
-static dlora_status range(const char *name, float value, float low, int inclusive, float high) {
-  if (isfinite(value) && (inclusive ? value >= low : value > low) && value <= high) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %g, expected it %s %g and at most %.7g", name,
-                   (double)value, inclusive ? "at least" : "above", (double)low, (double)high);
-}
-
-static dlora_status not_negative(const char *name, int32_t value) {
-  if (value >= 0) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %d, expected 0 or more", name, (int)value);
+  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s is %zu, expected at most %s %zu", name, value, bound,
+                   highest);
 }
 
 /* What depends on the model's geometry. */
@@ -81,74 +138,28 @@ static dlora_status check_geometry(const dlora_learner_options *o, const struct 
 }
 
 dlora_status dli_learner_options_check(const dlora_learner_options *o, const struct dli_vit *vit) {
-  const int32_t all =
-      DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE | DLORA_SITE_OUTPUT | DLORA_SITE_FC1 | DLORA_SITE_FC2;
-  if (!o->sites || (o->sites & ~all)) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: sites is %d, expected DLORA_SITE_... or-ed",
-                     (int)o->sites);
-  }
-  if (o->first_block < DLORA_BLOCKS_UPPER_THREE_QUARTERS) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: first_block is %d, expected %d or more",
-                     (int)o->first_block, (int)DLORA_BLOCKS_UPPER_THREE_QUARTERS);
-  }
-  DLI_TRY(not_negative("num_blocks", o->num_blocks));
-  DLI_TRY(not_negative("crop_padding", o->crop_padding));
-  if (vit) DLI_TRY(check_geometry(o, vit));
-  if (!o->batch_size || o->batch_size > 1 << 20) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: batch_size is %zu, expected 1 to 1048576",
-                     o->batch_size);
-  }
-  if (o->epochs != DLORA_EPOCHS_AUTO) DLI_TRY(at_most("epochs", o->epochs, 1 << 20, NULL));
-  DLI_TRY(at_most("micro_batch", o->micro_batch, 1 << 16, NULL));
-  DLI_TRY(at_most("threads", o->threads, 1 << 12, NULL));
-  if (!o->random_features || o->random_features > 1 << 16) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: random_features is %zu, expected 1 to 65536",
-                     o->random_features);
-  }
-  DLI_TRY(choice("feature_layers", o->feature_layers, DLORA_FEATURE_LAYERS_AT_MIDDLE));
-  DLI_TRY(choice("readout", o->readout, DLORA_READOUT_RANDOM_PROJECTION));
-  DLI_TRY(choice("residual_basis", o->residual_basis, DLORA_RESIDUAL_RANDOM));
-  DLI_TRY(choice("routing", o->routing, DLORA_ROUTING_NONE));
-  DLI_TRY(choice("loss_classes", o->loss_classes, DLORA_LOSS_CLASSES_TASK));
-  DLI_TRY(choice("class_scores", o->class_scores, DLORA_CLASS_SCORES_BOTH));
-  DLI_TRY(choice("observed_tokens", o->observed_tokens, DLORA_TOKENS_CLASS));
-  DLI_TRY(choice("optimizer", o->optimizer, DLORA_OPTIMIZER_SGD));
-  DLI_TRY(choice("flip", o->flip, DLORA_FLIP_EVERYWHERE));
-  DLI_TRY(choice("schedule", o->schedule, DLORA_SCHEDULE_CONSTANT));
-  DLI_TRY(range("energy_threshold", o->energy_threshold, 0.0f, 0, 1.0f));
-  DLI_TRY(range("learning_rate", o->learning_rate, 0.0f, 1, 1e6f));
-  DLI_TRY(range("beta1", o->beta1, 0.0f, 1, 0.9999999f));
-  DLI_TRY(range("beta2", o->beta2, 0.0f, 1, 0.9999999f));
-  DLI_TRY(range("epsilon", o->epsilon, 0.0f, 0, 1.0f));
-  DLI_TRY(range("momentum", o->momentum, 0.0f, 1, 0.9999999f));
-  DLI_TRY(range("weight_decay", o->weight_decay, 0.0f, 1, 1e6f));
-  DLI_TRY(range("shrinkage", o->shrinkage, 0.0f, 1, 1e6f));
-  DLI_TRY(range("temperature", o->temperature, 0.0f, 0, 1e6f));
-  DLI_TRY(range("held_out", o->held_out, 0.0f, 1, 0.5f));
-  DLI_TRY(range("ridge", o->ridge, 0.0f, 0, 1e6f));
-  DLI_TRY(range("loss_temperature", o->loss_temperature, 0.0f, 0, 1e6f));
-  DLI_TRY(range("crop_scale", o->crop_scale, 0.0f, 0, 1.0f));
-  DLI_TRY(range("jitter", o->jitter, 0.0f, 1, 1.0f));
-  DLI_TRY(range("later_task_lr_scale", o->later_task_lr_scale, 0.0f, 1, 1e6f));
-  DLI_TRY(range("merge_decay", o->merge_decay, 0.0f, 1, 1e3f));
-  DLI_TRY(range("residual_merge_fraction", o->residual_merge_fraction, 0.0f, 1, 1.0f));
-  return range("unknown_quantile", o->unknown_quantile, 0.0f, 0, 0.999999f);
+  for (size_t i = 0; i < dli_num_options(); i++) DLI_TRY(dli_option_check(&dli_options[i], o));
+  return vit ? check_geometry(o, vit) : DLORA_OK;
 }
 
+/* ---- comparison ---- */
+
 const char *dli_learner_options_difference(const dlora_learner_options *a, const dlora_learner_options *b) {
-  if (a->sites != b->sites) return "sites";
-  if (a->first_block != b->first_block) return "first_block";
-  if (a->num_blocks != b->num_blocks) return "num_blocks";
-  if (a->feature_layers != b->feature_layers) return "feature_layers";
-  if (a->readout != b->readout) return "readout";
-  if (!a->untouched_baseline != !b->untouched_baseline) return "untouched_baseline";
-  if (!a->use_prior != !b->use_prior) return "use_prior";
-  if (a->shrinkage != b->shrinkage) return "shrinkage";
-  if (a->temperature != b->temperature) return "temperature";
-  if (a->readout == DLORA_READOUT_RANDOM_PROJECTION) {
-    if (a->ridge != b->ridge) return "ridge";
-    if (a->random_features != b->random_features) return "random_features";
-    if (a->seed != b->seed) return "seed";
+  const bool projection = a->readout == DLORA_READOUT_RANDOM_PROJECTION;
+  for (size_t i = 0; i < dli_num_options(); i++) {
+    const struct dli_option *o = &dli_options[i];
+    const bool fixed = o->flags & DLI_OPTION_WITH_PROJECTION ? projection : o->scope == DLORA_SCOPE_FIXED;
+    if (fixed && !dli_option_equal(o, a, b)) return o->name;
+  }
+  return NULL;
+}
+
+const char *dli_learner_options_task_difference(const dlora_learner_options *a, const dlora_learner_options *b,
+                                                bool same_machine) {
+  for (size_t i = 0; i < dli_num_options(); i++) {
+    const struct dli_option *o = &dli_options[i];
+    if (!same_machine && (o->flags & DLI_OPTION_MACHINE)) continue;
+    if (!dli_option_equal(o, a, b)) return o->name;
   }
   return NULL;
 }

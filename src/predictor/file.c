@@ -136,7 +136,7 @@ static dlora_status choose_options(dlora_predictor_options *out, const struct dl
   out->use_prior = saved->use_prior != 0;
   out->random_features = (size_t)saved->saved_random_features;
   out->seed = saved->seed;
-  out->shrinkage = (float)saved->shrinkage;
+  out->shrinkage = saved->shrinkage > 0.0 ? (float)saved->shrinkage : DLORA_AUTO;
   out->temperature = (float)saved->initial_temperature;
   out->ridge = (float)saved->ridge;
   return DLORA_OK;

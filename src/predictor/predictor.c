@@ -28,9 +28,9 @@ static dlora_status check_options(const char *function, const dlora_predictor_op
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: options.random_features is %zu, expected 1 ... %zu", function,
                      options->random_features, DLI_PREDICTOR_MAX_DIM);
   }
-  if (!(options->shrinkage >= 0.0f && options->shrinkage <= FLT_MAX)) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "%s: options.shrinkage is %g, expected a finite value >= 0", function,
-                     (double)options->shrinkage);
+  if (options->shrinkage != DLORA_AUTO && !(options->shrinkage > 0.0f && options->shrinkage <= FLT_MAX)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: options.shrinkage is %g, expected a finite value > 0 or DLORA_AUTO",
+                     function, (double)options->shrinkage);
   }
   if (!(options->temperature > 0.0f && options->temperature <= FLT_MAX)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: options.temperature is %g, expected a finite value > 0", function,
@@ -64,7 +64,7 @@ dlora_status dli_predictor_new(dlora_predictor **out, const char *function, size
   predictor->use_prior = options->use_prior != 0;
   predictor->saved_random_features = options->random_features;
   predictor->seed = options->seed;
-  predictor->shrinkage = (double)options->shrinkage;
+  predictor->shrinkage = options->shrinkage > 0.0f ? (double)options->shrinkage : 0.0;
   predictor->initial_temperature = predictor->temperature = (double)options->temperature;
   predictor->broad_weight = DLI_BROAD_WEIGHT;
   predictor->ridge = (double)options->ridge;

@@ -87,7 +87,8 @@ struct dlora_predictor {
   double *projection;     /* [dim, random_features], or NULL */
   /* Options, in types that a file holds. */
   uint64_t readout, use_prior, saved_random_features, seed;
-  double shrinkage, initial_temperature, ridge;
+  double shrinkage; /* 0: from the number of images */
+  double initial_temperature, ridge;
   double temperature;       /* in force */
   double broad_weight;      /* of the posterior: DLI_BROAD_WEIGHT, or what a file was saved with */
   uint64_t temperature_set; /* one of DLI_TEMPERATURE_... */

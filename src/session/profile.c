@@ -28,6 +28,11 @@ dlora_status dli_profile_write(const struct dli_profile *profile, dlora_profile 
   return dli_struct_write("dlora_profile", out, out->struct_size, &full, sizeof full);
 }
 
+dlora_status dlora_profile_init(dlora_profile *profile, size_t size) {
+  const dlora_profile full = DLORA_PROFILE_INIT;
+  return dli_struct_write("dlora_profile", profile, size, &full, sizeof full);
+}
+
 dlora_status dlora_session_get_profile(const dlora_session *session, dlora_profile *profile) {
   DLI_REQUIRE(session);
   DLI_REQUIRE(profile);

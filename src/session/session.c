@@ -105,8 +105,9 @@ dlora_status dlora_session_create(dlora_session **out, const dlora_model *model,
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_session_create: max_batch is %zu, expected 1 to %zu", known.max_batch,
                      INT32_MAX / model->vit.tokens);
   }
-  if (known.threads > 1 << 12) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_session_create: threads is %zu, expected at most 4096", known.threads);
+  if (known.threads != DLORA_AUTO && (known.threads < 1 || known.threads > 1 << 12)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_session_create: threads is %d, expected 1 to 4096 or DLORA_AUTO",
+                     (int)known.threads);
   }
   struct dli_merged_weights *merged_weights = NULL;
   size_t first = model->vit.depth / 2;
@@ -117,7 +118,7 @@ dlora_status dlora_session_create(dlora_session **out, const dlora_model *model,
       if ((size_t)bank->sites[i].block < first) first = (size_t)bank->sites[i].block;
     }
   }
-  const size_t threads = known.threads ? known.threads : dli_threads_available();
+  const size_t threads = dli_threads_chosen(known.threads);
   const dlora_status status =
       dli_session_create(out, model, merged_weights, first, known.max_batch, threads, known.training != 0, &allocator);
   if (status != DLORA_OK) {

@@ -188,11 +188,10 @@ static void learn(const dlora_model *model, const char *path) {
   CHECK_CLEARED(options);
   options.value.threads = 1;
   options.value.epochs = 1;
-  options.value.progress = count_progress;
-  options.value.progress_user = &calls;
   SET_LATER(options);
   TRY(dlora_learner_create(&learner, model, &options.value), learner);
   if (refused) OK(dlora_learner_create(&learner, model, NULL));
+  if (learner) OK(dlora_learner_set_progress(learner, count_progress, &calls));
   CHECK(dlora_learner_configure(learner, &options.value) == (refused ? DLORA_ERR_STRUCT_SIZE : DLORA_OK));
   FILLED(kept);
   kept.value.struct_size = sizeof kept.value;

@@ -137,7 +137,6 @@ static void print_help(const option *table, size_t count) {
 }
 
 static size_t fill_table(option *table, arguments *to, lists *text) {
-  dlora_learner_options *o = &to->options;
   sequence_request *data = &to->data;
   size_t count = 0;
   const option entries[] = {
@@ -185,72 +184,18 @@ static size_t fill_table(option *table, arguments *to, lists *text) {
        0, 1e9, NULL, false, &to->unknown_images, NULL},
       {OPTION_SIZE, "print-order", "N", "print the class order numpy1993 of N classes and end", 1, 1e6, NULL, false,
        &text->print_order, NULL},
-      {OPTION_HEADING, NULL, NULL, "Common to all methods (defaults are the library's):", 0, 0, NULL, false, NULL,
-       NULL},
-      {OPTION_SIZE, "epochs", "E", "passes over each task's images (default: 4, or as many as make 36 steps)", 0, 1e6,
-       NULL, false, &o->epochs, NULL},
-      {OPTION_SIZE, "batch-size", "N", "images of one training step", 1, 1e6, NULL, false, &o->batch_size, NULL},
-      {OPTION_REAL, "learning-rate", "X", "of Adam, at the start", 0, 1e3, NULL, false, &o->learning_rate, NULL},
-      {OPTION_REAL, "weight-decay", "X", "decoupled", 0, 1e3, NULL, false, &o->weight_decay, NULL},
-      {OPTION_CHOICE, "flip", "HOW",
-       "mirrored images: none, in training, everywhere: in the statistics too; except for paper", 0, 0,
-       "none|training|everywhere", false, &o->flip, NULL},
-      {OPTION_INT, "crop-padding", "N", "random shifts by up to N pixels", 0, 4096, NULL, false, &o->crop_padding,
-       NULL},
-      {OPTION_REAL, "crop-scale", "X", "random parts of this share of an image's area to all of it; 1: none", 1e-3, 1,
-       NULL, false, &o->crop_scale, NULL},
-      {OPTION_REAL, "jitter", "X", "brightness and contrast change by up to this share", 0, 1, NULL, false, &o->jitter,
-       NULL},
-      {OPTION_REAL, "later-task-lr-scale", "X", "learning rate of tasks after the first, as a factor", 0, 1e3, NULL,
-       false, &o->later_task_lr_scale, NULL},
-      {OPTION_REAL, "merge-decay", "X",
-       "the t-th task's update counts t to the power of -X; except for sequential, paper", 0, 1e3, NULL, false,
-       &o->merge_decay, NULL},
-      {OPTION_REAL, "residual-merge-fraction", "X", "of the residual update, what every image sees; except for paper",
-       0, 1, NULL, false, &o->residual_merge_fraction, NULL},
-      {OPTION_REAL, "loss-temperature", "X", "logits are divided by it in the training loss", 1e-3, 1e3, NULL, false,
-       &o->loss_temperature, NULL},
-      {OPTION_SIZE, "rank-orthogonal", "R", "of the orthogonal adapters", 1, 4096, NULL, false, &o->rank_orthogonal,
-       NULL},
-      {OPTION_SIZE, "rank-residual", "R", "of the residual adapters", 1, 4096, NULL, false, &o->rank_residual, NULL},
-      {OPTION_CHOICE, "residual-basis", "B", "except for paper", 0, 0, "in-new|in-used|random", false,
-       &o->residual_basis, NULL},
-      {OPTION_CHOICE, "loss-classes", "O", "except for paper", 0, 0, "all|task", false, &o->loss_classes, NULL},
-      {OPTION_CHOICE, "routing", "HOW", "how residual adapters are chosen; except for paper", 0, 0,
-       "early|two-pass|energy|given|none", false, &o->routing, NULL},
-      {OPTION_CHOICE, "class-scores", "W", "class given the task from; except for paper", 0, 0, "head|statistics|both",
-       false, &o->class_scores, NULL},
-      {OPTION_SET, "sites", "LIST", "adapted projections", 0, 0, "query|key|value|output|fc1|fc2", false, &o->sites,
-       NULL},
-      {OPTION_INT, "first-block", "B", "first adapted block; -2: the upper three quarters, -1: the upper half, 0: all",
-       -2, 1e6, NULL, false, &o->first_block, NULL},
-      {OPTION_INT, "num-blocks", "N", "adapted blocks from there; 0: up to the last", 0, 1e6, NULL, false,
-       &o->num_blocks, NULL},
       {OPTION_FLAG, "paper-blocks", NULL, "method paper adapts all blocks, as the paper does", 0, 0, NULL, false,
        &to->paper_blocks, NULL},
-      {OPTION_REAL, "energy-threshold", "X",
-       "share of input energy that a task keeps for itself, except for sequential", 1e-6, 1, NULL, false,
-       &o->energy_threshold, NULL},
-      {OPTION_SIZE, "max-observed-images", "N", "images whose tokens enter the memory; 0: all", 0, 1e9, NULL, false,
-       &o->max_observed_images, NULL},
-      {OPTION_REAL, "shrinkage", "X", "of the covariance; 0: from the number of images", 0, 1e6, NULL, false,
-       &o->shrinkage, NULL},
-      {OPTION_REAL, "temperature", "X", "of the posterior until it is fitted", 1e-6, 1e6, NULL, false, &o->temperature,
-       NULL},
-      {OPTION_REAL, "held-out", "X", "share of each task's images that calibrate", 0, 0.5, NULL, false, &o->held_out,
-       NULL},
-      {OPTION_SIZE, "random-features", "N", "width of the random projection of frozen-projection", 1, 65536, NULL,
-       false, &o->random_features, NULL},
-      {OPTION_SIZE, "threads", "T", "0: all processors", 0, 1024, NULL, false, &o->threads, NULL},
-      {OPTION_SIZE, "micro-batch", "N", "images a thread runs at once; 0: chosen", 0, 4096, NULL, false,
-       &o->micro_batch, NULL},
+      {OPTION_HEADING, NULL, NULL, "Of all methods, but where a method is what it is by an option:", 0, 0, NULL, false,
+       NULL, NULL},
   };
-  _Static_assert(sizeof entries / sizeof entries[0] <= 2 * SETTINGS_MAX - 8, "the table is too short");
+  _Static_assert(sizeof entries / sizeof entries[0] <= SETTINGS_MAX - 8, "the table is too short");
   count += backbone_settings_options(&to->backbone, table);
   /* Not required of --print-order. */
   for (size_t i = 0; i < count; i++) table[i].required = false;
   memcpy(table + count, entries, sizeof entries);
-  return count + sizeof entries / sizeof entries[0];
+  count += sizeof entries / sizeof entries[0];
+  return count + library_options(&to->options, true, NULL, table + count);
 }
 
 static bool check_required(const arguments *from, problem *why) {
@@ -265,7 +210,7 @@ bool arguments_parse(arguments *to, int argc, char **argv, int *code) {
   lists text = {sequence_name(SEQUENCE_CLASS_INCREMENTAL), "all", "0", NULL, 0};
   problem why = {""};
   memset(to, 0, sizeof *to);
-  to->options = (dlora_learner_options)DLORA_LEARNER_OPTIONS_INIT;
+  (void)dlora_learner_options_init(&to->options, sizeof to->options);
   to->unknown_images = 500;
   backbone_settings_init(&to->backbone);
   size_t count = fill_table(table, to, &text);

@@ -43,7 +43,7 @@ static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlo
   options->residual_merge_fraction = paper->residual_merge_fraction;
   options->merge_decay = paper->merge_decay;
   if (options->flip == DLORA_FLIP_EVERYWHERE) options->flip = paper->flip;
-  if (options->epochs == DLORA_EPOCHS_AUTO) options->epochs = paper->epochs;
+  if (options->epochs == DLORA_AUTO) options->epochs = paper->epochs;
   if (paper_blocks) {
     options->first_block = paper->first_block;
     options->num_blocks = paper->num_blocks;
@@ -51,7 +51,7 @@ static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlo
 }
 
 bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *options) {
-  dlora_learner_options paper = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options paper;
   switch (kind) {
     case METHOD_FROZEN_FINAL:
     case METHOD_FROZEN_SEVERAL:

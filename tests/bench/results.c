@@ -21,79 +21,20 @@ char *results_path(const run_request *request) {
 
 /* ---- settings ---- */
 
-/* Members of dlora_learner_options that decide results; threads and micro_batch only decide how fast they come. */
-typedef enum member_kind { MEMBER_SIZE, MEMBER_INT, MEMBER_REAL } member_kind;
-typedef struct member {
-  const char *name;
-  member_kind kind;
-  size_t offset;
-} member;
-
-#define MEMBER(kind, name) \
-  { #name, kind, offsetof(dlora_learner_options, name) }
-static const member members[] = {
-    MEMBER(MEMBER_SIZE, rank_orthogonal),
-    MEMBER(MEMBER_SIZE, rank_residual),
-    MEMBER(MEMBER_SIZE, epochs),
-    MEMBER(MEMBER_SIZE, batch_size),
-    MEMBER(MEMBER_SIZE, random_features),
-    MEMBER(MEMBER_SIZE, max_observed_images),
-    MEMBER(MEMBER_INT, sites),
-    MEMBER(MEMBER_INT, first_block),
-    MEMBER(MEMBER_INT, num_blocks),
-    MEMBER(MEMBER_INT, feature_layers),
-    MEMBER(MEMBER_INT, readout),
-    MEMBER(MEMBER_INT, residual_basis),
-    MEMBER(MEMBER_INT, routing),
-    MEMBER(MEMBER_INT, loss_classes),
-    MEMBER(MEMBER_INT, class_scores),
-    MEMBER(MEMBER_INT, train_head),
-    MEMBER(MEMBER_INT, drift_compensation),
-    MEMBER(MEMBER_INT, train_orthogonal_a),
-    MEMBER(MEMBER_INT, observed_tokens),
-    MEMBER(MEMBER_INT, optimizer),
-    MEMBER(MEMBER_INT, schedule),
-    MEMBER(MEMBER_INT, flip),
-    MEMBER(MEMBER_INT, crop_padding),
-    MEMBER(MEMBER_INT, use_prior),
-    MEMBER(MEMBER_REAL, energy_threshold),
-    MEMBER(MEMBER_REAL, learning_rate),
-    MEMBER(MEMBER_REAL, beta1),
-    MEMBER(MEMBER_REAL, beta2),
-    MEMBER(MEMBER_REAL, epsilon),
-    MEMBER(MEMBER_REAL, momentum),
-    MEMBER(MEMBER_REAL, weight_decay),
-    MEMBER(MEMBER_REAL, shrinkage),
-    MEMBER(MEMBER_REAL, temperature),
-    MEMBER(MEMBER_REAL, held_out),
-    MEMBER(MEMBER_REAL, ridge),
-    MEMBER(MEMBER_REAL, unknown_quantile),
-    MEMBER(MEMBER_REAL, loss_temperature),
-    MEMBER(MEMBER_REAL, crop_scale),
-    MEMBER(MEMBER_REAL, jitter),
-    MEMBER(MEMBER_REAL, later_task_lr_scale),
-    MEMBER(MEMBER_REAL, merge_decay),
-    MEMBER(MEMBER_REAL, residual_merge_fraction),
-};
-
+/* Numbers as numbers, words as text. */
 static bool add_options(cJSON *settings, const dlora_learner_options *options) {
   cJSON *into = cJSON_AddObjectToObject(settings, "options");
   bool done = into != NULL;
-  for (size_t i = 0; done && i < sizeof members / sizeof members[0]; i++) {
-    const char *at = (const char *)options + members[i].offset;
-    double value = 0.0;
-    char text[32];
-    if (members[i].kind == MEMBER_SIZE) {
-      const size_t size = *(const size_t *)(const void *)at;
-      value = size == DLORA_EPOCHS_AUTO ? -1.0 : (double)size;
-    } else if (members[i].kind == MEMBER_INT) {
-      value = (double)*(const int32_t *)(const void *)at;
-    } else {
-      /* 0.001f as 0.001, not as 0.0010000000474974513 */
-      snprintf(text, sizeof text, "%.7g", (double)*(const float *)(const void *)at);
-      value = strtod(text, NULL);
-    }
-    done = report_add_number(into, members[i].name, value);
+  for (size_t i = 0; done && i < dlora_option_count(); i++) {
+    dlora_option_info info = {.struct_size = sizeof info};
+    char text[64] = "";
+    char *end = NULL;
+    done = dlora_option_get_info(i, &info) == DLORA_OK &&
+           dlora_learner_options_get(options, info.name, text, sizeof text) == DLORA_OK;
+    if (info.scope == DLORA_SCOPE_RUN_TIME) continue; /* decides how fast results come */
+    double value = strtod(text, &end);
+    if (done && *end == '\0') done = report_add_number(into, info.name, value);
+    if (done && *end != '\0') done = report_add_text(into, info.name, text);
   }
   return done;
 }

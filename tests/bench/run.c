@@ -47,15 +47,14 @@ static void keep_warning(int32_t level, const char *message, void *user) {
 static bool create(run_state *run, cJSON *into, problem *why) {
   dlora_learner_options options;
   if (!run_options(run->request, &options, why)) return false;
-  options.progress = progress_show;
-  options.progress_user = run->request->view;
-  options.log = keep_warning;
-  options.log_user = run;
   run->stages = cJSON_AddArrayToObject(into, "stages");
   run->warnings = cJSON_AddArrayToObject(into, "warnings");
   if (run->stages == NULL || run->warnings == NULL) return problem_set(why, "no memory for results");
   if (dlora_learner_create(&run->learner, run->request->model, &options) != DLORA_OK)
     return problem_set_library(why, "options");
+  if (dlora_learner_set_progress(run->learner, progress_show, run->request->view) != DLORA_OK ||
+      dlora_learner_set_log(run->learner, keep_warning, run) != DLORA_OK)
+    return problem_set_library(why, "callbacks");
   return true;
 }
 

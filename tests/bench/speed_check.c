@@ -67,7 +67,7 @@ static int run(struct check *c) {
   dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
   float *gradients;
   options.max_batch = IMAGES;
-  options.threads = c->setup->threads;
+  options.threads = (int32_t)c->setup->threads;
   options.training = 1;
   SPEED_TRY(dlora_model_embed(c->setup->model, &images, c->features));
   if (make_bank(c)) return 1;

@@ -7,11 +7,12 @@
 enum { CLASSES = 2, PER_CLASS = 2, OBSERVED = 10, OBSERVED_CLASSES = 5 };
 
 dlora_learner_options speed_learner_options(const struct speed_setup *setup) {
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options;
+  (void)dlora_learner_options_init(&options, sizeof options);
   options.seed = 1;
-  options.threads = setup->threads;
+  options.threads = (int32_t)setup->threads;
   options.flip = DLORA_FLIP_NONE;
-  options.first_block = DLORA_BLOCKS_UPPER_HALF;
+  options.first_block = DLORA_FIRST_BLOCK_MIDDLE;
   options.crop_scale = 1.0f;
   options.jitter = 0.0f;
   options.held_out = 0.0f;
@@ -118,7 +119,7 @@ int speed_time_task(const struct speed_setup *setup, size_t tasks, size_t count,
     for (size_t i = 0; i < count; i++) labels[i] = (int64_t)(1000000 + i % (count < 20 ? 1 : 10));
     dlora_learner_options options = speed_learner_options(setup);
     failed = dlora_learner_get_options(learner, &options) != DLORA_OK;
-    options.threads = setup->threads;
+    options.threads = (int32_t)setup->threads;
     options.batch_size = batch;
     options.held_out = 0.05f; /* the default: what is fitted on these images is part of the end */
     failed = failed || dlora_learner_configure(learner, &options) != DLORA_OK;

@@ -79,7 +79,7 @@ static void close_case(void *state) {
 
 static int open_infer(struct library_case *c) {
   dlora_session_options options = DLORA_SESSION_OPTIONS_INIT;
-  options.threads = c->setup->threads;
+  options.threads = (int32_t)c->setup->threads;
   if (options.max_batch > c->images.count) options.max_batch = c->images.count;
   c->part = options.max_batch;
   SPEED_TRY(dlora_session_create(&c->session, c->setup->model, NULL, &options));
@@ -100,9 +100,10 @@ static int open_train(struct library_case *c, size_t batch) {
 
 static int open_predict(struct library_case *c, size_t tasks, const char *gate) {
   if (speed_learnt(c->setup, tasks, &c->learner)) return 1;
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options;
+  (void)dlora_learner_options_init(&options, sizeof options);
   SPEED_TRY(dlora_learner_get_options(c->learner, &options));
-  options.threads = c->setup->threads;
+  options.threads = (int32_t)c->setup->threads;
   options.routing = strcmp(gate, "none") == 0   ? DLORA_ROUTING_NONE
                     : strcmp(gate, "gate") == 0 ? DLORA_ROUTING_EARLY
                                                 : DLORA_ROUTING_TWO_PASS;

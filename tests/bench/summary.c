@@ -178,10 +178,10 @@ static void print_table(FILE *out, const sequence_results *of, const arguments *
   fprintf(out, "%zu tasks learnt of %zu; %zu images learnt, %zu test images of all %zu; image size %zu; ",
           setting(of, "tasks"), setting(of, "planned_tasks"), setting(of, "train_images"), setting(of, "test_images"),
           setting(of, "planned_tasks"), setting(of, "image_size"));
-  if (from->options.epochs == DLORA_EPOCHS_AUTO)
+  if (from->options.epochs == DLORA_AUTO)
     fprintf(out, "4 epochs, or as many as make 36 steps.\n\n");
   else
-    fprintf(out, "%zu epochs.\n\n", from->options.epochs);
+    fprintf(out, "%d epochs.\n\n", (int)from->options.epochs);
   if (setting(of, "skipped_files") > 0)
     fprintf(out, "%zu unreadable image files were left out.\n\n", setting(of, "skipped_files"));
   fprintf(out, "| method |");

@@ -34,7 +34,8 @@ static void use(const dlora_learner *learner) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   dlora_learner *learner = NULL;
-  dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+  dlora_learner_options options;
+  (void)dlora_learner_options_init(&options, sizeof options);
   const char *path = fuzz_file(0, data, size);
 
   /* As saved: only what malloc gives is counted. */

@@ -91,7 +91,8 @@ static void write_checkpoints(void) {
   succeed(dlora_model_load_memory(&model, bytes, size, &model_options));
   static const char *const names[] = {"empty", "one_task", "two_tasks", "all_sites", "random_projection", "instant"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    dlora_learner_options options = DLORA_LEARNER_OPTIONS_INIT;
+    dlora_learner_options options;
+    (void)dlora_learner_options_init(&options, sizeof options);
     dlora_learner *learner;
     options.threads = 1;
     options.rank_orthogonal = options.rank_residual = 1;
