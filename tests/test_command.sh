@@ -39,7 +39,7 @@ expect 2 "no option '--epoch'" learn --epoch 3
 expect 2 '--backbone FILE is required' learn --train x --out y
 expect 2 "'many' is none" learn --tasks many
 expect 2 'between 1 and' learn --tasks 0
-expect 2 'none of early|two-pass' predict --routing sometimes
+expect 2 'expected one of early|two-pass' predict --routing sometimes
 expect 2 'needs a value' learn --out
 expect 2 'takes no value' learn --quiet=1
 expect 2 'not expected here' learn surplus

@@ -562,6 +562,11 @@ static void what_is_no_value_is_refused_and_changes_nothing(void **state) {
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_get(&o, "rate", text, sizeof text));
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_get(&o, "sites", text, 9)); /* "key,value" and its NUL */
   assert_status(DLORA_OK, dlora_learner_options_get(&o, "sites", text, 10));
+  /* A struct of an earlier version that lacks the member: what was asked for must not be lost without a word. */
+  o.struct_size = offsetof(dlora_learner_options, threads);
+  assert_status(DLORA_OK, dlora_learner_options_set(&o, "sites", "key"));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_set(&o, "threads", "1"));
+  assert_error_names("ends before threads");
   o.struct_size = 3;
   assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_options_set(&o, "sites", "key"));
 }

@@ -85,6 +85,10 @@ dlora_status dlora_learner_options_set(dlora_learner_options *options, const cha
   dlora_learner_options next;
   DLI_TRY(dli_learner_options_read(options, NULL, &next));
   DLI_TRY(find(__func__, name, &option));
+  if (option->offset >= options->struct_size) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options_set: struct_size is %zu, which ends before %s",
+                     options->struct_size, name);
+  }
   DLI_TRY(dli_option_parse(option, value, &next));
   DLI_TRY(dli_option_check(option, &next));
   return dli_struct_write("dlora_learner_options", options, options->struct_size, &next, sizeof next);

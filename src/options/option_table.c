@@ -61,7 +61,7 @@ const struct dli_option dli_options[] = {
     {ROW(observed_tokens, CHOICE, TRAINING), SAME(DLORA_TOKENS_ALL), CHOSEN(2), "all|class", 0,
      "tokens that enter the second moments"},
     {ROW(optimizer, CHOICE, TRAINING), SAME(DLORA_OPTIMIZER_ADAM), CHOSEN(2), "adam|sgd", 0,
-     "optimizer; sgd has momentum"},
+     "update rule of training; sgd has momentum"},
     {ROW(schedule, CHOICE, TRAINING), SAME(DLORA_SCHEDULE_COSINE), CHOSEN(2), "cosine|constant", 0,
      "learning rate over a task"},
     {ROW(flip, CHOICE, TRAINING), DLORA_FLIP_EVERYWHERE, DLORA_FLIP_TRAINING, CHOSEN(3), "none|training|everywhere", 0,

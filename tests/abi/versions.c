@@ -131,7 +131,6 @@ static dlora_model *load_model(const char *path) {
   OK(dlora_model_options_init(&options.value, sizeof options.value));
   CHECK_GUARD(options);
   CHECK_CLEARED(options);
-  options.value.threads = 1;
   SET_LATER(options);
   TRY(dlora_model_load(&model, path, &options.value), model);
   if (refused) OK(dlora_model_load(&model, path, NULL));
@@ -151,7 +150,6 @@ static void run_pass(const dlora_model *model) {
   OK(dlora_session_options_init(&options.value, sizeof options.value));
   CHECK_GUARD(options);
   CHECK_CLEARED(options);
-  options.value.threads = 1;
   SET_LATER(options);
   TRY(dlora_session_create(&session, model, NULL, &options.value), session);
   if (session) {
@@ -170,6 +168,7 @@ static void run_pass(const dlora_model *model) {
 static void learn(const dlora_model *model, const char *path) {
   GUARDED(dlora_learner_options) options;
   GUARDED(dlora_learner_options) kept;
+  GUARDED(dlora_option_info) info;
   GUARDED(dlora_image_source) source;
   GUARDED(dlora_task_report) report;
   GUARDED(dlora_evaluation) evaluation;
@@ -178,6 +177,13 @@ static void learn(const dlora_model *model, const char *path) {
   dlora_learner *learner = NULL, *loaded = NULL;
   dlora_prediction predictions[COUNT];
   size_t calls = 0, tensors = 0;
+  FILLED(info);
+  OK(dlora_option_info_init(&info.value, sizeof info.value));
+  CHECK_GUARD(info);
+  CHECK_CLEARED(info);
+  OK(dlora_option_get_info(0, &info.value));
+  CHECK_GUARD(info);
+  CHECK(info.value.name != NULL && info.value.greatest > info.value.least);
   FILLED(options);
   OK(dlora_learner_options_paper(&options.value, sizeof options.value));
   CHECK_GUARD(options);
@@ -186,7 +192,6 @@ static void learn(const dlora_model *model, const char *path) {
   OK(dlora_learner_options_init(&options.value, sizeof options.value));
   CHECK_GUARD(options);
   CHECK_CLEARED(options);
-  options.value.threads = 1;
   options.value.epochs = 1;
   SET_LATER(options);
   TRY(dlora_learner_create(&learner, model, &options.value), learner);
