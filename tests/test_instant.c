@@ -55,8 +55,12 @@ static void nothing_is_trained_and_classes_are_known(void **state) {
     assert_status(DLORA_OK, dlora_learner_begin_task(learner, 0));
     assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
     if (!no_epochs) {
+      assert_status(DLORA_ERR_STATE, dlora_learner_begin_training(learner));
+      assert_error_names("nothing to train");
       assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
       assert_error_names("nothing to train");
+      assert_status(DLORA_ERR_STATE, dlora_learner_observe_trained(learner, &p.images, p.labels));
+      assert_error_names("call dlora_learner_commit_task");
     }
     assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL)); /* without a step no second round */
     assert_int_equal(dlora_learner_num_tasks(learner), 3);

@@ -273,7 +273,9 @@ dlora_status dli_bank_require_training(const dlora_bank *bank, const char *calle
 dlora_status dlora_bank_begin_task(dlora_bank *bank) {
   DLI_REQUIRE(bank);
   if (bank->open) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_bank_begin_task: a task is open; end or cancel it first");
+    return dli_raise(
+        DLORA_ERR_STATE,
+        "dlora_bank_begin_task: a task is open; call dlora_bank_commit_task or dlora_bank_discard_task first");
   }
   dlora_status status = DLI_NEW(&bank->allocator, bank->pairs, 2 * bank->num_sites);
   if (status == DLORA_OK) status = relayout(bank, SIZE_MAX, NULL, 0, 0, NULL, 0);

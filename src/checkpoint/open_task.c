@@ -192,8 +192,9 @@ static dlora_status check_counts(const dlora_learner *learner, const struct dli_
       return refuse(tensors, "training.counts", "has a count beyond reason");
     }
   }
-  if (phase > DLI_OBSERVE_AFTER || (steps > 0) != (phase > DLI_OBSERVE_BEFORE) ||
-      (steps && (!dli_learner_trains(learner) || !images[0])) || (images[1] > 0) != (phase == DLI_OBSERVE_AFTER)) {
+  const int trains = phase > DLI_OBSERVE_BEFORE; /* its first step may be still to come */
+  if (phase > DLI_OBSERVE_AFTER || (steps && !trains) || (trains && (!dli_learner_trains(learner) || !images[0])) ||
+      (images[1] > 0) != (phase == DLI_OBSERVE_AFTER)) {
     return refuse(tensors, "training.counts", "has a phase, steps and images that cannot come together");
   }
   if (counts[COUNT_OBSERVED] > images[0] || counts[COUNT_OBSERVED + 1] > images[1] ||

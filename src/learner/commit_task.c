@@ -206,7 +206,8 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   DLI_TRY(dli_class_index_create(&o->class_index, o->base, o->routed, learner->options.unknown_quantile, allocator));
   if (o->class_index.num_components - learner->class_index.num_components != task->num_classes) {
     return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_commit_task: %zu of the task's %zu classes were observed after training",
+                     "dlora_learner_commit_task: %zu of the task's %zu classes were observed after training; call "
+                     "dlora_learner_observe_trained with images of the others first",
                      o->class_index.num_components - learner->class_index.num_components, task->num_classes);
   }
   DLI_TRY(DLI_NEW(allocator, o->projectors, 4 * learner->model->vit.depth));
@@ -281,16 +282,7 @@ static void commit(dlora_learner *learner, struct outcome *o) {
 dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report) {
   DLI_REQUIRE(learner);
   struct dli_task *task = learner->task;
-  if (!task) {
-    return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_commit_task: no task is open; call dlora_learner_begin_task first");
-  }
-  if (!task->num_images[0]) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: the task has no images; observe them first");
-  }
-  if (task->phase == DLI_TRAIN) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: observe the task's images again after training");
-  }
+  if (!task || !task->num_images[0] || task->phase == DLI_TRAIN) return dli_task_refuse(learner, __func__);
   struct outcome outcome = {0};
   dlora_task_report full;
   const double started = dli_seconds();

@@ -125,7 +125,8 @@ static dlora_status observe_all(struct loop *loop, int32_t phase) {
     const int64_t *labels;
     const size_t part = count - first < batch ? count - first : batch;
     DLI_TRY(read_images(loop, loop->order + first, part, &images, &labels));
-    DLI_TRY(dlora_learner_observe(learner, &images, labels));
+    DLI_TRY(phase == DLORA_PHASE_OBSERVE ? dlora_learner_observe(learner, &images, labels)
+                                         : dlora_learner_observe_trained(learner, &images, labels));
     DLI_TRY(report(loop, phase, first + part, count, (double)NAN, first + part - begin, started));
     DLI_TRY(snapshot_if_due(loop, first, first + part, every));
   }
@@ -155,6 +156,7 @@ static dlora_status train(struct loop *loop) {
   const double started = dli_seconds();
   struct dli_random shuffle;
   size_t images_done = 0;
+  if (learner->task->phase == DLI_OBSERVE_BEFORE) DLI_TRY(dlora_learner_begin_training(learner));
   dli_random_seed(&shuffle, o->seed, 8 * dlora_learner_num_tasks(learner) + 3);
   for (size_t step = 0; step < total; step++) {
     const size_t first = step % per_epoch * o->batch_size, left = loop->num_trained - first;
@@ -222,7 +224,9 @@ static dlora_status check_place(const struct loop *loop, size_t steps) {
   const struct dli_task *task = loop->learner->task;
   const size_t count = loop->source->count;
   if (!task->source_images) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_learn_source: a task is open; end or cancel it first");
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_learn_source: a task is open; call dlora_learner_commit_task or "
+                     "dlora_learner_discard_task first");
   }
   if (task->source_images != count) {
     return dli_raise(DLORA_ERR_MISMATCH,
@@ -232,7 +236,8 @@ static dlora_status check_place(const struct loop *loop, size_t steps) {
   if (task->source_labels != fingerprint(loop->source->labels, count)) {
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_learn_source: the open task was begun with other labels");
   }
-  const int begun = task->phase == DLI_OBSERVE_BEFORE ? task->num_images[0] <= count : task->num_images[0] == count;
+  const int begun =
+      task->phase == DLI_OBSERVE_BEFORE ? task->num_images[0] <= count : task->num_images[0] == count && steps;
   const int ending = task->phase != DLI_OBSERVE_AFTER || (task->num_steps == steps && task->num_images[1] <= count);
   if (task->planned_steps == steps && begun && task->num_steps <= steps && ending) return DLORA_OK;
   return dli_raise(DLORA_ERR_MISMATCH,

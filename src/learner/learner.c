@@ -164,7 +164,8 @@ static dlora_status change_callbacks(dlora_learner *learner, const dlora_learner
   next.log_user = options->log_user;
   if (memcmp(&next, options, sizeof next) != 0) {
     return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_configure: a task is open, and only callbacks may change; end or cancel it first");
+                     "dlora_learner_configure: a task is open, and only callbacks may change; call "
+                     "dlora_learner_commit_task or dlora_learner_discard_task first");
   }
   learner->options = next;
   return DLORA_OK;

@@ -159,6 +159,12 @@ dlora_status dli_notes_read(dlora_learner *learner, const struct dli_tensors *te
 
 /* learner/task.c */
 void dli_task_release(dlora_learner *learner);
+/* Raises STATE for a call that may not come now: the sentence names the one that may. */
+dlora_status dli_task_refuse(const dlora_learner *learner, const char *caller);
+/* Whether images can be observed or trained on, and their labels are known where training has begun. A batch that is
+ * refused changes nothing; where memory runs out the task is dropped, as it is later in such a call. */
+dlora_status dli_task_check_batch(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                  const char *caller);
 /* Whether the image that comes as number `seen` (from 0) of its class, the task's class number class_index, is held
  * out. Classes are staggered, so that the share holds over a task of many classes with few images each; the first image
  * never is. */

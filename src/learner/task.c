@@ -1,4 +1,4 @@
-/* One task: begin, observe, step, cancel. How it ends is in learner/commit_task.c. */
+/* One task: begin, observe, discard. Its training is in learner/train.c, its end in learner/commit_task.c. */
 #include <math.h>
 #include <string.h>
 
@@ -20,6 +20,47 @@ size_t dli_task_find_class(const struct dli_task *task, int64_t class_id) {
   size_t index = 0;
   while (index < task->num_classes && task->classes[index] != class_id) index++;
   return index;
+}
+
+dlora_status dli_task_refuse(const dlora_learner *learner, const char *caller) {
+  const struct dli_task *task = learner->task;
+  if (!task) return dli_raise(DLORA_ERR_STATE, "%s: no task is open; call dlora_learner_begin_task first", caller);
+  if (!task->num_images[0]) {
+    return dli_raise(DLORA_ERR_STATE, "%s: the task has no images; call dlora_learner_observe first", caller);
+  }
+  if (task->phase == DLI_TRAIN) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "%s: training has begun; call dlora_learner_step, or dlora_learner_observe_trained after the "
+                     "last step",
+                     caller);
+  }
+  if (task->phase == DLI_OBSERVE_AFTER) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "%s: training has ended; call dlora_learner_observe_trained for the rest of the images, or "
+                     "dlora_learner_commit_task",
+                     caller);
+  }
+  if (!dli_learner_trains(learner)) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "%s: both ranks are 0, so there is nothing to train; call dlora_learner_commit_task", caller);
+  }
+  return dli_raise(DLORA_ERR_STATE, "%s: training has not begun; call dlora_learner_begin_training first", caller);
+}
+
+dlora_status dli_task_check_batch(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                  const char *caller) {
+  const struct dli_task *task = learner->task;
+  dlora_images part;
+  DLI_TRY(dli_images_part(images, 0, images->count, &part, caller));
+  for (size_t i = 0; task->phase != DLI_OBSERVE_BEFORE && i < images->count; i++) {
+    if (dli_task_find_class(task, labels[i]) == task->num_classes) {
+      return dli_raise(DLORA_ERR_ARGUMENT, "%s: label %lld of image %zu was not observed before training", caller,
+                       (long long)labels[i], i);
+    }
+  }
+  const dlora_status status = dli_image_plan_prepare(task->session->parts[0].plan, images, caller);
+  if (status == DLORA_ERR_NO_MEMORY) dli_task_release(learner); /* as where memory runs out later on */
+  return status;
 }
 
 void dli_task_release(dlora_learner *learner) {
@@ -95,7 +136,9 @@ dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_ste
   DLI_REQUIRE(learner);
   const dlora_allocator *allocator = &learner->allocator;
   if (learner->task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_begin_task: a task is open; end or cancel it first");
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_begin_task: a task is open; call dlora_learner_commit_task or "
+                     "dlora_learner_discard_task first");
   }
   const size_t index = dlora_learner_num_tasks(learner);
   dlora_status status = DLORA_OK;
@@ -268,12 +311,13 @@ static int mirrors(const dlora_learner *learner, const struct dli_task *task) {
   return task->phase == DLI_OBSERVE_AFTER || !dli_learner_trains(learner) || !task->planned_steps;
 }
 
-static dlora_status load_mirrored(const dlora_learner *learner, struct dli_task *task, const dlora_images *part) {
+static dlora_status load_mirrored(const dlora_learner *learner, struct dli_task *task, const dlora_images *part,
+                                  const char *caller) {
   for (size_t i = 0; i < part->count; i++) {
     task->augment[i] = DLI_AUGMENT_NONE;
     task->augment[i].flip = 1;
   }
-  DLI_TRY(dli_session_load(task->session, part, task->augment, "dlora_learner_observe"));
+  DLI_TRY(dli_session_load(task->session, part, task->augment, caller));
   if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->early);
   return DLORA_OK;
 }
@@ -282,7 +326,8 @@ static dlora_status load_mirrored(const dlora_learner *learner, struct dli_task 
  * network is as it was; afterwards the new pairs are active, and the same images are run again without them (drift),
  * unless that is known, and with the residual one (routed statistics). At last the same of the images mirrored. */
 static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, const dlora_images *part,
-                                 const int64_t *labels, uint64_t key, const struct dli_trunk_cache *seen) {
+                                 const int64_t *labels, uint64_t key, const struct dli_trunk_cache *seen,
+                                 const char *caller) {
   const size_t count = task->session->count, dim = learner->model->vit.dim, width = learner->width;
   const int after = task->phase == DLI_OBSERVE_AFTER, mirrored = mirrors(learner, task);
   const int mirrored_untouched = !after && learner->untouched && learner->options.flip == DLORA_FLIP_EVERYWHERE;
@@ -321,7 +366,7 @@ static dlora_status observe_part(dlora_learner *learner, struct dli_task *task, 
 
   if (mirrored || mirrored_untouched) {
     view = task->views + 1;
-    DLI_TRY(load_mirrored(learner, task, part));
+    DLI_TRY(load_mirrored(learner, task, part, caller));
     if (mirrored) run_view(learner, task, base, view->base);
     if (mirrored && routes) run_view(learner, task, routed, view->routed);
     if (mirrored_untouched) run_view(learner, task, 0, view->untouched);
@@ -368,45 +413,26 @@ static dlora_status begin_second_round(const dlora_learner *learner, struct dli_
   return DLORA_OK;
 }
 
-static dlora_status require_task(const dlora_learner *learner, const char *caller) {
-  if (!learner) return dli_raise(DLORA_ERR_ARGUMENT, "%s: learner is NULL", caller);
-  if (learner->task) return DLORA_OK;
-  return dli_raise(DLORA_ERR_STATE, "%s: no task is open; call dlora_learner_begin_task first", caller);
-}
-
-static dlora_status observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
-  DLI_TRY(require_task(learner, "dlora_learner_observe"));
-  if (!images || !labels) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_observe: %s is NULL", images ? "labels" : "images");
-  }
+/* All images of a call, which the task's phase allows. */
+static dlora_status observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                            const char *caller) {
+  const double started = dli_seconds();
+  DLI_TRY(dli_task_check_batch(learner, images, labels, caller));
   struct dli_task *task = learner->task;
   dlora_images part;
-  const double started = dli_seconds();
-  DLI_TRY(dli_images_part(images, 0, images->count, &part, "dlora_learner_observe"));
-  dlora_status status = dli_image_plan_prepare(task->session->parts[0].plan, images, "dlora_learner_observe");
-  if (status == DLORA_ERR_NO_MEMORY) goto done; /* nothing has changed yet, but callers need to know one case only */
-  DLI_TRY(status);
-  if (task->phase == DLI_TRAIN || task->phase == DLI_OBSERVE_AFTER) {
-    for (size_t i = 0; i < images->count; i++) {
-      if (dli_task_find_class(task, labels[i]) == task->num_classes) {
-        return dli_raise(DLORA_ERR_ARGUMENT,
-                         "dlora_learner_observe: label %lld of image %zu was not observed before training",
-                         (long long)labels[i], i);
-      }
-    }
-  }
+  dlora_status status = DLORA_OK;
   if (task->phase == DLI_TRAIN) DLI_TRY_DONE(begin_second_round(learner, task));
   for (size_t i = 0; i < images->count; i++) {
     if (dli_task_find_class(task, labels[i]) == task->num_classes) DLI_TRY_DONE(add_class(learner, task, labels[i]));
   }
   for (size_t first = 0; first < images->count; first += part.count) {
-    DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, "dlora_learner_observe"));
+    DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, caller));
     const uint64_t key = dli_learner_trains(learner) ? dli_images_digest(&part) : 0;
     const struct dli_trunk_cache *seen = dli_trunk_cache_find(task, key, part.count);
     if (task->phase == DLI_OBSERVE_BEFORE || !dli_trunk_cache_restore(seen, task->session)) {
-      DLI_TRY_DONE(dli_session_load(task->session, &part, NULL, "dlora_learner_observe"));
+      DLI_TRY_DONE(dli_session_load(task->session, &part, NULL, caller));
     }
-    DLI_TRY_DONE(observe_part(learner, task, &part, labels + first, key, seen));
+    DLI_TRY_DONE(observe_part(learner, task, &part, labels + first, key, seen, caller));
   }
   task->num_images[task->phase == DLI_OBSERVE_AFTER] += images->count;
   task->seconds[task->phase] += dli_seconds() - started;
@@ -416,8 +442,23 @@ done:
 }
 
 dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
-  const int before = dli_threads_enter(learner ? learner->options.threads : 0);
-  const dlora_status status = observe(learner, images, labels);
+  DLI_REQUIRE(learner);
+  if (!learner->task || learner->task->phase != DLI_OBSERVE_BEFORE) return dli_task_refuse(learner, __func__);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(labels);
+  const int before = dli_threads_enter(learner->options.threads);
+  const dlora_status status = observe(learner, images, labels, __func__);
+  dli_threads_leave(before);
+  return status;
+}
+
+dlora_status dlora_learner_observe_trained(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
+  DLI_REQUIRE(learner);
+  if (!learner->task || learner->task->phase == DLI_OBSERVE_BEFORE) return dli_task_refuse(learner, __func__);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(labels);
+  const int before = dli_threads_enter(learner->options.threads);
+  const dlora_status status = observe(learner, images, labels, __func__);
   dli_threads_leave(before);
   return status;
 }
@@ -432,7 +473,7 @@ dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_ope
     full.num_observed = t->num_images[0];
     full.planned_steps = t->planned_steps;
     full.num_steps = t->num_steps;
-    full.num_observed_after = t->num_images[1];
+    full.num_observed_trained = t->num_images[1];
     full.num_source_images = t->source_images;
     full.is_open = 1;
     full.phase = t->phase == DLI_OBSERVE_BEFORE ? DLORA_PHASE_OBSERVE
@@ -443,7 +484,8 @@ dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_ope
 }
 
 dlora_status dlora_learner_discard_task(dlora_learner *learner) {
-  DLI_TRY(require_task(learner, __func__));
+  DLI_REQUIRE(learner);
+  if (!learner->task) return dli_task_refuse(learner, __func__);
   dli_task_release(learner);
   return DLORA_OK;
 }

@@ -1,4 +1,5 @@
-/* Training of the open task: from what was observed to directions and head rows, and one optimizer step. */
+/* Training of the open task: its beginning, from what was observed to directions and head rows, and one optimizer step.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -131,11 +132,13 @@ static dlora_status set_rows(dlora_learner *learner, struct dli_task *task, floa
   return DLORA_OK;
 }
 
-static dlora_status start_training(dlora_learner *learner, struct dli_task *task) {
+static dlora_status begin_training(dlora_learner *learner, struct dli_task *task) {
   const dlora_allocator *allocator = &learner->allocator;
   const size_t dim = learner->model->vit.dim, rows = learner->class_index.num_components + task->num_classes;
+  const double started = dli_seconds();
   dlora_status status = DLORA_OK;
   float *weight = NULL, *bias = NULL;
+  dli_profile_start(&learner->profile);
   DLI_TRY_DONE(set_directions(learner));
   DLI_TRY_DONE(DLI_NEW(allocator, weight, rows * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, bias, rows));
@@ -144,9 +147,24 @@ static dlora_status start_training(dlora_learner *learner, struct dli_task *task
   if (learner->routed) DLI_TRY_DONE(dlora_predictor_discard_task(learner->routed));
   DLI_TRY_DONE(dli_session_reserve(task->session));
   task->phase = DLI_TRAIN;
+  task->seconds[DLI_TRAIN] += dli_seconds() - started;
+  dli_profile_lap(&learner->profile, DLI_DIRECTIONS);
 done:
   dli_free(allocator, weight);
   dli_free(allocator, bias);
+  if (status != DLORA_OK) dli_task_release(learner);
+  return status;
+}
+
+dlora_status dlora_learner_begin_training(dlora_learner *learner) {
+  DLI_REQUIRE(learner);
+  struct dli_task *task = learner->task;
+  if (!task || task->phase != DLI_OBSERVE_BEFORE || !task->num_images[0] || !dli_learner_trains(learner)) {
+    return dli_task_refuse(learner, __func__);
+  }
+  const int before = dli_threads_enter(learner->options.threads);
+  const dlora_status status = begin_training(learner, task);
+  dli_threads_leave(before);
   return status;
 }
 
@@ -226,51 +244,16 @@ static double micro_step(dlora_learner *learner, struct dli_task *task, const in
   return loss;
 }
 
-static dlora_status check_step(const dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
-  if (!learner) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_step: learner is NULL");
-  const struct dli_task *task = learner->task;
-  if (!task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: no task is open; call dlora_learner_begin_task first");
-  }
-  if (!images || !labels) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_step: images or labels is NULL");
-  if (!learner->options.rank_orthogonal && !learner->options.rank_residual) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: both ranks are 0, so there is nothing to train");
-  }
-  if (task->phase == DLI_OBSERVE_AFTER) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: images were observed after training; end the task");
-  }
-  if (!task->num_images[0]) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: observe the task's images before the first step");
-  }
-  dlora_images part;
-  DLI_TRY(dli_images_part(images, 0, images->count, &part, "dlora_learner_step"));
-  for (size_t i = 0; i < images->count; i++) {
-    if (dli_task_find_class(task, labels[i]) == task->num_classes) {
-      return dli_raise(DLORA_ERR_ARGUMENT,
-                       "dlora_learner_step: label %lld of image %zu was not observed before training",
-                       (long long)labels[i], i);
-    }
-  }
-  return dli_image_plan_prepare(task->session->parts[0].plan, images, "dlora_learner_step");
-}
-
 static dlora_status step(dlora_learner *learner, const dlora_images *images, const int64_t *labels, float *loss) {
-  dlora_status status = check_step(learner, images, labels);
-  if (status == DLORA_ERR_NO_MEMORY) dli_task_release(learner); /* as where memory runs out later on */
-  DLI_TRY(status);
-  struct dli_task *task = learner->task;
-  const dlora_learner_options *o = &learner->options;
-  dlora_images part;
   const double started = dli_seconds();
+  DLI_TRY(dli_task_check_batch(learner, images, labels, "dlora_learner_step"));
+  struct dli_task *task = learner->task;
+  dlora_status status = DLORA_OK;
+  dlora_images part;
   double sum = 0.0;
-  if (task->phase == DLI_OBSERVE_BEFORE) {
-    dli_profile_start(&learner->profile);
-    DLI_TRY_DONE(start_training(learner, task));
-    dli_profile_lap(&learner->profile, DLI_DIRECTIONS);
-  }
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, "dlora_learner_step"));
-    draw_augmentation(o, task, part.count);
+    draw_augmentation(&learner->options, task, part.count);
     DLI_TRY_DONE(dli_session_load(task->session, &part, task->augment, "dlora_learner_step"));
     sum += micro_step(learner, task, labels + first, 1.0f / (float)images->count);
   }
@@ -296,7 +279,11 @@ done:
 
 dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                 float *loss) {
-  const int before = dli_threads_enter(learner ? learner->options.threads : 0);
+  DLI_REQUIRE(learner);
+  if (!learner->task || learner->task->phase != DLI_TRAIN) return dli_task_refuse(learner, __func__);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(labels);
+  const int before = dli_threads_enter(learner->options.threads);
   const dlora_status status = step(learner, images, labels, loss);
   dli_threads_leave(before);
   return status;
