@@ -180,7 +180,7 @@ static void thirty_trained_tasks_fill_the_memory_and_go_on(void **state) {
     for (size_t t = 0; t < MANY; t++) {
       const float *bases = NULL;
       size_t count = 0;
-      assert_status(DLORA_OK, dlora_projector_get_bases(memory, t, &bases, &count));
+      assert_status(DLORA_OK, dlora_projector_get_bases(memory, (int64_t)t, &bases, &count));
       sum += count;
     }
     assert_int_equal(sum, dlora_projector_size(memory));

@@ -891,7 +891,7 @@ static void residual_updates_are_shared_less_and_less(void **state) {
     const float share = 0.5f / (float)(t + 1);
     float largest = 0.0f;
     dlora_adapter kept;
-    assert_status(DLORA_OK, dlora_bank_get_residual(bank, VALUE_SITE, t, &kept));
+    assert_status(DLORA_OK, dlora_bank_get_residual(bank, VALUE_SITE, (int64_t)t, &kept));
     assert_int_equal(kept.rank, options.rank_residual);
     for (size_t i = 0; i < VALUES; i++) {
       double product = 0.0;

@@ -276,7 +276,7 @@ static void use_projector(struct run *run) {
     STEP(dlora_projector_used_directions(projector, 3, out, &found));
     RESULT(out, sizeof out);
     STEP_ON(PROJECTOR, projector, dlora_projector_commit_task(projector, 0.6f, NULL));
-    STEP_ON(PROJECTOR, projector, dlora_projector_calibrate(projector, task, x, ROWS));
+    STEP_ON(PROJECTOR, projector, dlora_projector_calibrate(projector, (int64_t)task, x, ROWS));
   }
   STEP(dlora_projector_route(projector, x, ROWS, out));
   RESULT(out, sizeof out);

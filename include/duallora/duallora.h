@@ -163,7 +163,7 @@ enum dlora_phase {
 /** What a progress callback is told. */
 typedef struct dlora_progress {
   size_t struct_size;
-  size_t task;              /**< index of the task being learnt, or number of tasks when evaluating */
+  int64_t task;             /**< the task being learnt, from 0; when evaluating, the number of finished tasks */
   size_t done;              /**< images (observe, statistics, evaluate) or steps (train) done */
   size_t total;             /**< of this many */
   double loss;              /**< running mean of the training loss; NaN outside training */
@@ -368,8 +368,9 @@ DLORA_API dlora_status dlora_bank_commit_task(dlora_bank *bank);
 DLORA_API dlora_status dlora_bank_discard_task(dlora_bank *bank);
 /** M of a site: [output_dim, input_dim], or NULL while it is zero. Borrowed. */
 DLORA_API dlora_status dlora_bank_get_merged(const dlora_bank *bank, size_t site, const float **merged);
-/** The residual adapter of a finished task. Its pointers are borrowed. */
-DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, size_t task, dlora_adapter *out);
+/** The residual adapter of a finished task, from 0. Its pointers are borrowed. Error: ARGUMENT if there is no such
+ * task. */
+DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, int64_t task, dlora_adapter *out);
 /** Writes finished tasks as safetensors, atomically. An open task is not written. */
 DLORA_API dlora_status dlora_bank_save(const dlora_bank *bank, const char *path);
 DLORA_API dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options);
@@ -417,13 +418,14 @@ DLORA_API dlora_status dlora_projector_used_directions(const dlora_projector *pr
 /** Ends a task: the leading eigenvectors of P S P are added as its group until the fraction of trace(S) inside Phi
  * reaches energy_threshold in (0, 1] (equation 2). *added (may be NULL): their number, possibly 0. */
 DLORA_API dlora_status dlora_projector_commit_task(dlora_projector *projector, float energy_threshold, size_t *added);
-/** The bases of one task: [*count, dim], orthonormal rows. Borrowed. */
-DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projector, size_t task, const float **bases,
+/** The bases of one finished task, from 0: [*count, dim], orthonormal rows. Borrowed. Error: ARGUMENT if there is no
+ * such task. */
+DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projector, int64_t task, const float **bases,
                                                  size_t *count);
 /** x <- x P, row by row, in place: removes what lies in directions in use. x: [rows, dim]. */
 DLORA_API dlora_status dlora_projector_project(const dlora_projector *projector, float *x, size_t rows);
 /** Adds x [rows, dim] to the mean relative energy of task `task`, by which dlora_projector_route divides. */
-DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, size_t task, const float *x, size_t rows);
+DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, int64_t task, const float *x, size_t rows);
 /** Routing weights by energy (METHOD.md 6): |Psi_s^T x|^2 / |x|^2 over its mean on task s's own rows, clipped to [0,
  * 1]. x: [rows, dim], routing: [rows, num_tasks]. A task never calibrated is divided by 1. */
 DLORA_API dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows,
@@ -715,7 +717,7 @@ typedef struct dlora_learner_options {
 /** Summary of one learned task. */
 typedef struct dlora_task_report {
   size_t struct_size;
-  size_t task;        /**< its index */
+  int64_t task;       /**< from 0 */
   size_t num_classes; /**< of the task */
   size_t num_images;
   size_t num_steps;

@@ -107,7 +107,7 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
   if (!task->energy_rows || !task->num_energy) return DLORA_OK;
   const float *rows = task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
-  return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
+  return dlora_projector_calibrate(projector, (int64_t)dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
 /* The prior on log T of a head. With Gaussians it is around their own T, as rows begin as those of equation (3) do,
@@ -228,7 +228,7 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   double last = 0.0;
   for (size_t i = 0; i < window; i++) last += task->last_losses[i];
   *report = (dlora_task_report)DLORA_TASK_REPORT_INIT;
-  report->task = dlora_learner_num_tasks(learner);
+  report->task = (int64_t)dlora_learner_num_tasks(learner);
   report->num_classes = task->num_classes;
   report->num_images = task->num_images[0];
   report->num_steps = task->num_steps;
