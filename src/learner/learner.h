@@ -1,5 +1,6 @@
-/* The learner's inside, shared by its files: learner/learner.c (life), learner/task.c (one task),
- * learner/learn_source.c (the loop), learner/predict.c, learner/evaluate.c, checkpoint/checkpoint.c. */
+/* The learner's inside, shared by its files: learner/learner.c (life), learner/task.c (the open task),
+ * learner/observe.c, learner/train.c and learner/commit_task.c (its phases), learner/learn_source.c (the loop),
+ * learner/predict.c, learner/evaluate.c, checkpoint/checkpoint.c. */
 #ifndef DLI_SRC_LEARNER_LEARNER_H
 #define DLI_SRC_LEARNER_LEARNER_H
 
@@ -81,6 +82,7 @@ struct dli_task {
 
   size_t num_drift, offered_drift, max_drift;
   float *drift_before, *drift_after; /* [max_drift, moving columns] */
+  float *without_pairs;              /* [max_batch, width] features as they were before training; with drift only */
   size_t num_held, offered_held;
   float *held_features; /* [DLI_HEAD_SAMPLE, dim] final features of held-out images, to fit the head's temperature */
   int64_t *held_labels; /* [DLI_HEAD_SAMPLE] */
@@ -176,6 +178,8 @@ size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
 dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count);
 /* Whether the options have the task train anything. */
 int dli_learner_trains(const dlora_learner *learner);
+
+/* learner/observe.c */
 /* What of the trained pairs every image is to see from the second round on: options residual_merge_fraction,
  * merge_decay. */
 dlora_status dli_task_set_merge_fractions(const dlora_learner *learner);
