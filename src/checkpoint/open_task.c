@@ -116,14 +116,14 @@ static dlora_status write_samples(const dlora_learner *learner, struct dli_write
 static dlora_status write_memories(const dlora_learner *learner, struct dli_writer *writer) {
   const struct dli_task *task = learner->task;
   char name[NAME_SIZE];
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     const dlora_projector *memory = learner->projectors[i];
     if (!memory) continue;
-    snprintf(name, sizeof name, "training.memory.%zu.%zu", i / 4, i % 4);
+    snprintf(name, sizeof name, "training.memory.%zu.%d", dli_input_block(i), (int)dli_input_in_block(i));
     DLI_TRY(dli_projector_write_open(memory, writer, name));
     if (!task->energy_rows) continue;
     const size_t shape[] = {task->num_energy, dlora_projector_dim(memory)};
-    snprintf(name, sizeof name, "training.memory.%zu.%zu.sample", i / 4, i % 4);
+    snprintf(name, sizeof name, "training.memory.%zu.%d.sample", dli_input_block(i), (int)dli_input_in_block(i));
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, shape,
                            task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
   }
@@ -332,13 +332,13 @@ static dlora_status read_memories(const dlora_learner *learner, struct dli_task 
   const int observes =
       dli_learner_trains(learner) && task->num_images[task->phase == DLI_OBSERVE_AFTER] && task->phase != DLI_TRAIN;
   char name[NAME_SIZE];
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     dlora_projector *memory = learner->projectors[i];
     if (!memory) continue;
-    snprintf(name, sizeof name, "training.memory.%zu.%zu", i / 4, i % 4);
+    snprintf(name, sizeof name, "training.memory.%zu.%d", dli_input_block(i), (int)dli_input_in_block(i));
     if (observes) DLI_TRY(dli_projector_read_open(memory, tensors, name));
     if (!task->energy_rows) continue;
-    snprintf(name, sizeof name, "training.memory.%zu.%zu.sample", i / 4, i % 4);
+    snprintf(name, sizeof name, "training.memory.%zu.%d.sample", dli_input_block(i), (int)dli_input_in_block(i));
     DLI_TRY(read_floats(tensors, name, task->num_energy, dlora_projector_dim(memory),
                         task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
   }
@@ -415,7 +415,7 @@ static dlora_status read_training(dlora_learner *learner, struct dli_task *task,
   DLI_TRY(DLI_NEW(allocator, memories, learner->bank->num_sites));
   for (size_t s = 0; o->train_orthogonal_a && s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
-    memories[s] = learner->projectors[4 * (size_t)site->block + (size_t)dli_input_of(site->projection)];
+    memories[s] = learner->projectors[dli_input_of_site(site)];
   }
   const size_t limits[] = {o->rank_orthogonal, o->rank_residual};
   const dlora_status status = dli_bank_read_pairs(learner->bank, tensors, "training.bank", limits, memories,

@@ -29,7 +29,8 @@ static void release(dlora_learner *learner, struct outcome *o) {
   dlora_predictor_destroy(o->routed);
   dlora_predictor_destroy(o->gate);
   dlora_predictor_destroy(o->untouched);
-  for (size_t i = 0; o->projectors && i < 4 * learner->model->vit.depth; i++) dlora_projector_destroy(o->projectors[i]);
+  for (size_t i = 0; o->projectors && i < dli_num_inputs(learner->model); i++)
+    dlora_projector_destroy(o->projectors[i]);
   dli_free(allocator, o->projectors);
   dli_bank_abandon_end(learner->bank, &o->bank);
   dli_free(allocator, o->head.weight);
@@ -93,7 +94,7 @@ static dlora_status commit_predictor(const dlora_learner *learner, struct outcom
 
 static dlora_status commit_projector(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
-  const size_t first = 4 * learner->first_block, i = first + job;
+  const size_t first = dli_inputs_in(learner->first_block), i = first + job;
   if (!learner->projectors[i]) return DLORA_OK;
   DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
   dlora_projector *projector = o->projectors[i];
@@ -210,8 +211,8 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
                      "dlora_learner_observe_trained with images of the others first",
                      o->class_index.num_components - learner->class_index.num_components, task->num_classes);
   }
-  DLI_TRY(DLI_NEW(allocator, o->projectors, 4 * learner->model->vit.depth));
-  DLI_TRY(in_parallel(learner, o, 4 * (learner->end_block - learner->first_block), commit_projector));
+  DLI_TRY(DLI_NEW(allocator, o->projectors, dli_num_inputs(learner->model)));
+  DLI_TRY(in_parallel(learner, o, dli_inputs_in(learner->end_block - learner->first_block), commit_projector));
   DLI_TRY(make_head(learner, o));
   DLI_TRY(calibrate_head(learner, o));
   DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_task_heads + 1));
@@ -238,7 +239,7 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   report->seconds_train = task->seconds[DLI_TRAIN];
   report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
   report->used_directions_min = report->rank_orthogonal_min = SIZE_MAX;
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (!o->projectors[i]) continue;
     const size_t size = dlora_projector_size(o->projectors[i]);
     if (size < report->used_directions_min) report->used_directions_min = size;

@@ -33,11 +33,18 @@ static size_t reservoir(struct dli_random *random, size_t *kept, size_t *seen, s
   return place < room ? place : room;
 }
 
+/* What a thread's part of the images holds of one input. */
+static const float *input_of_part(const struct dli_task *task, size_t part, size_t input, size_t *rows, size_t *dim,
+                                  size_t *per_image) {
+  return dli_session_input(task->session, part, dli_input_block(input), dli_input_in_block(input), rows, dim,
+                           per_image);
+}
+
 /* Class tokens of one input for the batch that the session holds: gather [images, dim]. */
-static void gather_class_tokens(struct dli_task *task, size_t block, int32_t input, size_t *dim) {
+static void gather_class_tokens(struct dli_task *task, size_t input, size_t *dim) {
   for (size_t s = 0; s < task->session->threads; s++) {
     size_t rows, per_image;
-    const float *values = dli_session_input(task->session, s, block, input, &rows, dim, &per_image);
+    const float *values = input_of_part(task, s, input, &rows, dim, &per_image);
     for (size_t i = 0; i < rows / per_image; i++) {
       memcpy(task->gather + (task->session->parts[s].first + i) * *dim, values + i * per_image * *dim,
              *dim * sizeof *values);
@@ -58,12 +65,11 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
   for (size_t i = 0; task->energy_rows && i < count; i++) {
     task->energy_slots[i] = reservoir(&task->sampling, &task->num_energy, &task->offered_energy, DLI_ENERGY_SAMPLE);
   }
-  for (size_t p = 0; p < 4 * learner->model->vit.depth; p++) {
+  for (size_t p = 0; p < dli_num_inputs(learner->model); p++) {
     dlora_projector *projector = learner->projectors[p];
     if (!projector) continue;
     size_t dim, rows, per_image;
-    if (task->energy_rows || o->observed_tokens == DLORA_TOKENS_CLASS)
-      gather_class_tokens(task, p / 4, (int32_t)(p % 4), &dim);
+    if (task->energy_rows || o->observed_tokens == DLORA_TOKENS_CLASS) gather_class_tokens(task, p, &dim);
     if (task->energy_rows) {
       float *sample = task->energy_rows + p * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
       for (size_t i = 0; i < count; i++) {
@@ -76,7 +82,7 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
       continue;
     }
     for (size_t s = 0; s < task->session->threads; s++) {
-      const float *values = dli_session_input(task->session, s, p / 4, (int32_t)(p % 4), &rows, &dim, &per_image);
+      const float *values = input_of_part(task, s, p, &rows, &dim, &per_image);
       const size_t first = task->session->parts[s].first, images = rows / per_image;
       const size_t part = first >= wanted ? 0 : wanted - first < images ? wanted - first : images;
       if (part) DLI_TRY(dlora_projector_observe(projector, values, part * per_image));

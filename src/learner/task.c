@@ -93,7 +93,7 @@ void dli_task_release(dlora_learner *learner) {
   for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
     if (predictors[i]) (void)dlora_predictor_discard_task(predictors[i]);
   }
-  for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; learner->projectors && i < dli_num_inputs(learner->model); i++) {
     if (learner->projectors[i]) (void)dlora_projector_discard_task(learner->projectors[i]);
   }
 }
@@ -125,7 +125,7 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   DLI_TRY(DLI_NEW(allocator, task->targets, batch));
   DLI_TRY(DLI_NEW(allocator, task->gather, batch * dli_widest_input(learner)));
   if (learner->options.routing != DLORA_ROUTING_ENERGY) return DLORA_OK;
-  const size_t inputs = 4 * learner->model->vit.depth;
+  const size_t inputs = dli_num_inputs(learner->model);
   DLI_TRY(DLI_NEW(allocator, task->energy_slots, batch));
   return DLI_NEW(allocator, task->energy_rows, inputs * DLI_ENERGY_SAMPLE * dli_widest_input(learner));
 }

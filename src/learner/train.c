@@ -57,12 +57,13 @@ static dlora_status set_input(dlora_learner *learner, struct dli_random *random,
   DLI_TRY(choose_directions(learner, random, memory, a, &a_rank, r, &r_rank));
   if (a_rank < o->rank_orthogonal) {
     dli_learner_log(learner, DLORA_LOG_WARNING,
-                    "block %zu: the orthogonal branch has rank %zu of %zu: %zu of %zu directions are in use", input / 4,
-                    a_rank, o->rank_orthogonal, dlora_projector_size(memory), dlora_projector_dim(memory));
+                    "block %zu: the orthogonal branch has rank %zu of %zu: %zu of %zu directions are in use",
+                    dli_input_block(input), a_rank, o->rank_orthogonal, dlora_projector_size(memory),
+                    dlora_projector_dim(memory));
   }
   for (size_t s = 0; s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
-    if (4 * (size_t)site->block + (size_t)dli_input_of(site->projection) != input) continue;
+    if (dli_input_of_site(site) != input) continue;
     DLI_TRY(dlora_bank_set_orthogonal(learner->bank, s, a, a_rank, o->train_orthogonal_a ? memory : NULL));
     DLI_TRY(dlora_bank_set_residual(learner->bank, s, r, r_rank, o->residual_basis == DLORA_RESIDUAL_RANDOM));
   }
@@ -76,7 +77,7 @@ static dlora_status set_directions(dlora_learner *learner) {
   dlora_status status = DLORA_OK;
   float *a = NULL, *r = NULL;
   dli_random_seed(&random, o->seed, 8 * dlora_learner_num_tasks(learner) + 2);
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (!learner->projectors[i]) continue;
     const size_t dim = dlora_projector_dim(learner->projectors[i]);
     DLI_TRY_DONE(DLI_NEW(allocator, a, o->rank_orthogonal * dim));
