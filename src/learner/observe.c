@@ -12,7 +12,7 @@
 
 static dlora_status add_class(const dlora_learner *learner, struct dli_task *task, int64_t class_id) {
   DLI_TRY(dli_task_reserve_classes(learner, task, 1));
-  task->classes[task->num_classes++] = class_id;
+  task->classes.ids[task->classes.count++] = class_id;
   return DLORA_OK;
 }
 
@@ -20,7 +20,7 @@ static dlora_status add_class(const dlora_learner *learner, struct dli_task *tas
 static void hold_out(const dlora_learner *learner, struct dli_task *task, const int64_t *labels) {
   for (size_t i = 0; i < task->session->count; i++) {
     const size_t index = dli_task_find_class(task, labels[i]);
-    task->held_out[i] = (char)dli_is_held_out(&learner->options, index, task->num_shown[index]++);
+    task->work.is_held_out[i] = (char)dli_is_held_out(&learner->options, index, task->classes.num_shown[index]++);
   }
 }
 
@@ -46,7 +46,7 @@ static void gather_class_tokens(struct dli_task *task, size_t input, size_t *dim
     size_t rows, per_image;
     const float *values = input_of_part(task, s, input, &rows, dim, &per_image);
     for (size_t i = 0; i < rows / per_image; i++) {
-      memcpy(task->gather + (task->session->parts[s].first + i) * *dim, values + i * per_image * *dim,
+      memcpy(task->work.gather + (task->session->parts[s].first + i) * *dim, values + i * per_image * *dim,
              *dim * sizeof *values);
     }
   }
@@ -62,23 +62,23 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
     if (wanted > left) wanted = left;
   }
   task->observed_images[round] += wanted;
-  for (size_t i = 0; task->energy_rows && i < count; i++) {
-    task->energy_slots[i] = reservoir(&task->sampling, &task->num_energy, &task->offered_energy, DLI_ENERGY_SAMPLE);
+  for (size_t i = 0; task->energy.rows && i < count; i++) {
+    task->energy.slots[i] = reservoir(&task->sampling, &task->energy.count, &task->energy.offered, DLI_ENERGY_SAMPLE);
   }
   for (size_t p = 0; p < dli_num_inputs(learner->model); p++) {
     dlora_projector *projector = learner->projectors[p];
     if (!projector) continue;
     size_t dim, rows, per_image;
-    if (task->energy_rows || o->observed_tokens == DLORA_TOKENS_CLASS) gather_class_tokens(task, p, &dim);
-    if (task->energy_rows) {
-      float *sample = task->energy_rows + p * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
+    if (task->energy.rows || o->observed_tokens == DLORA_TOKENS_CLASS) gather_class_tokens(task, p, &dim);
+    if (task->energy.rows) {
+      float *sample = task->energy.rows + p * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
       for (size_t i = 0; i < count; i++) {
-        const size_t slot = task->energy_slots[i];
-        if (slot < DLI_ENERGY_SAMPLE) memcpy(sample + slot * dim, task->gather + i * dim, dim * sizeof *sample);
+        const size_t slot = task->energy.slots[i];
+        if (slot < DLI_ENERGY_SAMPLE) memcpy(sample + slot * dim, task->work.gather + i * dim, dim * sizeof *sample);
       }
     }
     if (o->observed_tokens == DLORA_TOKENS_CLASS) {
-      if (wanted) DLI_TRY(dlora_projector_observe(projector, task->gather, wanted));
+      if (wanted) DLI_TRY(dlora_projector_observe(projector, task->work.gather, wanted));
       continue;
     }
     for (size_t s = 0; s < task->session->threads; s++) {
@@ -97,14 +97,14 @@ static dlora_status observe_features(const struct dli_task *task, dlora_predicto
   for (int held_out = 0; held_out < 2; held_out++) {
     size_t kept = 0;
     for (size_t i = 0; i < task->session->count; i++) {
-      if (task->held_out[i] != held_out) continue;
-      memcpy(task->kept[0] + kept * width, features + i * width, width * sizeof *features);
-      if (mirrored) memcpy(task->kept[1] + kept * width, mirrored + i * width, width * sizeof *mirrored);
-      task->kept_labels[kept++] = labels[i];
+      if (task->work.is_held_out[i] != held_out) continue;
+      memcpy(task->work.kept[0] + kept * width, features + i * width, width * sizeof *features);
+      if (mirrored) memcpy(task->work.kept[1] + kept * width, mirrored + i * width, width * sizeof *mirrored);
+      task->work.kept_labels[kept++] = labels[i];
     }
     if (!kept) continue;
-    DLI_TRY(dlora_predictor_observe_pair(predictor, task->kept[0], task->kept[mirrored ? 1 : 0], task->kept_labels,
-                                         kept, held_out));
+    DLI_TRY(dlora_predictor_observe_pair(predictor, task->work.kept[0], task->work.kept[mirrored ? 1 : 0],
+                                         task->work.kept_labels, kept, held_out));
   }
   return DLORA_OK;
 }
@@ -113,11 +113,11 @@ static dlora_status observe_features(const struct dli_task *task, dlora_predicto
 static void sample_held_out(struct dli_task *task, const float *features, const int64_t *labels, size_t count,
                             size_t dim) {
   for (size_t i = 0; i < count; i++) {
-    if (!task->held_out[i]) continue;
-    const size_t place = reservoir(&task->sampling, &task->num_held, &task->offered_held, DLI_HEAD_SAMPLE);
+    if (!task->work.is_held_out[i]) continue;
+    const size_t place = reservoir(&task->sampling, &task->held_out.count, &task->held_out.offered, DLI_HEAD_SAMPLE);
     if (place == DLI_HEAD_SAMPLE) continue;
-    memcpy(task->held_features + place * dim, features + i * dim, dim * sizeof *features);
-    task->held_labels[place] = labels[i];
+    memcpy(task->held_out.features + place * dim, features + i * dim, dim * sizeof *features);
+    task->held_out.labels[place] = labels[i];
   }
 }
 
@@ -125,28 +125,30 @@ static void sample_held_out(struct dli_task *task, const float *features, const 
 static void sample_drift(struct dli_task *task, const float *before, size_t before_stride, const float *after,
                          size_t after_stride, size_t columns) {
   for (size_t i = 0; i < task->session->count; i++) {
-    const size_t place = reservoir(&task->sampling, &task->num_drift, &task->offered_drift, task->max_drift);
-    if (place == task->max_drift) continue;
-    memcpy(task->drift_before + place * columns, before + i * before_stride, columns * sizeof *before);
-    memcpy(task->drift_after + place * columns, after + i * after_stride, columns * sizeof *after);
+    const size_t place = reservoir(&task->sampling, &task->drift.count, &task->drift.offered, task->drift.room);
+    if (place == task->drift.room) continue;
+    memcpy(task->drift.before + place * columns, before + i * before_stride, columns * sizeof *before);
+    memcpy(task->drift.after + place * columns, after + i * after_stride, columns * sizeof *after);
   }
 }
 
 /* What predictors see of the images that the session has loaded, with these terms: out [images, width]. */
 static void run_view(const dlora_learner *learner, struct dli_task *task, int32_t terms, float *out) {
-  const struct dli_session_mode mode = {.terms = terms, .middle = task->middle, .middle_block = learner->middle_block};
-  dli_session_upper(task->session, &mode, task->features);
-  dli_learner_combine(learner, task->middle ? task->middle : task->early, task->features, task->session->count, out);
+  const struct dli_session_mode mode = {
+      .terms = terms, .middle = task->work.middle, .middle_block = learner->middle_block};
+  dli_session_upper(task->session, &mode, task->work.features);
+  dli_learner_combine(learner, task->work.middle ? task->work.middle : task->work.early, task->work.features,
+                      task->session->count, out);
 }
 
 static dlora_status load_mirrored(const dlora_learner *learner, struct dli_task *task, const dlora_images *part,
                                   const char *caller) {
   for (size_t i = 0; i < part->count; i++) {
-    task->augment[i] = DLI_AUGMENT_NONE;
-    task->augment[i].flip = 1;
+    task->work.augment[i] = DLI_AUGMENT_NONE;
+    task->work.augment[i].flip = 1;
   }
-  DLI_TRY(dli_session_load(task->session, part, task->augment, caller));
-  if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->early);
+  DLI_TRY(dli_session_load(task->session, part, task->work.augment, caller));
+  if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->work.early);
   return DLORA_OK;
 }
 
@@ -164,15 +166,15 @@ struct batch {
 static dlora_status observe_before(dlora_learner *learner, struct dli_task *task, const struct batch *batch) {
   const int trains = dli_learner_trains(learner), flips = learner->options.flip == DLORA_FLIP_EVERYWHERE;
   const int flips_base = flips && (!trains || !task->planned_steps);
-  struct dli_view *view = &task->views[0], *mirrored = &task->views[1];
+  struct dli_view *view = &task->work.views[0], *mirrored = &task->work.views[1];
   struct dli_profile *profile = &learner->profile;
-  dli_session_early(task->session, task->early); /* the gate's too */
+  dli_session_early(task->session, task->work.early); /* the gate's too */
   run_view(learner, task, DLORA_TERM_MERGED, view->base);
   dli_profile_start(profile);
   DLI_TRY(dli_trunk_cache_keep(learner, task, batch->key));
   if (trains) DLI_TRY(observe_inputs(learner, task, 0));
-  sample_held_out(task, task->features, batch->labels, task->session->count, learner->model->vit.dim);
-  DLI_TRY(observe_features(task, learner->gate, task->early, NULL, batch->labels, 2 * learner->model->vit.dim));
+  sample_held_out(task, task->work.features, batch->labels, task->session->count, learner->model->vit.dim);
+  DLI_TRY(observe_features(task, learner->gate, task->work.early, NULL, batch->labels, 2 * learner->model->vit.dim));
   dli_profile_lap(profile, DLI_OBSERVATION);
   if (learner->untouched) run_view(learner, task, 0, view->untouched);
 
@@ -205,23 +207,23 @@ static dlora_status observe_after(dlora_learner *learner, struct dli_task *task,
   const int routes = learner->options.rank_residual && learner->bank->merge_fractions[DLI_RESIDUAL] < 1.0f;
   const int flips = learner->options.flip == DLORA_FLIP_EVERYWHERE;
   const size_t width = learner->width, moving = dli_learner_num_drifting_columns(learner);
-  struct dli_view *view = &task->views[0], *mirrored = &task->views[1];
+  struct dli_view *view = &task->work.views[0], *mirrored = &task->work.views[1];
   struct dli_profile *profile = &learner->profile;
   const float *before = dli_trunk_cache_features(batch->cached);
   size_t before_stride = moving;
-  if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->early);
-  if (task->max_drift && !before) {
-    run_view(learner, task, DLORA_TERM_MERGED, task->without_pairs);
-    before = task->without_pairs + width - moving;
+  if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->work.early);
+  if (task->drift.room && !before) {
+    run_view(learner, task, DLORA_TERM_MERGED, task->drift.without_pairs);
+    before = task->drift.without_pairs + width - moving;
     before_stride = width;
   }
   run_view(learner, task, base, view->base);
   dli_profile_start(profile);
   DLI_TRY(observe_inputs(learner, task, 1));
   dli_profile_lap(profile, DLI_OBSERVATION);
-  if (task->max_drift) sample_drift(task, before, before_stride, view->base + width - moving, width, moving);
+  if (task->drift.room) sample_drift(task, before, before_stride, view->base + width - moving, width, moving);
   if (routes) run_view(learner, task, routed, view->routed);
-  sample_held_out(task, task->features, batch->labels, task->session->count, learner->model->vit.dim);
+  sample_held_out(task, task->work.features, batch->labels, task->session->count, learner->model->vit.dim);
 
   if (flips) {
     DLI_TRY(load_mirrored(learner, task, batch->images, batch->caller));
@@ -244,10 +246,10 @@ dlora_status dli_task_alloc_drift(const dlora_learner *learner, struct dli_task 
   const size_t columns = dli_learner_num_drifting_columns(learner);
   if (!learner->options.drift_compensation || !dlora_learner_num_tasks(learner)) return DLORA_OK;
   const size_t room = task->num_images[0] < DLI_DRIFT_SAMPLE ? task->num_images[0] : DLI_DRIFT_SAMPLE;
-  DLI_TRY(DLI_NEW(&learner->allocator, task->without_pairs, task->session->max_batch * learner->width));
-  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_before, room * columns));
-  DLI_TRY(DLI_NEW(&learner->allocator, task->drift_after, room * columns));
-  task->max_drift = room;
+  DLI_TRY(DLI_NEW(&learner->allocator, task->drift.without_pairs, task->session->max_batch * learner->width));
+  DLI_TRY(DLI_NEW(&learner->allocator, task->drift.before, room * columns));
+  DLI_TRY(DLI_NEW(&learner->allocator, task->drift.after, room * columns));
+  task->drift.room = room;
   return DLORA_OK;
 }
 
@@ -261,8 +263,8 @@ dlora_status dli_task_set_merge_fractions(const dlora_learner *learner) {
 static dlora_status begin_second_round(const dlora_learner *learner, struct dli_task *task) {
   DLI_TRY(dli_task_set_merge_fractions(learner));
   DLI_TRY(dli_task_alloc_drift(learner, task));
-  memset(task->num_shown, 0, task->num_classes * sizeof *task->num_shown);
-  task->num_energy = task->offered_energy = task->num_held = task->offered_held = 0;
+  memset(task->classes.num_shown, 0, task->classes.count * sizeof *task->classes.num_shown);
+  task->energy.count = task->energy.offered = task->held_out.count = task->held_out.offered = 0;
   task->phase = DLI_OBSERVE_AFTER;
   return DLORA_OK;
 }
@@ -277,7 +279,7 @@ static dlora_status observe(dlora_learner *learner, const dlora_images *images, 
   dlora_status status = DLORA_OK;
   if (task->phase == DLI_TRAIN) DLI_TRY_DONE(begin_second_round(learner, task));
   for (size_t i = 0; i < images->count; i++) {
-    if (dli_task_find_class(task, labels[i]) == task->num_classes) DLI_TRY_DONE(add_class(learner, task, labels[i]));
+    if (dli_task_find_class(task, labels[i]) == task->classes.count) DLI_TRY_DONE(add_class(learner, task, labels[i]));
   }
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, caller));

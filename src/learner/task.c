@@ -16,7 +16,7 @@ int dli_is_held_out(const dlora_learner_options *options, size_t class_index, si
 
 size_t dli_task_find_class(const struct dli_task *task, int64_t class_id) {
   size_t index = 0;
-  while (index < task->num_classes && task->classes[index] != class_id) index++;
+  while (index < task->classes.count && task->classes.ids[index] != class_id) index++;
   return index;
 }
 
@@ -51,7 +51,7 @@ dlora_status dli_task_check_batch(dlora_learner *learner, const dlora_images *im
   dlora_images part;
   DLI_TRY(dli_images_part(images, 0, images->count, &part, caller));
   for (size_t i = 0; task->phase != DLI_OBSERVE_BEFORE && i < images->count; i++) {
-    if (dli_task_find_class(task, labels[i]) == task->num_classes) {
+    if (dli_task_find_class(task, labels[i]) == task->classes.count) {
       return dli_raise(DLORA_ERR_ARGUMENT, "%s: label %lld of image %zu was not observed before training", caller,
                        (long long)labels[i], i);
     }
@@ -65,18 +65,19 @@ void dli_task_release(dlora_learner *learner) {
   struct dli_task *task = learner->task;
   const dlora_allocator *allocator = &learner->allocator;
   if (!task) return;
-  void *const arrays[] = {task->classes,      task->num_shown,      task->old_weight,   task->old_bias,
-                          task->fixed_head,   task->features,       task->early,        task->middle,
-                          task->kept_labels,  task->held_out,       task->logits,       task->d_features,
-                          task->targets,      task->augment,        task->gather,       task->drift_before,
-                          task->drift_after,  task->held_features,  task->held_labels,  task->energy_rows,
-                          task->energy_slots, task->source_digests, task->without_pairs};
+  void *const arrays[] = {
+      task->classes.ids,      task->classes.num_shown, task->rows.old_weight,    task->rows.old_bias,
+      task->rows.fixed,       task->work.features,     task->work.early,         task->work.middle,
+      task->work.kept_labels, task->work.is_held_out,  task->work.logits,        task->work.d_features,
+      task->work.targets,     task->work.augment,      task->work.gather,        task->drift.before,
+      task->drift.after,      task->held_out.features, task->held_out.labels,    task->energy.rows,
+      task->energy.slots,     task->source.digests,    task->drift.without_pairs};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   for (size_t i = 0; i < 2; i++) {
-    dli_free(allocator, task->views[i].base);
-    dli_free(allocator, task->views[i].routed);
-    dli_free(allocator, task->views[i].untouched);
-    dli_free(allocator, task->kept[i]);
+    dli_free(allocator, task->work.views[i].base);
+    dli_free(allocator, task->work.views[i].routed);
+    dli_free(allocator, task->work.views[i].untouched);
+    dli_free(allocator, task->work.kept[i]);
   }
   dli_trunk_cache_free(learner, task);
   if (task->session) dli_session_add_profile(task->session, &learner->profile);
@@ -103,31 +104,31 @@ void dli_task_release(dlora_learner *learner) {
 static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) {
   const dlora_allocator *allocator = &learner->allocator;
   const size_t batch = task->session->max_batch, dim = learner->model->vit.dim;
-  DLI_TRY(DLI_NEW(allocator, task->features, batch * dim));
-  DLI_TRY(DLI_NEW(allocator, task->early, batch * 2 * dim));
-  if (dli_learner_num_drifting_columns(learner) > dim) DLI_TRY(DLI_NEW(allocator, task->middle, batch * 2 * dim));
+  DLI_TRY(DLI_NEW(allocator, task->work.features, batch * dim));
+  DLI_TRY(DLI_NEW(allocator, task->work.early, batch * 2 * dim));
+  if (dli_learner_num_drifting_columns(learner) > dim) DLI_TRY(DLI_NEW(allocator, task->work.middle, batch * 2 * dim));
   for (size_t i = 0; i < 2; i++) {
-    struct dli_view *view = &task->views[i];
+    struct dli_view *view = &task->work.views[i];
     DLI_TRY(DLI_NEW(allocator, view->base, batch * learner->width));
     if (learner->options.rank_residual) DLI_TRY(DLI_NEW(allocator, view->routed, batch * learner->width));
     if (learner->untouched) DLI_TRY(DLI_NEW(allocator, view->untouched, batch * learner->width));
-    DLI_TRY(DLI_NEW(allocator, task->kept[i], batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
+    DLI_TRY(DLI_NEW(allocator, task->work.kept[i], batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
   }
-  DLI_TRY(DLI_NEW(allocator, task->kept_labels, batch));
-  DLI_TRY(DLI_NEW(allocator, task->augment, batch));
-  DLI_TRY(DLI_NEW(allocator, task->held_out, batch));
+  DLI_TRY(DLI_NEW(allocator, task->work.kept_labels, batch));
+  DLI_TRY(DLI_NEW(allocator, task->work.augment, batch));
+  DLI_TRY(DLI_NEW(allocator, task->work.is_held_out, batch));
   if (learner->options.held_out > 0.0f) {
-    DLI_TRY(DLI_NEW(allocator, task->held_features, DLI_HEAD_SAMPLE * dim));
-    DLI_TRY(DLI_NEW(allocator, task->held_labels, DLI_HEAD_SAMPLE));
+    DLI_TRY(DLI_NEW(allocator, task->held_out.features, DLI_HEAD_SAMPLE * dim));
+    DLI_TRY(DLI_NEW(allocator, task->held_out.labels, DLI_HEAD_SAMPLE));
   }
   if (!dli_learner_trains(learner)) return DLORA_OK;
-  DLI_TRY(DLI_NEW(allocator, task->d_features, batch * dim));
-  DLI_TRY(DLI_NEW(allocator, task->targets, batch));
-  DLI_TRY(DLI_NEW(allocator, task->gather, batch * dli_widest_input(learner)));
+  DLI_TRY(DLI_NEW(allocator, task->work.d_features, batch * dim));
+  DLI_TRY(DLI_NEW(allocator, task->work.targets, batch));
+  DLI_TRY(DLI_NEW(allocator, task->work.gather, batch * dli_widest_input(learner)));
   if (learner->options.routing != DLORA_ROUTING_ENERGY) return DLORA_OK;
   const size_t inputs = dli_num_inputs(learner->model);
-  DLI_TRY(DLI_NEW(allocator, task->energy_slots, batch));
-  return DLI_NEW(allocator, task->energy_rows, inputs * DLI_ENERGY_SAMPLE * dli_widest_input(learner));
+  DLI_TRY(DLI_NEW(allocator, task->energy.slots, batch));
+  return DLI_NEW(allocator, task->energy.rows, inputs * DLI_ENERGY_SAMPLE * dli_widest_input(learner));
 }
 
 dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps) {
@@ -165,9 +166,9 @@ done:
 
 dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count) {
   const dlora_allocator *allocator = &learner->allocator;
-  if (count <= task->max_classes - task->num_classes) return DLORA_OK;
-  const size_t grown = 2 * task->max_classes + 16;
-  const size_t room = task->num_classes + count > grown ? task->num_classes + count : grown;
+  if (count <= task->classes.room - task->classes.count) return DLORA_OK;
+  const size_t grown = 2 * task->classes.room + 16;
+  const size_t room = task->classes.count + count > grown ? task->classes.count + count : grown;
   int64_t *classes;
   size_t *seen;
   DLI_TRY(DLI_NEW(allocator, classes, room));
@@ -176,15 +177,15 @@ dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_t
     dli_free(allocator, classes);
     return status;
   }
-  if (task->num_classes) {
-    memcpy(classes, task->classes, task->num_classes * sizeof *classes);
-    memcpy(seen, task->num_shown, task->num_classes * sizeof *seen);
+  if (task->classes.count) {
+    memcpy(classes, task->classes.ids, task->classes.count * sizeof *classes);
+    memcpy(seen, task->classes.num_shown, task->classes.count * sizeof *seen);
   }
-  dli_free(allocator, task->classes);
-  dli_free(allocator, task->num_shown);
-  task->classes = classes;
-  task->num_shown = seen;
-  task->max_classes = room;
+  dli_free(allocator, task->classes.ids);
+  dli_free(allocator, task->classes.num_shown);
+  task->classes.ids = classes;
+  task->classes.num_shown = seen;
+  task->classes.room = room;
   return DLORA_OK;
 }
 
@@ -196,12 +197,12 @@ dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_ope
   const struct dli_task *t = learner->task;
   dlora_open_task full = DLORA_OPEN_TASK_INIT;
   if (t) {
-    full.num_classes = t->num_classes;
+    full.num_classes = t->classes.count;
     full.num_observed = t->num_images[0];
     full.planned_steps = t->planned_steps;
     full.num_steps = t->num_steps;
     full.num_observed_trained = t->num_images[1];
-    full.num_source_images = t->source_images;
+    full.num_source_images = t->source.num_images;
     full.is_open = 1;
     full.phase = t->phase == DLI_OBSERVE_BEFORE ? DLORA_PHASE_OBSERVE
                  : t->phase == DLI_TRAIN        ? DLORA_PHASE_TRAIN
