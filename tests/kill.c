@@ -109,7 +109,7 @@ static void learn_rest(const char *prefix, const char *backbone) {
     dlora_open_task open = DLORA_OPEN_TASK_INIT;
     require(dlora_learner_get_open_task(learner, &open), "open task");
     last_done = open.phase == DLORA_PHASE_TRAIN        ? open.num_steps
-                : open.phase == DLORA_PHASE_STATISTICS ? open.num_observed_after
+                : open.phase == DLORA_PHASE_STATISTICS ? open.num_observed_trained
                                                        : open.num_observed;
     source.read = read_picture;
     require(dlora_learner_learn_source(learner, &source, NULL), "learning");

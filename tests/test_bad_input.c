@@ -331,12 +331,18 @@ static void null_is_refused_by_learners(void **state) {
   REFUSES("no images", dlora_learner_evaluate(all.learner, &incomplete, NULL));
   REFUSES("learner", dlora_learner_begin_task(NULL, 0));
   REFUSES("learner", dlora_learner_observe(NULL, images, labels));
+  REFUSES("learner", dlora_learner_begin_training(NULL));
   REFUSES("learner", dlora_learner_step(NULL, images, labels, NULL));
+  REFUSES("learner", dlora_learner_observe_trained(NULL, images, labels));
   assert_status(DLORA_OK, dlora_learner_begin_task(all.learner, 0));
   REFUSES("images", dlora_learner_observe(all.learner, NULL, labels));
   REFUSES("labels", dlora_learner_observe(all.learner, images, NULL));
+  assert_status(DLORA_OK, dlora_learner_observe(all.learner, &all.pictures.images, all.pictures.labels));
+  assert_status(DLORA_OK, dlora_learner_begin_training(all.learner));
   REFUSES("images", dlora_learner_step(all.learner, NULL, labels, NULL));
   REFUSES("labels", dlora_learner_step(all.learner, images, NULL, NULL));
+  REFUSES("images", dlora_learner_observe_trained(all.learner, NULL, labels));
+  REFUSES("labels", dlora_learner_observe_trained(all.learner, images, NULL));
   assert_status(DLORA_OK, dlora_learner_discard_task(all.learner)); /* it was still open */
   REFUSES("learner", dlora_learner_commit_task(NULL, NULL));
   REFUSES("learner", dlora_learner_discard_task(NULL));
@@ -431,6 +437,7 @@ static dlora_status use_observe(const dlora_images *images) {
 static dlora_status use_step(const dlora_images *images) {
   assert_status(DLORA_OK, dlora_learner_begin_task(all.learner, 1));
   assert_status(DLORA_OK, dlora_learner_observe(all.learner, &all.pictures.images, all.pictures.labels));
+  assert_status(DLORA_OK, dlora_learner_begin_training(all.learner));
   assert_status(DLORA_OK, dlora_learner_step(all.learner, &all.pictures.images, all.pictures.labels, NULL));
   const dlora_status status = dlora_learner_step(all.learner, images, all.pictures.labels, NULL);
   assert_status(DLORA_OK, dlora_learner_step(all.learner, &all.pictures.images, all.pictures.labels, NULL));
@@ -625,12 +632,13 @@ static void a_loss_that_runs_away_rolls_the_task_back(void **state) {
 
   assert_status(DLORA_OK, dlora_learner_begin_task(all.learner, 0));
   assert_status(DLORA_OK, dlora_learner_observe(all.learner, &p.images, p.labels));
+  assert_status(DLORA_OK, dlora_learner_begin_training(all.learner));
   dlora_status status = DLORA_OK;
   for (size_t i = 0; i < 1000 && status == DLORA_OK; i++) {
     status = dlora_learner_step(all.learner, &p.images, p.labels, NULL);
   }
   assert_status(DLORA_ERR_NOT_FINITE, status);
-  assert_status(DLORA_ERR_STATE, dlora_learner_step(all.learner, &p.images, p.labels, NULL)); /* it was cancelled */
+  assert_status(DLORA_ERR_STATE, dlora_learner_step(all.learner, &p.images, p.labels, NULL)); /* it was discarded */
   assert_status(DLORA_OK, dlora_learner_configure(all.learner, &kept));
   test_pictures_free(&p);
 }

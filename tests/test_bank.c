@@ -121,7 +121,7 @@ static void relevance_weighs_each_items_adapters(void **state) {
       dlora_adapter adapter;
       float weights[ITEMS];
       for (size_t i = 0; i < ITEMS; i++) weights[i] = routing[i * TASKS + t];
-      assert_status(DLORA_OK, dlora_bank_get_residual(bank, s, t, &adapter));
+      assert_status(DLORA_OK, dlora_bank_get_residual(bank, s, (int64_t)t, &adapter));
       assert_int_equal(adapter.rank, t == 0 ? 2 : t == 1 ? 0 : 3);
       add_low_rank(&sites[s], adapter.a, adapter.b, adapter.rank, x, ROWS, weights, PER_ITEM, exact);
     }
@@ -380,7 +380,7 @@ static void a_trained_a_stays_free_of_the_memory(void **state) {
     for (size_t task = 0; task < 2; task++) {
       const float *bases = NULL;
       size_t size = 0;
-      assert_status(DLORA_OK, dlora_projector_get_bases(memory, task, &bases, &size));
+      assert_status(DLORA_OK, dlora_projector_get_bases(memory, (int64_t)task, &bases, &size));
       for (size_t i = 0; i < RANK * size; i++) {
         double dot = 0.0;
         for (size_t j = 0; j < DIM; j++)
@@ -526,7 +526,7 @@ static void shares_say_what_of_a_task_every_image_sees(void **state) {
   assert_close(y, merged, VALUES, 1e-5);
   dlora_adapter adapter;
   for (size_t task = 0; task < 2; task++) {
-    assert_status(DLORA_OK, dlora_bank_get_residual(bank, 1, task, &adapter));
+    assert_status(DLORA_OK, dlora_bank_get_residual(bank, 1, (int64_t)task, &adapter));
     assert_int_equal(adapter.rank, task == 0 ? 3 : 0);
   }
   dlora_bank_destroy(bank);
@@ -662,6 +662,8 @@ static void impossible_arguments_are_named(void **state) {
   assert_status(DLORA_ERR_ARGUMENT, dlora_bank_get_site(bank, 2, &site));
   assert_status(DLORA_ERR_ARGUMENT, dlora_bank_get_residual(bank, 0, 0, &adapter));
   assert_error_names("task is 0");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_bank_get_residual(bank, 0, -1, &adapter));
+  assert_error_names("task is -1");
   assert_status(DLORA_OK, dlora_bank_get_site(bank, 1, &site));
   assert_memory_equal(&site, &sites[1], sizeof site);
   dlora_projector_destroy(narrow);
@@ -698,8 +700,8 @@ static void a_bank_survives_its_file_bitwise(void **state) {
     assert_memory_equal(merged[0], merged[1], site.input_dim * site.output_dim * sizeof **merged);
     for (size_t t = 0; t < 3; t++) {
       dlora_adapter was, is;
-      assert_status(DLORA_OK, dlora_bank_get_residual(bank, s, t, &was));
-      assert_status(DLORA_OK, dlora_bank_get_residual(loaded, s, t, &is));
+      assert_status(DLORA_OK, dlora_bank_get_residual(bank, s, (int64_t)t, &was));
+      assert_status(DLORA_OK, dlora_bank_get_residual(loaded, s, (int64_t)t, &is));
       assert_int_equal(is.rank, was.rank);
       if (!is.rank) continue;
       assert_memory_equal(is.a, was.a, is.rank * site.input_dim * sizeof *is.a);

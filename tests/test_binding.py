@@ -38,14 +38,14 @@ Source = struct(
     ("tasks", pointer),
 )
 Progress = struct(
-    "Progress", ("struct_size", size_t), ("task", size_t), ("done", size_t), ("total", size_t), ("loss", f64),
+    "Progress", ("struct_size", size_t), ("task", i64), ("done", size_t), ("total", size_t), ("loss", f64),
     ("images_per_second", f64), ("phase", i32), ("reserved", i32),
 )
 # Options go by name: longer than the struct of any version, and no member is known here.
 OPTIONS_SIZE = 1024
 
 Report = struct(
-    "Report", ("struct_size", size_t), ("task", size_t), ("num_classes", size_t), ("num_images", size_t),
+    "Report", ("struct_size", size_t), ("task", i64), ("num_classes", size_t), ("num_images", size_t),
     ("num_steps", size_t), ("first_loss", f64), ("last_loss", f64),
 )
 Evaluation = struct(
@@ -88,7 +88,7 @@ STATUS_FUNCTIONS = {
     "dlora_projector_create": [pointer, size_t, pointer],
     "dlora_projector_observe": [pointer, pointer, size_t],
     "dlora_projector_commit_task": [pointer, f32, pointer],
-    "dlora_projector_get_bases": [pointer, size_t, pointer, pointer],
+    "dlora_projector_get_bases": [pointer, i64, pointer, pointer],
     "dlora_projector_project": [pointer, pointer, size_t],
 }
 OTHER_FUNCTIONS = {

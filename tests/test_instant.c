@@ -55,8 +55,12 @@ static void nothing_is_trained_and_classes_are_known(void **state) {
     assert_status(DLORA_OK, dlora_learner_begin_task(learner, 0));
     assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
     if (!no_epochs) {
+      assert_status(DLORA_ERR_STATE, dlora_learner_begin_training(learner));
+      assert_error_names("nothing to train");
       assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
       assert_error_names("nothing to train");
+      assert_status(DLORA_ERR_STATE, dlora_learner_observe_trained(learner, &p.images, p.labels));
+      assert_error_names("call dlora_learner_commit_task");
     }
     assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL)); /* without a step no second round */
     assert_int_equal(dlora_learner_num_tasks(learner), 3);
@@ -176,7 +180,7 @@ static void thirty_trained_tasks_fill_the_memory_and_go_on(void **state) {
     for (size_t t = 0; t < MANY; t++) {
       const float *bases = NULL;
       size_t count = 0;
-      assert_status(DLORA_OK, dlora_projector_get_bases(memory, t, &bases, &count));
+      assert_status(DLORA_OK, dlora_projector_get_bases(memory, (int64_t)t, &bases, &count));
       sum += count;
     }
     assert_int_equal(sum, dlora_projector_size(memory));

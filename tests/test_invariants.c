@@ -185,7 +185,7 @@ static struct copies copy_task(const dlora_learner *learner, size_t task) {
   const size_t all = dlora_predictor_num_components(predictor), width = dlora_predictor_dim(predictor);
   for (size_t s = 0; s < 4; s++) {
     dlora_adapter *a = &c.residual[s];
-    assert_status(DLORA_OK, dlora_bank_get_residual(bank, s, task, a));
+    assert_status(DLORA_OK, dlora_bank_get_residual(bank, s, (int64_t)task, a));
     assert_true(a->rank > 0);
     a->a = copy_of(a->a, a->rank * VIT_DIM);
     a->b = copy_of(a->b, a->rank * VIT_DIM);
@@ -193,7 +193,7 @@ static struct copies copy_task(const dlora_learner *learner, size_t task) {
   for (size_t i = 0; i < 2; i++) {
     const float *bases = NULL;
     const dlora_projector *memory = dlora_learner_get_projector(learner, i + 1, DLORA_INPUT_ATTENTION);
-    assert_status(DLORA_OK, dlora_projector_get_bases(memory, task, &bases, &c.groups[i]));
+    assert_status(DLORA_OK, dlora_projector_get_bases(memory, (int64_t)task, &bases, &c.groups[i]));
     assert_true(c.groups[i] > 0);
     c.bases[i] = copy_of(bases, c.groups[i] * VIT_DIM);
   }

@@ -276,7 +276,7 @@ static void use_projector(struct run *run) {
     STEP(dlora_projector_used_directions(projector, 3, out, &found));
     RESULT(out, sizeof out);
     STEP_ON(PROJECTOR, projector, dlora_projector_commit_task(projector, 0.6f, NULL));
-    STEP_ON(PROJECTOR, projector, dlora_projector_calibrate(projector, task, x, ROWS));
+    STEP_ON(PROJECTOR, projector, dlora_projector_calibrate(projector, (int64_t)task, x, ROWS));
   }
   STEP(dlora_projector_route(projector, x, ROWS, out));
   RESULT(out, sizeof out);
@@ -461,8 +461,9 @@ static void learning_with_other_options_survives(void **state) {
 static dlora_status learn_until_the_end(dlora_learner *learner) {
   dlora_status status = dlora_learner_begin_task(learner, 2);
   if (!status) status = dlora_learner_observe(learner, &pictures.images, pictures.labels);
+  if (!status) status = dlora_learner_begin_training(learner);
   if (!status) status = dlora_learner_step(learner, &pictures.images, pictures.labels, NULL);
-  if (!status) status = dlora_learner_observe(learner, &pictures.images, pictures.labels);
+  if (!status) status = dlora_learner_observe_trained(learner, &pictures.images, pictures.labels);
   if (status) {
     assert_error_names("memory");
     assert_status(DLORA_ERR_STATE, dlora_learner_discard_task(learner));
@@ -565,6 +566,7 @@ static void saving_and_loading_open_tasks_survive(void **state) {
   dlora_learner *learner = test_learner(model, &options);
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
   assert_status(DLORA_OK, dlora_learner_observe(learner, &pictures.images, pictures.labels));
+  assert_status(DLORA_OK, dlora_learner_begin_training(learner));
   assert_status(DLORA_OK, dlora_learner_step(learner, &pictures.images, pictures.labels, NULL));
   assert_status(DLORA_OK, dlora_learner_save(learner, test_temporary("memory-open.safetensors")));
   dlora_learner_destroy(learner);

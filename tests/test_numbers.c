@@ -66,8 +66,9 @@ static dlora_images batch_of(const float *values, size_t batch) {
 enum call { OBSERVE_BEFORE, STEP, OBSERVE_AFTER, CALLS };
 
 static dlora_status give(dlora_learner *learner, enum call call, const dlora_images *images, const int64_t *labels) {
-  return call == STEP ? dlora_learner_step(learner, images, labels, NULL)
-                      : dlora_learner_observe(learner, images, labels);
+  return call == STEP             ? dlora_learner_step(learner, images, labels, NULL)
+         : call == OBSERVE_BEFORE ? dlora_learner_observe(learner, images, labels)
+                                  : dlora_learner_observe_trained(learner, images, labels);
 }
 
 /* A task in an own loop. Before each call in `poisoned_call` (CALLS: none) comes a poisoned batch, which is refused. */
@@ -75,6 +76,7 @@ static void learn_task(dlora_learner *learner, float *values, const int64_t *lab
                        float poison) {
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 2 * BATCHES));
   for (enum call call = OBSERVE_BEFORE; call < CALLS; call++) {
+    if (call == STEP) assert_status(DLORA_OK, dlora_learner_begin_training(learner));
     for (size_t round = 0; round < (call == STEP ? 2u : 1u); round++) {
       for (size_t b = 0; b < BATCHES; b++) {
         const dlora_images images = batch_of(values, b);

@@ -102,7 +102,7 @@ static float *all_bases(const dlora_projector *projector) {
   size_t dim = dlora_projector_dim(projector), size = dlora_projector_size(projector), filled = 0;
   float *out = calloc((size + 1) * dim, sizeof *out);
   assert_non_null(out);
-  for (size_t task = 0; task < dlora_projector_num_tasks(projector); task++) {
+  for (int64_t task = 0; task < (int64_t)dlora_projector_num_tasks(projector); task++) {
     const float *bases = NULL;
     size_t count = 0;
     assert_status(DLORA_OK, dlora_projector_get_bases(projector, task, &bases, &count));
@@ -328,7 +328,7 @@ static void own_directions_are_the_first_that_commit_adds(void **state) {
     assert_int_equal(added, all);
     const float *bases = NULL;
     size_t count = 0;
-    assert_status(DLORA_OK, dlora_projector_get_bases(projector, task, &bases, &count));
+    assert_status(DLORA_OK, dlora_projector_get_bases(projector, (int64_t)task, &bases, &count));
     assert_int_equal(count, added);
     for (size_t i = 0; i < some; i++) {
       assert_true(fabs(fabs(dot(own + i * DIM, bases + i * DIM, DIM)) - 1.0) < 1e-5);
@@ -483,6 +483,8 @@ static void relevance_is_relative_energy_over_its_mean(void **state) {
   }
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_calibrate(projector, 2, x, 1));
   assert_error_names("task is 2");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_projector_calibrate(projector, -1, x, 1));
+  assert_error_names("task is -1");
   dlora_projector_destroy(projector);
   free(rotation);
 }
@@ -495,7 +497,7 @@ static dlora_projector *used_projector(uint32_t seed) {
     assert_status(DLORA_OK, dlora_projector_observe(projector, x, 60));
     if (task < 3) {
       assert_status(DLORA_OK, dlora_projector_commit_task(projector, 0.9f, NULL));
-      assert_status(DLORA_OK, dlora_projector_calibrate(projector, task, x, 60));
+      assert_status(DLORA_OK, dlora_projector_calibrate(projector, (int64_t)task, x, 60));
     }
     free(x);
   }
@@ -628,6 +630,9 @@ static void bad_input_is_refused_and_changes_nothing(void **state) {
   }
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_unused_directions(projector, 1, NULL, &found));
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_get_bases(projector, 3, &bases, &found));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_projector_get_bases(projector, -1, &bases, &found));
+  assert_error_names("task is -1");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_projector_get_bases(projector, INT64_MIN, &bases, &found));
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_merge_observed(projector, NULL));
   assert_status(DLORA_ERR_ARGUMENT, dlora_projector_save(projector, NULL));
   assert_status(DLORA_ERR_IO, dlora_projector_save(projector, test_temporary("no/such/folder/x.safetensors")));

@@ -311,7 +311,8 @@ static void a_source_that_vanishes_leaves_the_last_place(void **state) {
   const char *path = scratch("vanished.safetensors");
   dlora_learner *straight = create(&options);
   test_learn(straight, four, 2, 20, 1, NULL);
-  for (size_t fail_after = 0; fail_after < 2 * 40 + 2 * 36; fail_after += 11) {
+  size_t begun = 0; /* stopped between the beginning of training and the first step */
+  for (size_t fail_after = 0; fail_after < 2 * 40 + 2 * 36; fail_after += 8) {
     dlora_learner *learner = create(&options);
     dlora_image_source source = collecting(&collector, &p, "");
     collector.fail_after = fail_after;
@@ -321,30 +322,38 @@ static void a_source_that_vanishes_leaves_the_last_place(void **state) {
     assert_int_equal(open_task(learner).is_open, 0);
     dlora_learner_destroy(learner);
     learner = load(path, &options);
+    const dlora_open_task open = open_task(learner);
+    begun += open.phase == DLORA_PHASE_TRAIN && !open.num_steps;
     source = test_source_of(&p);
     assert_status(DLORA_OK, dlora_learner_learn_source(learner, &source, NULL));
     test_assert_same_learner(learner, straight);
     dlora_learner_destroy(learner);
   }
+  assert_true(begun > 0);
   dlora_learner_destroy(straight);
   test_pictures_free(&p);
 }
 
 /* ---- the caller's own loop ---- */
 
-enum { OWN_CALLS = 10 };
+/* Calls of a task: two observations, the beginning of training, six steps, two observations. */
+enum { FIRST_STEP = 3, LAST_STEP = 8, OWN_CALLS = 11 };
 
-/* Call number `call` of a task: two observations, six steps, two observations. */
-static void make_call(dlora_learner *learner, const struct test_pictures *p, size_t call) {
-  if (call >= 2 && call < 8) {
+static dlora_status try_call(dlora_learner *learner, const struct test_pictures *p, size_t call) {
+  if (call == FIRST_STEP - 1) return dlora_learner_begin_training(learner);
+  if (call >= FIRST_STEP && call <= LAST_STEP) {
     const size_t first = 7 * call % 20;
-    const dlora_images part = test_part(&p->images, first, 13 + call);
-    assert_status(DLORA_OK, dlora_learner_step(learner, &part, p->labels + first, NULL));
-    return;
+    const dlora_images part = test_part(&p->images, first, 12 + call);
+    return dlora_learner_step(learner, &part, p->labels + first, NULL);
   }
-  const size_t first = call % 2 ? 17 : 0, count = call % 2 ? 23 : 17;
+  const size_t second = call == 1 || call == OWN_CALLS - 1, first = second ? 17 : 0, count = second ? 23 : 17;
   const dlora_images part = test_part(&p->images, first, count);
-  assert_status(DLORA_OK, dlora_learner_observe(learner, &part, p->labels + first));
+  return call < FIRST_STEP ? dlora_learner_observe(learner, &part, p->labels + first)
+                           : dlora_learner_observe_trained(learner, &part, p->labels + first);
+}
+
+static void make_call(dlora_learner *learner, const struct test_pictures *p, size_t call) {
+  assert_status(DLORA_OK, try_call(learner, p, call));
 }
 
 static void an_own_loop_may_be_saved_between_any_two_calls(void **state) {
@@ -369,11 +378,13 @@ static void an_own_loop_may_be_saved_between_any_two_calls(void **state) {
       assert_int_equal(open.num_source_images, 0);
       assert_int_equal(open.planned_steps, 6);
       assert_int_equal(open.num_observed, call == 0 ? 0 : call == 1 ? 17 : 40);
-      assert_int_equal(open.num_steps, call <= 2 ? 0 : call >= 8 ? 6 : call - 2);
-      assert_int_equal(open.num_observed_after, call <= 8 ? 0 : call == 9 ? 17 : 40);
-      assert_int_equal(open.phase, call <= 2   ? DLORA_PHASE_OBSERVE
-                                   : call <= 8 ? DLORA_PHASE_TRAIN
-                                               : DLORA_PHASE_STATISTICS);
+      assert_int_equal(open.num_steps, call <= FIRST_STEP  ? 0
+                                       : call <= LAST_STEP ? call - FIRST_STEP
+                                                           : LAST_STEP + 1 - FIRST_STEP);
+      assert_int_equal(open.num_observed_trained, call <= LAST_STEP + 1 ? 0 : call == OWN_CALLS ? 40 : 17);
+      assert_int_equal(open.phase, call < FIRST_STEP       ? DLORA_PHASE_OBSERVE
+                                   : call <= LAST_STEP + 1 ? DLORA_PHASE_TRAIN
+                                                           : DLORA_PHASE_STATISTICS);
       if (call == OWN_CALLS) break;
       make_call(straight, &p, call);
       make_call(moving, &p, call);
@@ -404,7 +415,7 @@ static void what_the_first_round_keeps_is_never_mistaken(void **state) {
     dlora_learner *keeping = create(&options);
     test_learn(keeping, four, 2, 20, 1, NULL);
     assert_status(DLORA_OK, dlora_learner_begin_task(keeping, 6));
-    for (size_t call = 0; call < 8; call++) make_call(keeping, &p, call);
+    for (size_t call = 0; call <= LAST_STEP; call++) make_call(keeping, &p, call);
     assert_status(DLORA_OK, dlora_learner_save(keeping, path));
     dlora_learner *loaded = load(path, &options);
     unsigned char *pixels = (unsigned char *)(uintptr_t)p.images.u8;
@@ -413,8 +424,8 @@ static void what_the_first_round_keeps_is_never_mistaken(void **state) {
       const size_t first = rounds[r / 2][i][0], count = rounds[r / 2][i][1];
       if (!count) continue;
       const dlora_images part = test_part(&p.images, first, count);
-      assert_status(DLORA_OK, dlora_learner_observe(keeping, &part, p.labels + first));
-      assert_status(DLORA_OK, dlora_learner_observe(loaded, &part, p.labels + first));
+      assert_status(DLORA_OK, dlora_learner_observe_trained(keeping, &part, p.labels + first));
+      assert_status(DLORA_OK, dlora_learner_observe_trained(loaded, &part, p.labels + first));
     }
     test_assert_same_learner(keeping, loaded);
     assert_status(DLORA_OK, dlora_learner_commit_task(keeping, NULL));
@@ -453,11 +464,12 @@ static void a_loaded_task_can_be_cancelled(void **state) {
 
 /* ---- what does not belong together ---- */
 
-/* Stops a task in its fifth step and leaves its snapshot at path. */
-static void leave_snapshot(const char *path, const dlora_learner_options *options, struct stopper *stopper) {
+/* Stops a task after so many calls, of which three observe, and leaves its snapshot at path. */
+static void leave_snapshot(const char *path, const dlora_learner_options *options, struct stopper *stopper,
+                           size_t calls) {
   struct test_pictures p = pictures_of(0);
   dlora_learner *learner = create(options);
-  *stopper = (struct stopper){.stop_at = 3 + 5};
+  *stopper = (struct stopper){.stop_at = calls};
   assert_status(DLORA_OK, dlora_learner_set_snapshot(learner, path, 0));
   assert_status(DLORA_ERR_CANCELLED, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
   *stopper = (struct stopper){.stop_at = SIZE_MAX};
@@ -470,7 +482,7 @@ static void other_images_are_refused_and_the_task_stays_open(void **state) {
   struct stopper stopper;
   const char *path = scratch("of-other-images.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
-  leave_snapshot(path, &options, &stopper);
+  leave_snapshot(path, &options, &stopper, 3 + 5);
   dlora_learner *learner = load(path, &options), *straight = create(&options);
   test_learn(straight, four, 2, 20, 1, NULL);
   stopper.calls = 0;
@@ -500,13 +512,25 @@ static void a_task_led_astray_is_refused(void **state) {
   const char *path = scratch("astray.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
   struct test_pictures p = pictures_of(0);
-  leave_snapshot(path, &options, &stopper);
+  leave_snapshot(path, &options, &stopper, 3 + 5);
   dlora_learner *learner = load(path, &options);
-  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels)); /* before the last step */
+  assert_status(DLORA_OK, dlora_learner_observe_trained(learner, &p.images, p.labels)); /* before the last step */
   assert_status(DLORA_ERR_MISMATCH, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
   assert_error_names("5 of 6 steps");
   assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL)); /* in an own loop it may end like this */
   dlora_learner_destroy(learner);
+
+  /* Training that begins before every image was observed, and where none is planned. */
+  for (int untrained = 0; untrained < 2; untrained++) {
+    if (untrained) options.epochs = 0;
+    leave_snapshot(path, &options, &stopper, untrained ? 3 : 2);
+    learner = load(path, &options);
+    assert_status(DLORA_OK, dlora_learner_begin_training(learner));
+    assert_status(DLORA_ERR_MISMATCH, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
+    assert_error_names(untrained ? "40 and 0 images and 0 of 0 steps" : "32 and 0 images and 0 of 6 steps");
+    assert_int_equal(open_task(learner).is_open, 1);
+    dlora_learner_destroy(learner);
+  }
   test_pictures_free(&p);
 }
 
@@ -515,7 +539,7 @@ static void other_options_are_refused_by_name(void **state) {
   struct stopper stopper;
   const char *path = scratch("of-other-options.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
-  leave_snapshot(path, &options, &stopper);
+  leave_snapshot(path, &options, &stopper, 3 + 5);
   dlora_learner *learner = NULL;
   dlora_learner_options other = options;
   other.rank_orthogonal = 5;
@@ -555,7 +579,7 @@ static void another_backbone_is_refused(void **state) {
   struct stopper stopper;
   const char *path = scratch("of-other-backbone.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
-  leave_snapshot(path, &options, &stopper);
+  leave_snapshot(path, &options, &stopper, 3 + 5);
   dlora_model *other = test_load_vit(2, NULL);
   dlora_learner *learner = NULL;
   assert_status(DLORA_ERR_MISMATCH, dlora_learner_load(&learner, other, path, &options));
@@ -705,7 +729,7 @@ static int32_t keep_training(const dlora_tensor_info *info, void *user) {
   return 0;
 }
 
-/* Files with a task open while observing, in training, and while observing again. */
+/* A file with a task open after so many calls. */
 static unsigned char *open_file(size_t way, size_t calls, size_t *size, dlora_learner_options *options,
                                 struct stopper *stopper, struct names *names) {
   struct test_pictures p = pictures_of(1);
@@ -724,7 +748,9 @@ static unsigned char *open_file(size_t way, size_t calls, size_t *size, dlora_le
   return test_read_file(path, size);
 }
 
-static const size_t stages[] = {1, 5, 9};
+/* While observing, in training, while observing again, and before the first step. */
+enum { NUM_STAGES = 4 };
+static const size_t stages[NUM_STAGES] = {1, FIRST_STEP + 3, OWN_CALLS - 1, FIRST_STEP};
 
 /* Changes the first `from` after the name in one tensor's description. */
 static int edit_description(unsigned char *bytes, const char *tensor, const char *from, const char *to) {
@@ -746,7 +772,7 @@ static void open_tasks_with_missing_or_misshaped_tensors_are_refused_by_name(voi
                                            {"\"U64\"", "\"F64\""}, {"[32,", "[31,"},       {"[4,32]", "[32,4]"},
                                            {"[2,", "[3,"},         {"[2]", "[3]"}};
   for (size_t way = 0; way < 5; way += 4) { /* the fourth keeps class tokens too */
-    for (size_t stage = 0; stage < 3; stage++) {
+    for (size_t stage = 0; stage < NUM_STAGES; stage++) {
       struct names names;
       struct stopper stopper;
       dlora_learner_options options;
@@ -797,7 +823,7 @@ static void wild_values_of_open_tasks_are_refused_or_harmless(void **state) {
   size_t refused = 0, tried = 0, not_finite = 0, all = 0;
   uint32_t random = 5;
   for (size_t way = 1; way < 5; way += 3) {
-    for (size_t stage = 0; stage < 3; stage++) {
+    for (size_t stage = 0; stage < NUM_STAGES; stage++) {
       struct names names;
       struct stopper stopper;
       dlora_learner_options options;
@@ -832,13 +858,7 @@ static void wild_values_of_open_tasks_are_refused_or_harmless(void **state) {
             continue;
           }
           for (size_t call = stages[stage]; call < OWN_CALLS && open_task(learner).is_open; call++) {
-            const size_t first = call % 2 ? 17 : 0;
-            const dlora_images batch = test_part(&p.images, first, 17);
-            if (call >= 2 && call < 8) {
-              (void)dlora_learner_step(learner, &batch, p.labels + first, NULL);
-            } else {
-              (void)dlora_learner_observe(learner, &batch, p.labels + first);
-            }
+            (void)try_call(learner, &p, call);
           }
           if (open_task(learner).is_open) (void)dlora_learner_commit_task(learner, NULL);
           dlora_learner_destroy(learner);
@@ -863,10 +883,12 @@ static void contradictions_in_open_tasks_are_refused(void **state) {
     uint64_t value;
     const char *names;
   } cases[] = {
-      {0, "training.counts", 0, 1, "cannot come together"},
+      {0, "training.counts", 0, 1, "add up"},
       {0, "training.counts", 0, 7, "cannot come together"},
       {0, "training.counts", 2, 1, "cannot come together"},
-      {1, "training.counts", 2, 0, "cannot come together"},
+      {3, "training.counts", 0, 2, "cannot come together"},
+      {3, "training.counts", 0, 0, "lacks a class"},
+      {3, "training.counts", 3, 0, "cannot come together"},
       {1, "training.counts", 3, 0, "cannot come together"},
       {1, "training.counts", 4, 9, "cannot come together"},
       {2, "training.counts", 0, 1, "cannot come together"},

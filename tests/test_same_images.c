@@ -397,7 +397,7 @@ static void what_is_finished_predicts_and_is_measured_while_a_task_is_open(void 
     const dlora_evaluation expected = evaluate(learner, &source);
     assert_int_equal(expected.num_skipped, 10);
     assert_status(DLORA_OK, dlora_learner_begin_task(learner, 2));
-    for (size_t call = 0; call <= 4; call++) { /* begun, observed, two steps, observed */
+    for (size_t call = 0; call <= 5; call++) { /* begun, observed, training begun, two steps, observed */
       assert_status(DLORA_OK, dlora_learner_save(learner, path));
       dlora_learner *loaded = NULL;
       assert_status(DLORA_OK, dlora_learner_load(&loaded, model, path, &options));
@@ -416,8 +416,10 @@ static void what_is_finished_predicts_and_is_measured_while_a_task_is_open(void 
       }
       test_assert_same_learner(learner, loaded); /* the task has not noticed */
       dlora_learner_destroy(loaded);
-      if (call == 0 || call == 3) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
-      if (call == 1 || call == 2) assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
+      if (call == 0) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+      if (call == 1) assert_status(DLORA_OK, dlora_learner_begin_training(learner));
+      if (call == 2 || call == 3) assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
+      if (call == 4) assert_status(DLORA_OK, dlora_learner_observe_trained(learner, &p.images, p.labels));
     }
     assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
     dlora_learner_destroy(learner);

@@ -75,6 +75,7 @@ static void an_own_loop_learns_bitwise_the_same(void **state) {
     struct test_pictures before = gather(&p, recorder.order, count);
     assert_status(DLORA_OK, dlora_learner_begin_task(own, steps));
     assert_status(DLORA_OK, dlora_learner_observe(own, &before.images, before.labels));
+    assert_status(DLORA_OK, dlora_learner_begin_training(own));
     size_t at = count;
     for (size_t e = 0; e < epochs; e++) {
       for (size_t first = 0, size; first < trained; first += size) {
@@ -87,7 +88,7 @@ static void an_own_loop_learns_bitwise_the_same(void **state) {
         at += size;
       }
     }
-    assert_status(DLORA_OK, dlora_learner_observe(own, &before.images, before.labels));
+    assert_status(DLORA_OK, dlora_learner_observe_trained(own, &before.images, before.labels));
     assert_int_equal(dlora_learner_num_tasks(own), t); /* not before the end */
     assert_status(DLORA_OK, dlora_learner_commit_task(own, &reports[1]));
     assert_int_equal(dlora_learner_num_tasks(own), t + 1);
@@ -111,8 +112,10 @@ static void batches_may_come_in_any_portions(void **state) {
     for (size_t first = 0, size = 1; first < 40; first += size, size = size < 40 - first - size ? size + 1 : 0) {
       if (!size) break;
       const dlora_images part = test_part(&p.images, first, size);
-      assert_status(DLORA_OK, dlora_learner_observe(learner, &part, p.labels + first));
+      assert_status(DLORA_OK, round ? dlora_learner_observe_trained(learner, &part, p.labels + first)
+                                    : dlora_learner_observe(learner, &part, p.labels + first));
     }
+    if (!round) assert_status(DLORA_OK, dlora_learner_begin_training(learner));
     for (size_t i = 0; !round && i < 30; i++) {
       const size_t first = (7 * i) % 33, size = 1 + i % 7; /* a batch larger than a micro-batch comes last */
       const dlora_images part = test_part(&p.images, i == 29 ? 0 : first, i == 29 ? 40 : size);
@@ -139,10 +142,11 @@ static void images_may_come_in_another_order_after_training(void **state) {
   dlora_evaluation evaluations[2] = {DLORA_EVALUATION_INIT, DLORA_EVALUATION_INIT};
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 1));
   assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  assert_status(DLORA_OK, dlora_learner_begin_training(learner));
   assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
   for (size_t i = 40; i-- > 0;) {
     const dlora_images one = test_part(&p.images, i, 1);
-    assert_status(DLORA_OK, dlora_learner_observe(learner, &one, p.labels + i));
+    assert_status(DLORA_OK, dlora_learner_observe_trained(learner, &one, p.labels + i));
   }
   assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
   assert_true(test_accuracy(learner, &p) > 0.8);
@@ -157,53 +161,166 @@ static void images_may_come_in_another_order_after_training(void **state) {
   dlora_learner_destroy(learner);
 }
 
-static void calls_in_the_wrong_order_are_refused(void **state) {
+/* Calls of an own loop, by the images p. */
+enum call { BEGIN, OBSERVE, BEGIN_TRAINING, STEP, OBSERVE_TRAINED, COMMIT, DISCARD, CALLS };
+static const char *const names_of_calls[CALLS] = {
+    "dlora_learner_begin_task",      "dlora_learner_observe",     "dlora_learner_begin_training", "dlora_learner_step",
+    "dlora_learner_observe_trained", "dlora_learner_commit_task", "dlora_learner_discard_task"};
+
+static dlora_status make(dlora_learner *learner, enum call call, const struct test_pictures *p) {
+  switch (call) {
+    case BEGIN:
+      return dlora_learner_begin_task(learner, 3);
+    case OBSERVE:
+      return dlora_learner_observe(learner, &p->images, p->labels);
+    case BEGIN_TRAINING:
+      return dlora_learner_begin_training(learner);
+    case STEP:
+      return dlora_learner_step(learner, &p->images, p->labels, NULL);
+    case OBSERVE_TRAINED:
+      return dlora_learner_observe_trained(learner, &p->images, p->labels);
+    case COMMIT:
+      return dlora_learner_commit_task(learner, NULL);
+    default:
+      return dlora_learner_discard_task(learner);
+  }
+}
+
+/* Where a task stands, the calls that may not come there, and the call that their sentence must name. */
+struct place {
+  enum call last; /* made last; BEGIN on is a task */
+  const char *named;
+  enum call refused[5];
+  size_t num_refused;
+};
+static const struct place places[] = {
+    {DISCARD, "call dlora_learner_begin_task", {OBSERVE, BEGIN_TRAINING, STEP, OBSERVE_TRAINED, COMMIT}, 5},
+    {BEGIN, "call dlora_learner_observe first", {BEGIN_TRAINING, STEP, OBSERVE_TRAINED, COMMIT}, 4},
+    {OBSERVE, "call dlora_learner_begin_training", {STEP, OBSERVE_TRAINED}, 2},
+    {BEGIN_TRAINING, "call dlora_learner_step", {OBSERVE, BEGIN_TRAINING, COMMIT}, 3},
+    {STEP, "call dlora_learner_step", {OBSERVE, BEGIN_TRAINING, COMMIT}, 3},
+    {OBSERVE_TRAINED, "call dlora_learner_observe_trained", {OBSERVE, BEGIN_TRAINING, STEP}, 3},
+};
+
+static void calls_in_the_wrong_order_are_refused_and_the_task_goes_on(void **state) {
+  (void)state;
+  struct test_pictures p = test_pictures(four, 2, 10, 1);
+  dlora_learner_options options = test_quick_options();
+  const dlora_image_source source = test_source_of(&p);
+  dlora_learner *straight = test_learner(model, &options), *astray = test_learner(model, &options);
+  for (size_t t = 0; t < 2; t++) {
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+      const struct place *place = &places[i];
+      if (place->last != DISCARD) {
+        assert_status(DLORA_OK, make(straight, place->last, &p));
+        assert_status(DLORA_OK, make(astray, place->last, &p));
+      }
+      for (size_t k = 0; k < place->num_refused; k++) {
+        const enum call call = place->refused[k];
+        if (make(astray, call, &p) != DLORA_ERR_STATE) fail_msg("%s at place %zu", names_of_calls[call], i);
+        assert_error_names(names_of_calls[call]);
+        assert_error_names(place->named);
+      }
+      if (place->last == DISCARD) {
+        assert_status(DLORA_ERR_STATE, make(astray, DISCARD, &p));
+        assert_error_names(place->named);
+      } else {
+        assert_status(DLORA_ERR_STATE, make(astray, BEGIN, &p));
+        assert_error_names("call dlora_learner_commit_task or dlora_learner_discard_task");
+        assert_status(DLORA_ERR_STATE, dlora_learner_learn_task(astray, &p.images, p.labels, NULL));
+        assert_status(DLORA_ERR_STATE, dlora_learner_learn_source(astray, &source, NULL));
+        assert_error_names("call dlora_learner_commit_task or dlora_learner_discard_task");
+      }
+      test_assert_same_learner(straight, astray); /* the open task is part of what is saved */
+    }
+    assert_status(DLORA_OK, make(straight, COMMIT, &p));
+    assert_status(DLORA_OK, make(astray, COMMIT, &p));
+    test_assert_same_learner(straight, astray);
+  }
+  assert_int_equal(dlora_learner_num_tasks(astray), 2);
+  test_pictures_free(&p);
+  dlora_learner_destroy(astray);
+  dlora_learner_destroy(straight);
+}
+
+static void a_learner_without_tasks_predicts_nothing(void **state) {
+  (void)state;
+  struct test_pictures p = test_pictures(four, 2, 10, 1);
+  dlora_learner_options options = test_quick_options();
+  dlora_prediction prediction[20];
+  float features[20 * VIT_DIM];
+  dlora_learner *learner = test_learner(model, &options);
+  const dlora_image_source source = test_source_of(&p);
+  for (int open = 0; open < 2; open++) {
+    assert_status(DLORA_ERR_STATE, dlora_learner_predict(learner, &p.images, prediction, NULL));
+    assert_error_names("learn a task first");
+    assert_status(DLORA_ERR_STATE, dlora_learner_evaluate(learner, &source, NULL));
+    assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, NULL, features));
+    if (!open) assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
+  }
+  test_pictures_free(&p);
+  dlora_learner_destroy(learner);
+}
+
+static void labels_that_were_not_observed_are_refused(void **state) {
   (void)state;
   struct test_pictures p = test_pictures(four, 2, 10, 1);
   dlora_learner_options options = test_quick_options();
   int64_t strange[20];
-  dlora_prediction prediction[20];
-  float features[20 * VIT_DIM];
-  for (size_t i = 0; i < 20; i++) strange[i] = 999;
+  for (size_t i = 0; i < 20; i++) strange[i] = i == 7 ? 999 : p.labels[i];
   dlora_learner *learner = test_learner(model, &options);
-  const dlora_image_source source = test_source_of(&p);
-  assert_status(DLORA_ERR_STATE, dlora_learner_predict(learner, &p.images, prediction, NULL));
-  assert_error_names("learn a task first");
-  assert_status(DLORA_OK, dlora_learner_embed(learner, &p.images, NULL, features));
-  assert_status(DLORA_ERR_STATE, dlora_learner_observe(learner, &p.images, p.labels));
-  assert_error_names("dlora_learner_begin_task");
-  assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_discard_task(learner));
-
   assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
-  assert_status(DLORA_ERR_STATE, dlora_learner_begin_task(learner, 3));
-  assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
-  assert_error_names("observe");
-  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
-  assert_error_names("no images");
-  assert_status(DLORA_ERR_STATE, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_learn_source(learner, &source, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_evaluate(learner, &source, NULL));
   assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+  assert_status(DLORA_OK, dlora_learner_begin_training(learner));
   assert_status(DLORA_ERR_ARGUMENT, dlora_learner_step(learner, &p.images, strange, NULL));
-  assert_error_names("label 999");
+  assert_error_names("label 999 of image 7");
   assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
-  assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
-  assert_error_names("observe the task's images again");
-  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_observe(learner, &p.images, strange));
-  assert_error_names("label 999");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_observe_trained(learner, &p.images, strange));
+  assert_error_names("label 999 of image 7");
+  assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL)); /* the steps have not ended */
   const dlora_images one = test_part(&p.images, 0, 1);
-  assert_status(DLORA_OK, dlora_learner_observe(learner, &one, p.labels));
-  assert_status(DLORA_ERR_STATE, dlora_learner_step(learner, &p.images, p.labels, NULL));
-  assert_error_names("end the task");
+  assert_status(DLORA_OK, dlora_learner_observe_trained(learner, &one, p.labels));
   assert_status(DLORA_ERR_STATE, dlora_learner_commit_task(learner, NULL));
   assert_error_names("1 of the task's 2 classes");
-  assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels)); /* the task went on */
+  assert_error_names("call dlora_learner_observe_trained");
+  assert_status(DLORA_OK, dlora_learner_observe_trained(learner, &p.images, p.labels)); /* the task went on */
   assert_status(DLORA_OK, dlora_learner_commit_task(learner, NULL));
   assert_int_equal(dlora_learner_num_tasks(learner), 1);
   test_pictures_free(&p);
   dlora_learner_destroy(learner);
+}
+
+/* Factors B start at 0: without a step the adapters change nothing, and the task is one of statistics alone. */
+static void training_without_a_step_leaves_the_features(void **state) {
+  (void)state;
+  enum { SHOWN = 40 };
+  struct test_pictures p = test_pictures(four, 2, 20, 1), unseen = test_pictures(four, 2, SHOWN / 2, 60);
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learners[2];
+  float log_probs[2][SHOWN * 2], features[2][SHOWN * VIT_DIM];
+  dlora_prediction predictions[SHOWN];
+  dlora_task_report report = DLORA_TASK_REPORT_INIT;
+  for (int trained = 0; trained < 2; trained++) {
+    dlora_learner *learner = learners[trained] = test_learner(model, &options);
+    assert_status(DLORA_OK, dlora_learner_begin_task(learner, 0));
+    assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+    if (trained) {
+      assert_status(DLORA_OK, dlora_learner_begin_training(learner));
+      assert_status(DLORA_OK, dlora_learner_observe_trained(learner, &p.images, p.labels));
+    }
+    assert_status(DLORA_OK, dlora_learner_commit_task(learner, &report));
+    assert_int_equal(report.num_steps, 0);
+    assert_true(isnan(report.first_loss) && isnan(report.last_loss));
+    assert_int_equal(report.rank_orthogonal_min, trained ? options.rank_orthogonal : 0);
+    assert_status(DLORA_OK, dlora_learner_predict(learner, &unseen.images, predictions, log_probs[trained]));
+    assert_status(DLORA_OK, dlora_learner_embed(learner, &unseen.images, NULL, features[trained]));
+  }
+  assert_close(features[1], features[0], (size_t)SHOWN * VIT_DIM, 1e-5);
+  assert_close(log_probs[1], log_probs[0], (size_t)SHOWN * 2, 1e-3);
+  dlora_learner_destroy(learners[0]);
+  dlora_learner_destroy(learners[1]);
+  test_pictures_free(&unseen);
+  test_pictures_free(&p);
 }
 
 static void a_cancelled_task_leaves_no_trace(void **state) {
@@ -214,13 +331,14 @@ static void a_cancelled_task_leaves_no_trace(void **state) {
   for (int earlier = 0; earlier < 2; earlier++) {
     dlora_learner *learner = test_learner(model, &options);
     if (earlier) test_learn(learner, four, 2, 10, 1, NULL);
-    for (int stage = 0; stage < 4; stage++) {
+    for (int stage = 0; stage < 5; stage++) {
       size_t sizes[2];
       unsigned char *before = test_saved(learner, &sizes[0]);
       assert_status(DLORA_OK, dlora_learner_begin_task(learner, 3));
       if (stage > 0) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
-      if (stage > 1) assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
-      if (stage > 2) assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
+      if (stage > 1) assert_status(DLORA_OK, dlora_learner_begin_training(learner));
+      if (stage > 2) assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
+      if (stage > 3) assert_status(DLORA_OK, dlora_learner_observe_trained(learner, &p.images, p.labels));
       assert_status(DLORA_OK, dlora_learner_discard_task(learner));
       unsigned char *after = test_saved(learner, &sizes[1]);
       assert_int_equal(sizes[0], sizes[1]);
@@ -393,7 +511,7 @@ static void observed_images_are_limited_to_a_sample(void **state) {
 
 /* ---- memory ---- */
 
-static void a_step_allocates_nothing_after_the_first(void **state) {
+static void a_step_allocates_nothing(void **state) {
   (void)state;
   struct test_memory memory;
   struct test_pictures p = test_pictures(four, 2, 20, 1);
@@ -408,7 +526,7 @@ static void a_step_allocates_nothing_after_the_first(void **state) {
       test_learn(learner, four + 2, 2, 10, 2, NULL);
       assert_status(DLORA_OK, dlora_learner_begin_task(learner, 10));
       assert_status(DLORA_OK, dlora_learner_observe(learner, &p.images, p.labels));
-      assert_status(DLORA_OK, dlora_learner_step(learner, &p.images, p.labels, NULL));
+      assert_status(DLORA_OK, dlora_learner_begin_training(learner));
       const size_t total = memory.total;
       for (size_t i = 0; i < 4; i++) {
         const dlora_images part = test_part(&p.images, 5 * i, 1 + 7 * i);
@@ -427,13 +545,16 @@ int main(void) {
       cmocka_unit_test(an_own_loop_learns_bitwise_the_same),
       cmocka_unit_test(batches_may_come_in_any_portions),
       cmocka_unit_test(images_may_come_in_another_order_after_training),
-      cmocka_unit_test(calls_in_the_wrong_order_are_refused),
+      cmocka_unit_test(calls_in_the_wrong_order_are_refused_and_the_task_goes_on),
+      cmocka_unit_test(a_learner_without_tasks_predicts_nothing),
+      cmocka_unit_test(labels_that_were_not_observed_are_refused),
+      cmocka_unit_test(training_without_a_step_leaves_the_features),
       cmocka_unit_test(a_cancelled_task_leaves_no_trace),
       cmocka_unit_test(progress_tells_phases_and_amounts),
       cmocka_unit_test(cancelling_in_any_phase_leaves_the_learner_as_it_was),
       cmocka_unit_test(a_source_that_cannot_be_read_is_named_and_rolled_back),
       cmocka_unit_test(observed_images_are_limited_to_a_sample),
-      cmocka_unit_test(a_step_allocates_nothing_after_the_first),
+      cmocka_unit_test(a_step_allocates_nothing),
   };
   return test_run_with_vit(tests, &model);
 }

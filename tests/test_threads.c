@@ -488,6 +488,7 @@ static void *use_small_stack(void *user) {
   if (status == DLORA_OK) status = dlora_learner_predict(own, &pictures.images, found, NULL);
   if (status == DLORA_OK) status = dlora_learner_begin_task(own, 1);
   if (status == DLORA_OK) status = dlora_learner_observe(own, &pictures.images, pictures.labels);
+  if (status == DLORA_OK) status = dlora_learner_begin_training(own);
   if (status == DLORA_OK) status = dlora_learner_step(own, &pictures.images, pictures.labels, NULL);
   if (status == DLORA_OK) status = dlora_learner_save(own, path);
   if (status == DLORA_OK) status = dlora_learner_load(&loaded, model, path, NULL);

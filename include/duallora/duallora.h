@@ -168,7 +168,7 @@ enum dlora_phase {
 /** What a progress callback is told. */
 typedef struct dlora_progress {
   size_t struct_size;
-  size_t task;              /**< index of the task being learnt, or number of tasks when evaluating */
+  int64_t task;             /**< the task being learnt, from 0; when evaluating, the number of finished tasks */
   size_t done;              /**< images (observe, statistics, evaluate) or steps (train) done */
   size_t total;             /**< of this many */
   double loss;              /**< running mean of the training loss; NaN outside training */
@@ -199,7 +199,7 @@ typedef struct dlora_profile {
   double loss;          /**< learner: logits and cross-entropy of training steps, forward and backward */
   double optimizer;     /**< learner: updates of the trained parameters */
   double observation;   /**< learner: second moments and class statistics */
-  double directions;    /**< learner: choice of the adapters' directions and head rows at a task's first step */
+  double directions;    /**< learner: dlora_learner_begin_training */
   double task_end;      /**< learner: dlora_learner_commit_task */
 } dlora_profile;
 #define DLORA_PROFILE_INIT \
@@ -378,8 +378,9 @@ DLORA_API dlora_status dlora_bank_commit_task(dlora_bank *bank);
 DLORA_API dlora_status dlora_bank_discard_task(dlora_bank *bank);
 /** M of a site: [output_dim, input_dim], or NULL while it is zero. Borrowed. */
 DLORA_API dlora_status dlora_bank_get_merged(const dlora_bank *bank, size_t site, const float **merged);
-/** The residual adapter of a finished task. Its pointers are borrowed. */
-DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, size_t task, dlora_adapter *out);
+/** The residual adapter of a finished task, from 0. Its pointers are borrowed. Error: ARGUMENT if there is no such
+ * task. */
+DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, int64_t task, dlora_adapter *out);
 /** Writes finished tasks as safetensors, atomically. An open task is not written. */
 DLORA_API dlora_status dlora_bank_save(const dlora_bank *bank, const char *path);
 DLORA_API dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options);
@@ -427,13 +428,14 @@ DLORA_API dlora_status dlora_projector_used_directions(const dlora_projector *pr
 /** Ends a task: the leading eigenvectors of P S P are added as its group until the fraction of trace(S) inside Phi
  * reaches energy_threshold in (0, 1] (equation 2). *added (may be NULL): their number, possibly 0. */
 DLORA_API dlora_status dlora_projector_commit_task(dlora_projector *projector, float energy_threshold, size_t *added);
-/** The bases of one task: [*count, dim], orthonormal rows. Borrowed. */
-DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projector, size_t task, const float **bases,
+/** The bases of one finished task, from 0: [*count, dim], orthonormal rows. Borrowed. Error: ARGUMENT if there is no
+ * such task. */
+DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projector, int64_t task, const float **bases,
                                                  size_t *count);
 /** x <- x P, row by row, in place: removes what lies in directions in use. x: [rows, dim]. */
 DLORA_API dlora_status dlora_projector_project(const dlora_projector *projector, float *x, size_t rows);
 /** Adds x [rows, dim] to the mean relative energy of task `task`, by which dlora_projector_route divides. */
-DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, size_t task, const float *x, size_t rows);
+DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, int64_t task, const float *x, size_t rows);
 /** Routing weights by energy (METHOD.md 6): |Psi_s^T x|^2 / |x|^2 over its mean on task s's own rows, clipped to [0,
  * 1]. x: [rows, dim], routing: [rows, num_tasks]. A task never calibrated is divided by 1. */
 DLORA_API dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows,
@@ -715,7 +717,7 @@ typedef struct dlora_learner_options {
 /** Summary of one learned task. */
 typedef struct dlora_task_report {
   size_t struct_size;
-  size_t task;        /**< its index */
+  int64_t task;       /**< from 0 */
   size_t num_classes; /**< of the task */
   size_t num_images;
   size_t num_steps;
@@ -870,14 +872,15 @@ DLORA_API dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const 
 /** Where an open task stands: after dlora_learner_load, what is still to be done. */
 typedef struct dlora_open_task {
   size_t struct_size;
-  size_t num_classes;        /**< observed so far */
-  size_t num_observed;       /**< images observed before training */
-  size_t planned_steps;      /**< as given to dlora_learner_begin_task */
-  size_t num_steps;          /**< optimizer steps done */
-  size_t num_observed_after; /**< images observed after training */
-  size_t num_source_images;  /**< images of the source that it is learnt from; 0: in a loop of your own */
-  int32_t is_open;           /**< 0: no task is open, and all of this is 0 */
-  int32_t phase;             /**< DLORA_PHASE_OBSERVE, _TRAIN or _STATISTICS: of the last call that did something */
+  size_t num_classes;          /**< observed so far */
+  size_t num_observed;         /**< images given to dlora_learner_observe */
+  size_t planned_steps;        /**< as given to dlora_learner_begin_task */
+  size_t num_steps;            /**< optimizer steps done */
+  size_t num_observed_trained; /**< images given to dlora_learner_observe_trained */
+  size_t num_source_images;    /**< images of the source that it is learnt from; 0: in a loop of your own */
+  int32_t is_open;             /**< 0: no task is open, and all of this is 0 */
+  int32_t phase;               /**< DLORA_PHASE_OBSERVE; _TRAIN from dlora_learner_begin_training on; _STATISTICS from
+                                  dlora_learner_observe_trained on */
 } dlora_open_task;
 #define DLORA_OPEN_TASK_INIT \
   { sizeof(dlora_open_task), 0, 0, 0, 0, 0, 0, 0, 0 }
@@ -886,22 +889,46 @@ DLORA_API dlora_status dlora_open_task_init(dlora_open_task *task, size_t size);
 /** Fills *task; task->struct_size must be set. */
 DLORA_API dlora_status dlora_learner_get_open_task(const dlora_learner *learner, dlora_open_task *task);
 
-/* The same in your own loop: begin, observe every image, step as often as you like, observe every image again, end.
- * Without a step the second round of observations is left out. dlora_learner_save between any two of these calls keeps
- * the place; after dlora_learner_load, dlora_learner_get_open_task says how many images and steps are done. */
+/* The same in your own loop. Each phase has its function, and a call in the wrong phase is refused (STATE): the
+ * sentence names the call that may come, nothing has changed, and the task goes on.
+ *
+ *     dlora_learner_begin_task(learner, steps);
+ *     dlora_learner_observe(learner, &images, labels);             // every image, in any number of calls
+ *     dlora_learner_begin_training(learner);
+ *     for (size_t i = 0; i < steps; i++) dlora_learner_step(learner, &batches[i], labels_of[i], &loss);
+ *     dlora_learner_observe_trained(learner, &images, labels);     // every image again
+ *     dlora_learner_commit_task(learner, &report);
+ *
+ * A task of statistics alone, as with both ranks 0, is committed right after dlora_learner_observe. dlora_learner_save
+ * between any two of these calls keeps the place; after dlora_learner_load, dlora_learner_get_open_task says how many
+ * images and steps are done. */
 
 /** Opens a task. planned_steps: for the cosine schedule; 0: constant learning rate. Error: STATE if one is open. */
 DLORA_API dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_steps);
-/** Shows images of the task with their labels [count]; before the first step and again after the last one. A batch with
- * bad arguments or pixels (ARGUMENT, NOT_FINITE) is refused and changes nothing; a failure inside cancels the task:
- * NO_MEMORY, or NUMERIC and NOT_FINITE where training has diverged. dlora_learner_discard_task then gives STATE. */
+/** Adds images of the task with their labels [count] to its statistics, before training. Error: STATE from
+ * dlora_learner_begin_training on. A batch with bad arguments or pixels (ARGUMENT, NOT_FINITE) is refused and changes
+ * nothing; a failure inside discards the task: NO_MEMORY, or NUMERIC and NOT_FINITE where features are beyond a float's
+ * range. dlora_learner_discard_task then gives STATE. */
 DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels);
+/** Begins the training of the open task: chooses the adapters' directions and the head rows of its classes from what
+ * was observed (METHOD.md 4 and 5). Errors: STATE if nothing was observed, training has begun or both ranks are 0; a
+ * failure inside (NO_MEMORY, NUMERIC) discards the task. */
+DLORA_API dlora_status dlora_learner_begin_training(dlora_learner *learner);
 /** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch.
- * Errors: STATE, ARGUMENT; NOT_FINITE if an input is, and then the batch is refused and the task goes on, or if the
- * loss becomes so, and then the task is cancelled, as it is with NO_MEMORY: the learner is as it was before it. */
+ * Errors: STATE before dlora_learner_begin_training and from dlora_learner_observe_trained on; ARGUMENT; NOT_FINITE if
+ * an input is, and then the batch is refused and the task goes on, or if the loss becomes so, and then the task is
+ * discarded, as it is with NO_MEMORY: the learner is as it was before it. */
 DLORA_API dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                           float *loss);
-/** Closes the task: directions committed, adapters merged or kept, statistics taken over. report may be NULL. */
+/** Adds images of the task to its statistics again, with the trained adapters. The first call ends the training, with
+ * or without a step. Labels must be among those observed before, and each of these classes must come. Errors: STATE
+ * before dlora_learner_begin_training; otherwise as dlora_learner_observe, with NUMERIC and NOT_FINITE also where
+ * training has diverged. */
+DLORA_API dlora_status dlora_learner_observe_trained(dlora_learner *learner, const dlora_images *images,
+                                                     const int64_t *labels);
+/** Closes the task: directions committed, adapters merged or kept, statistics taken over. report may be NULL. Errors:
+ * STATE if nothing was observed, or if training has begun and not every class was given to
+ * dlora_learner_observe_trained; NO_MEMORY, NUMERIC. After an error the task is still open. */
 DLORA_API dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report);
 /** Drops the open task; the learner is as it was before it. */
 DLORA_API dlora_status dlora_learner_discard_task(dlora_learner *learner);

@@ -218,14 +218,14 @@ dlora_status dlora_bank_get_merged(const dlora_bank *bank, size_t site, const fl
   return DLORA_OK;
 }
 
-dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, size_t task, dlora_adapter *out) {
+dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, int64_t task, dlora_adapter *out) {
   DLI_TRY(check_site(bank, site, __func__));
   DLI_REQUIRE(out);
-  if (task >= bank->num_tasks) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_get_residual: task is %zu, the bank has %zu", task,
-                     bank->num_tasks);
+  if (task < 0 || (uint64_t)task >= bank->num_tasks) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_get_residual: task is %lld, the bank has %zu finished tasks",
+                     (long long)task, bank->num_tasks);
   }
-  const dlora_adapter *adapter = dli_bank_adapter(bank, task, site);
+  const dlora_adapter *adapter = dli_bank_adapter(bank, (size_t)task, site);
   *out = adapter ? *adapter : (dlora_adapter){0};
   return DLORA_OK;
 }
@@ -273,7 +273,9 @@ dlora_status dli_bank_require_training(const dlora_bank *bank, const char *calle
 dlora_status dlora_bank_begin_task(dlora_bank *bank) {
   DLI_REQUIRE(bank);
   if (bank->open) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_bank_begin_task: a task is open; end or cancel it first");
+    return dli_raise(
+        DLORA_ERR_STATE,
+        "dlora_bank_begin_task: a task is open; call dlora_bank_commit_task or dlora_bank_discard_task first");
   }
   dlora_status status = DLI_NEW(&bank->allocator, bank->pairs, 2 * bank->num_sites);
   if (status == DLORA_OK) status = relayout(bank, SIZE_MAX, NULL, 0, 0, NULL, 0);
@@ -333,7 +335,8 @@ dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, flo
  * dlora_projector_project it cannot fail: no memory is taken inside a step. */
 static void keep_free(const dlora_projector *projector, float *a, size_t rank) {
   const size_t dim = dlora_projector_dim(projector);
-  for (size_t task = 0; task < dlora_projector_num_tasks(projector); task++) {
+  const int64_t num_tasks = (int64_t)dlora_projector_num_tasks(projector);
+  for (int64_t task = 0; task < num_tasks; task++) {
     const float *bases = NULL;
     size_t count = 0;
     if (dlora_projector_get_bases(projector, task, &bases, &count) != DLORA_OK) return;

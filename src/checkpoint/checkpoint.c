@@ -49,9 +49,9 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
   }
   DLI_TRY(dli_notes_write(learner, writer));
   DLI_TRY(dli_bank_write(learner->bank, writer, "bank"));
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (!learner->projectors[i]) continue;
-    snprintf(name, sizeof name, "%s.%zu.%zu", dli_names_now.used, i / 4, i % 4);
+    snprintf(name, sizeof name, "%s.%zu.%d", dli_names_now.used, dli_input_block(i), (int)dli_input_in_block(i));
     DLI_TRY(dli_projector_write(learner->projectors[i], writer, name));
   }
   const bool has_routed = learner->routed && !(learner->task && learner->task->made_routed);
@@ -139,16 +139,15 @@ static dlora_status read_names(dlora_learner *learner, const struct dli_tensors 
 
 static dlora_status read_projectors(dlora_learner *learner, const struct dli_tensors *tensors,
                                     const struct dli_checkpoint_names *names) {
-  const struct dli_vit *vit = &learner->model->vit;
   const dlora_projector_options options = {sizeof options, &learner->allocator};
   const size_t tasks = dlora_predictor_num_tasks(learner->base);
-  DLI_TRY(DLI_NEW(&learner->allocator, learner->projectors, 4 * vit->depth));
+  DLI_TRY(DLI_NEW(&learner->allocator, learner->projectors, dli_num_inputs(learner->model)));
   for (size_t s = 0; s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
-    const size_t input = 4 * (size_t)site->block + (size_t)dli_input_of(site->projection);
+    const size_t input = dli_input_of_site(site);
     if (learner->projectors[input]) continue;
     char name[NAME_SIZE];
-    snprintf(name, sizeof name, "%s.%zu.%zu", names->used, input / 4, input % 4);
+    snprintf(name, sizeof name, "%s.%zu.%d", names->used, dli_input_block(input), (int)dli_input_in_block(input));
     DLI_TRY(dli_projector_read(&learner->projectors[input], tensors, name, &options));
     const dlora_projector *projector = learner->projectors[input];
     if (dlora_projector_dim(projector) != site->input_dim || dlora_projector_num_tasks(projector) != tasks) {

@@ -69,10 +69,10 @@ static size_t smaller(size_t a, size_t b) {
 /* ---- writing ---- */
 
 static void fill_record(const struct dli_task *task, struct dli_task_record *record) {
-  const uint64_t counts[NUM_COUNTS] = {(uint64_t)task->phase,    task->planned_steps, task->num_steps,
-                                       task->num_images[0],      task->num_images[1], task->observed_images[0],
-                                       task->observed_images[1], task->offered_drift, task->offered_held,
-                                       task->offered_energy,     task->source_images, task->source_labels};
+  const uint64_t counts[NUM_COUNTS] = {(uint64_t)task->phase,    task->planned_steps,     task->num_steps,
+                                       task->num_images[0],      task->num_images[1],     task->observed_images[0],
+                                       task->observed_images[1], task->drift.offered,     task->held_out.offered,
+                                       task->energy.offered,     task->source.num_images, task->source.labels};
   const struct dli_random *const randoms[] = {&task->random, &task->sampling};
   memcpy(record->counts, counts, sizeof counts);
   for (size_t i = 0; i < 2; i++) {
@@ -80,10 +80,10 @@ static void fill_record(const struct dli_task *task, struct dli_task_record *rec
     record->random[i][1] = randoms[i]->used;
     for (size_t k = 0; k < 4; k++) record->random[i][2 + k] = randoms[i]->block[k];
   }
-  record->losses[0] = task->first_loss;
-  memcpy(record->losses + 1, task->last_losses, sizeof task->last_losses);
-  record->losses[NUM_LOSSES - 1] = task->running_loss;
-  for (size_t i = 0; i < task->num_classes; i++) record->num_shown[i] = task->num_shown[i];
+  record->losses[0] = task->losses.first;
+  memcpy(record->losses + 1, task->losses.last, sizeof task->losses.last);
+  record->losses[NUM_LOSSES - 1] = task->losses.running;
+  for (size_t i = 0; i < task->classes.count; i++) record->num_shown[i] = task->classes.num_shown[i];
 }
 
 static dlora_status write_record(const struct dli_task *task, struct dli_writer *writer,
@@ -92,52 +92,55 @@ static dlora_status write_record(const struct dli_task *task, struct dli_writer 
   DLI_TRY(dli_writer_add(writer, "training.counts", DLI_U64, 1, &counts, record->counts));
   DLI_TRY(dli_writer_add(writer, "training.random", DLI_U64, 2, random, record->random));
   DLI_TRY(dli_writer_add(writer, "training.losses", DLI_F64, 1, &losses, record->losses));
-  if (task->source_digests) {
-    DLI_TRY(dli_writer_add(writer, "training.images", DLI_U64, 1, &task->source_images, task->source_digests));
+  if (task->source.digests) {
+    DLI_TRY(dli_writer_add(writer, "training.images", DLI_U64, 1, &task->source.num_images, task->source.digests));
   }
-  DLI_TRY(dli_writer_add(writer, "training.classes", DLI_I64, 1, &task->num_classes, task->classes));
-  return dli_writer_add(writer, "training.seen", DLI_U64, 1, &task->num_classes, record->num_shown);
+  DLI_TRY(dli_writer_add(writer, "training.classes", DLI_I64, 1, &task->classes.count, task->classes.ids));
+  return dli_writer_add(writer, "training.seen", DLI_U64, 1, &task->classes.count, record->num_shown);
 }
 
 static dlora_status write_samples(const dlora_learner *learner, struct dli_writer *writer) {
   const struct dli_task *task = learner->task;
   const size_t dim = learner->model->vit.dim;
-  if (task->held_features) {
-    const size_t shape[] = {task->num_held, dim};
-    DLI_TRY(dli_writer_add(writer, "training.held_out.features", DLI_F32, 2, shape, task->held_features));
-    DLI_TRY(dli_writer_add(writer, "training.held_out.labels", DLI_I64, 1, shape, task->held_labels));
+  if (task->held_out.features) {
+    const size_t shape[] = {task->held_out.count, dim};
+    DLI_TRY(dli_writer_add(writer, "training.held_out.features", DLI_F32, 2, shape, task->held_out.features));
+    DLI_TRY(dli_writer_add(writer, "training.held_out.labels", DLI_I64, 1, shape, task->held_out.labels));
   }
-  if (!task->max_drift) return DLORA_OK;
-  const size_t shape[] = {task->num_drift, dli_learner_num_drifting_columns(learner)};
-  DLI_TRY(dli_writer_add(writer, "training.drift.before", DLI_F32, 2, shape, task->drift_before));
-  return dli_writer_add(writer, "training.drift.after", DLI_F32, 2, shape, task->drift_after);
+  if (!task->drift.room) return DLORA_OK;
+  const size_t shape[] = {task->drift.count, dli_learner_num_drifting_columns(learner)};
+  DLI_TRY(dli_writer_add(writer, "training.drift.before", DLI_F32, 2, shape, task->drift.before));
+  return dli_writer_add(writer, "training.drift.after", DLI_F32, 2, shape, task->drift.after);
 }
 
 static dlora_status write_projectors(const dlora_learner *learner, struct dli_writer *writer) {
   const struct dli_task *task = learner->task;
   char name[NAME_SIZE];
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     const dlora_projector *projector = learner->projectors[i];
     if (!projector) continue;
-    snprintf(name, sizeof name, "training.%s.%zu.%zu", dli_names_now.used, i / 4, i % 4);
+    snprintf(name, sizeof name, "training.%s.%zu.%d", dli_names_now.used, dli_input_block(i),
+             (int)dli_input_in_block(i));
     DLI_TRY(dli_projector_write_open(projector, writer, name));
-    if (!task->energy_rows) continue;
-    const size_t shape[] = {task->num_energy, dlora_projector_dim(projector)};
-    snprintf(name, sizeof name, "training.%s.%zu.%zu.sample", dli_names_now.used, i / 4, i % 4);
+    if (!task->energy.rows) continue;
+    const size_t shape[] = {task->energy.count, dlora_projector_dim(projector)};
+    snprintf(name, sizeof name, "training.%s.%zu.%d.sample", dli_names_now.used, dli_input_block(i),
+             (int)dli_input_in_block(i));
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, shape,
-                           task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
+                           task->energy.rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
   }
   return DLORA_OK;
 }
 
 static dlora_status write_training(const dlora_learner *learner, struct dli_writer *writer) {
   const struct dli_task *task = learner->task;
-  const size_t own[] = {task->num_classes, learner->model->vit.dim}, old[] = {task->num_old, learner->model->vit.dim};
+  const size_t own[] = {task->classes.count, learner->model->vit.dim},
+               old[] = {task->rows.num_old, learner->model->vit.dim};
   DLI_TRY(dli_bank_write_open(learner->bank, writer, "training.bank"));
-  DLI_TRY(dli_writer_add(writer, "training.head.weight", DLI_F32, 2, own, task->head_weight));
-  DLI_TRY(dli_writer_add(writer, "training.head.bias", DLI_F32, 1, own, task->head_bias));
-  DLI_TRY(dli_writer_add(writer, "training.old.weight", DLI_F32, 2, old, task->old_weight));
-  return dli_writer_add(writer, "training.old.bias", DLI_F32, 1, old, task->old_bias);
+  DLI_TRY(dli_writer_add(writer, "training.head.weight", DLI_F32, 2, own, task->rows.weight));
+  DLI_TRY(dli_writer_add(writer, "training.head.bias", DLI_F32, 1, own, task->rows.bias));
+  DLI_TRY(dli_writer_add(writer, "training.old.weight", DLI_F32, 2, old, task->rows.old_weight));
+  return dli_writer_add(writer, "training.old.bias", DLI_F32, 1, old, task->rows.old_bias);
 }
 
 dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *writer, struct dli_task_record **out) {
@@ -147,7 +150,7 @@ dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *wri
   char name[NAME_SIZE];
   DLI_TRY(DLI_NEW(&learner->allocator, record, 1));
   *out = record; /* also after a failure: the writer may borrow from it */
-  DLI_TRY(DLI_NEW(&learner->allocator, record->num_shown, task->num_classes));
+  DLI_TRY(DLI_NEW(&learner->allocator, record->num_shown, task->classes.count));
   fill_record(task, record);
   DLI_TRY(write_record(task, writer, record));
   DLI_TRY(write_samples(learner, writer));
@@ -192,8 +195,9 @@ static dlora_status check_counts(const dlora_learner *learner, const struct dli_
       return refuse(tensors, "training.counts", "has a count beyond reason");
     }
   }
-  if (phase > DLI_OBSERVE_AFTER || (steps > 0) != (phase > DLI_OBSERVE_BEFORE) ||
-      (steps && (!dli_learner_trains(learner) || !images[0])) || (images[1] > 0) != (phase == DLI_OBSERVE_AFTER)) {
+  const int trains = phase > DLI_OBSERVE_BEFORE; /* its first step may be still to come */
+  if (phase > DLI_OBSERVE_AFTER || (steps && !trains) || (trains && (!dli_learner_trains(learner) || !images[0])) ||
+      (images[1] > 0) != (phase == DLI_OBSERVE_AFTER)) {
     return refuse(tensors, "training.counts", "has a phase, steps and images that cannot come together");
   }
   if (counts[COUNT_OBSERVED] > images[0] || counts[COUNT_OBSERVED + 1] > images[1] ||
@@ -211,14 +215,14 @@ static void set_counts(struct dli_task *task, const uint64_t *counts) {
     task->num_images[i] = (size_t)counts[COUNT_IMAGES + i];
     task->observed_images[i] = (size_t)counts[COUNT_OBSERVED + i];
   }
-  task->offered_drift = (size_t)counts[COUNT_DRIFT];
-  task->offered_held = (size_t)counts[COUNT_HELD_OUT];
-  task->offered_energy = (size_t)counts[COUNT_ENERGY];
-  task->num_drift = smaller(task->offered_drift, task->max_drift);
-  task->num_held = smaller(task->offered_held, DLI_HEAD_SAMPLE);
-  task->num_energy = smaller(task->offered_energy, DLI_ENERGY_SAMPLE);
-  task->source_images = (size_t)counts[COUNT_SOURCE_IMAGES];
-  task->source_labels = counts[COUNT_SOURCE_LABELS];
+  task->drift.offered = (size_t)counts[COUNT_DRIFT];
+  task->held_out.offered = (size_t)counts[COUNT_HELD_OUT];
+  task->energy.offered = (size_t)counts[COUNT_ENERGY];
+  task->drift.count = smaller(task->drift.offered, task->drift.room);
+  task->held_out.count = smaller(task->held_out.offered, DLI_HEAD_SAMPLE);
+  task->energy.count = smaller(task->energy.offered, DLI_ENERGY_SAMPLE);
+  task->source.num_images = (size_t)counts[COUNT_SOURCE_IMAGES];
+  task->source.labels = counts[COUNT_SOURCE_LABELS];
 }
 
 static dlora_status read_random(struct dli_task *task, const struct dli_tensors *tensors) {
@@ -243,9 +247,9 @@ static dlora_status read_losses(struct dli_task *task, const struct dli_tensors 
   for (size_t i = 0; i < count; i++) {
     if (!isfinite(losses[i])) return refuse(tensors, "training.losses", "has a value that is not finite");
   }
-  task->first_loss = losses[0];
-  memcpy(task->last_losses, losses + 1, sizeof task->last_losses);
-  task->running_loss = losses[count - 1];
+  task->losses.first = losses[0];
+  memcpy(task->losses.last, losses + 1, sizeof task->losses.last);
+  task->losses.running = losses[count - 1];
   return DLORA_OK;
 }
 
@@ -254,10 +258,10 @@ static dlora_status read_digests(const dlora_learner *learner, struct dli_task *
                                  const struct dli_tensors *tensors) {
   if (!dli_tensors_find(tensors, "training.images")) return DLORA_OK;
   const struct dli_tensor *tensor;
-  DLI_TRY(dli_tensors_require(tensors, "training.images", DLI_U64, 1, &task->source_images, &tensor));
-  if (!task->source_images) return refuse(tensors, "training.images", "belongs to no source");
-  DLI_TRY(DLI_NEW(&learner->allocator, task->source_digests, task->source_images));
-  memcpy(task->source_digests, tensor->data, tensor->num_bytes);
+  DLI_TRY(dli_tensors_require(tensors, "training.images", DLI_U64, 1, &task->source.num_images, &tensor));
+  if (!task->source.num_images) return refuse(tensors, "training.images", "belongs to no source");
+  DLI_TRY(DLI_NEW(&learner->allocator, task->source.digests, task->source.num_images));
+  memcpy(task->source.digests, tensor->data, tensor->num_bytes);
   return DLORA_OK;
 }
 
@@ -287,16 +291,16 @@ static dlora_status read_classes(const dlora_learner *learner, struct dli_task *
   DLI_TRY(dli_tensors_require(tensors, "training.classes", DLI_I64, 1, (size_t[]){SIZE_MAX}, &classes));
   DLI_TRY(dli_tensors_require(tensors, "training.seen", DLI_U64, 1, &classes->count, &seen));
   DLI_TRY(dli_task_reserve_classes(learner, task, classes->count));
-  task->num_classes = classes->count;
-  if (classes->count) memcpy(task->classes, classes->data, classes->num_bytes);
-  DLI_TRY(check_different(learner, tensors, task->classes, task->num_classes));
-  for (size_t i = 0; i < task->num_classes; i++) {
+  task->classes.count = classes->count;
+  if (classes->count) memcpy(task->classes.ids, classes->data, classes->num_bytes);
+  DLI_TRY(check_different(learner, tensors, task->classes.ids, task->classes.count));
+  for (size_t i = 0; i < task->classes.count; i++) {
     memcpy(&one, (const char *)seen->data + i * sizeof one, sizeof one);
     if (one > images - total || (!one && !second_round)) {
       return refuse(tensors, "training.seen", "does not add up to the images observed");
     }
     total += one;
-    task->num_shown[i] = (size_t)one;
+    task->classes.num_shown[i] = (size_t)one;
   }
   return total == images ? DLORA_OK : refuse(tensors, "training.seen", "does not add up to the images observed");
 }
@@ -305,7 +309,7 @@ static dlora_status read_classes(const dlora_learner *learner, struct dli_task *
 static dlora_status check_labels(const struct dli_task *task, const struct dli_tensors *tensors, const char *name,
                                  const int64_t *labels, size_t count) {
   for (size_t i = 0; i < count; i++) {
-    if (dli_task_find_class(task, labels[i]) == task->num_classes) {
+    if (dli_task_find_class(task, labels[i]) == task->classes.count) {
       return refuse(tensors, name, "names a class that the task has not");
     }
   }
@@ -315,15 +319,16 @@ static dlora_status check_labels(const struct dli_task *task, const struct dli_t
 static dlora_status read_samples(const dlora_learner *learner, struct dli_task *task,
                                  const struct dli_tensors *tensors) {
   const size_t dim = learner->model->vit.dim;
-  if (task->held_features) {
-    DLI_TRY(read_floats(tensors, "training.held_out.features", task->num_held, dim, task->held_features));
-    DLI_TRY(dli_tensors_copy(tensors, "training.held_out.labels", DLI_I64, 1, &task->num_held, task->held_labels));
-    DLI_TRY(check_labels(task, tensors, "training.held_out.labels", task->held_labels, task->num_held));
+  if (task->held_out.features) {
+    DLI_TRY(read_floats(tensors, "training.held_out.features", task->held_out.count, dim, task->held_out.features));
+    DLI_TRY(dli_tensors_copy(tensors, "training.held_out.labels", DLI_I64, 1, &task->held_out.count,
+                             task->held_out.labels));
+    DLI_TRY(check_labels(task, tensors, "training.held_out.labels", task->held_out.labels, task->held_out.count));
   }
-  if (!task->max_drift) return DLORA_OK;
+  if (!task->drift.room) return DLORA_OK;
   const size_t columns = dli_learner_num_drifting_columns(learner);
-  DLI_TRY(read_floats(tensors, "training.drift.before", task->num_drift, columns, task->drift_before));
-  return read_floats(tensors, "training.drift.after", task->num_drift, columns, task->drift_after);
+  DLI_TRY(read_floats(tensors, "training.drift.before", task->drift.count, columns, task->drift.before));
+  return read_floats(tensors, "training.drift.after", task->drift.count, columns, task->drift.after);
 }
 
 static dlora_status read_projectors(const dlora_learner *learner, struct dli_task *task,
@@ -331,15 +336,16 @@ static dlora_status read_projectors(const dlora_learner *learner, struct dli_tas
   const int observes =
       dli_learner_trains(learner) && task->num_images[task->phase == DLI_OBSERVE_AFTER] && task->phase != DLI_TRAIN;
   char name[NAME_SIZE];
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     dlora_projector *projector = learner->projectors[i];
     if (!projector) continue;
-    snprintf(name, sizeof name, "training.%s.%zu.%zu", names->used, i / 4, i % 4);
+    snprintf(name, sizeof name, "training.%s.%zu.%d", names->used, dli_input_block(i), (int)dli_input_in_block(i));
     if (observes) DLI_TRY(dli_projector_read_open(projector, tensors, name));
-    if (!task->energy_rows) continue;
-    snprintf(name, sizeof name, "training.%s.%zu.%zu.sample", names->used, i / 4, i % 4);
-    DLI_TRY(read_floats(tensors, name, task->num_energy, dlora_projector_dim(projector),
-                        task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
+    if (!task->energy.rows) continue;
+    snprintf(name, sizeof name, "training.%s.%zu.%d.sample", names->used, dli_input_block(i),
+             (int)dli_input_in_block(i));
+    DLI_TRY(read_floats(tensors, name, task->energy.count, dlora_projector_dim(projector),
+                        task->energy.rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner)));
   }
   return DLORA_OK;
 }
@@ -366,7 +372,7 @@ static dlora_status check_predictor(const dlora_learner *learner, const struct d
   snprintf(full, sizeof full, "%s.classes", name);
   DLI_TRY(check_labels(task, tensors, full, classes, num_classes));
   /* The first image of a class is never held out. */
-  if (expected && !second_round && num_classes != task->num_classes) {
+  if (expected && !second_round && num_classes != task->classes.count) {
     return refuse(tensors, full, "lacks a class of the task");
   }
   if (predictor == learner->routed && !same_ids(dli_predictor_open_classes, predictor, learner->base)) {
@@ -401,7 +407,7 @@ static size_t count_old(const dlora_learner *learner, const struct dli_task *tas
   size_t count = 0;
   if (learner->options.loss_classes != DLORA_LOSS_CLASSES_ALL) return 0;
   for (size_t i = 0; i < learner->class_index.num_components; i++) {
-    count += dli_task_find_class(task, learner->class_index.component_classes[i]) == task->num_classes;
+    count += dli_task_find_class(task, learner->class_index.component_classes[i]) == task->classes.count;
   }
   return count;
 }
@@ -409,27 +415,27 @@ static size_t count_old(const dlora_learner *learner, const struct dli_task *tas
 static dlora_status read_training(dlora_learner *learner, struct dli_task *task, const struct dli_tensors *tensors) {
   const dlora_allocator *allocator = &learner->allocator;
   const dlora_learner_options *o = &learner->options;
-  const size_t dim = learner->model->vit.dim, own = task->num_classes;
+  const size_t dim = learner->model->vit.dim, own = task->classes.count;
   const dlora_projector **memories;
   DLI_TRY(DLI_NEW(allocator, memories, learner->bank->num_sites));
   for (size_t s = 0; o->train_orthogonal_a && s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
-    memories[s] = learner->projectors[4 * (size_t)site->block + (size_t)dli_input_of(site->projection)];
+    memories[s] = learner->projectors[dli_input_of_site(site)];
   }
   const size_t limits[] = {o->rank_orthogonal, o->rank_residual};
   const dlora_status status = dli_bank_read_pairs(learner->bank, tensors, "training.bank", limits, memories,
                                                   o->residual_basis == DLORA_RESIDUAL_RANDOM);
   dli_free(allocator, memories);
   if (status != DLORA_OK) return status;
-  task->num_old = count_old(learner, task);
-  DLI_TRY(DLI_NEW(allocator, task->old_weight, task->num_old * dim));
-  DLI_TRY(DLI_NEW(allocator, task->old_bias, task->num_old));
-  DLI_TRY(read_floats(tensors, "training.old.weight", task->num_old, dim, task->old_weight));
-  DLI_TRY(read_floats(tensors, "training.old.bias", task->num_old, 0, task->old_bias));
+  task->rows.num_old = count_old(learner, task);
+  DLI_TRY(DLI_NEW(allocator, task->rows.old_weight, task->rows.num_old * dim));
+  DLI_TRY(DLI_NEW(allocator, task->rows.old_bias, task->rows.num_old));
+  DLI_TRY(read_floats(tensors, "training.old.weight", task->rows.num_old, dim, task->rows.old_weight));
+  DLI_TRY(read_floats(tensors, "training.old.bias", task->rows.num_old, 0, task->rows.old_bias));
   DLI_TRY(dli_task_alloc_rows(learner, task));
   DLI_TRY(dli_bank_read_values(learner->bank, tensors, "training.bank", task->num_steps));
-  DLI_TRY(read_floats(tensors, "training.head.weight", own, dim, task->head_weight));
-  DLI_TRY(read_floats(tensors, "training.head.bias", own, 0, task->head_bias));
+  DLI_TRY(read_floats(tensors, "training.head.weight", own, dim, task->rows.weight));
+  DLI_TRY(read_floats(tensors, "training.head.bias", own, 0, task->rows.bias));
   return dli_session_reserve(task->session);
 }
 

@@ -29,7 +29,8 @@ static void release(dlora_learner *learner, struct outcome *o) {
   dlora_predictor_destroy(o->routed);
   dlora_predictor_destroy(o->gate);
   dlora_predictor_destroy(o->untouched);
-  for (size_t i = 0; o->projectors && i < 4 * learner->model->vit.depth; i++) dlora_projector_destroy(o->projectors[i]);
+  for (size_t i = 0; o->projectors && i < dli_num_inputs(learner->model); i++)
+    dlora_projector_destroy(o->projectors[i]);
   dli_free(allocator, o->projectors);
   dli_bank_abandon_end(learner->bank, &o->bank);
   dli_free(allocator, o->head.weight);
@@ -83,17 +84,17 @@ static dlora_status commit_predictor(const dlora_learner *learner, struct outcom
   const int follows_drift = job < 2;
   if (!from[job]) return DLORA_OK;
   DLI_TRY(dlora_predictor_clone(to[job], from[job]));
-  if (follows_drift && task->num_drift) {
+  if (follows_drift && task->drift.count) {
     const size_t columns = dli_learner_num_drifting_columns(learner);
-    DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_commit_task", task->drift_before, task->drift_after,
-                                     task->num_drift, learner->width - columns, columns, learner->model->vit.dim));
+    DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_commit_task", task->drift.before, task->drift.after,
+                                     task->drift.count, learner->width - columns, columns, learner->model->vit.dim));
   }
   return dlora_predictor_commit_task(*to[job]);
 }
 
 static dlora_status commit_projector(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
-  const size_t first = 4 * learner->first_block, i = first + job;
+  const size_t first = dli_inputs_in(learner->first_block), i = first + job;
   if (!learner->projectors[i]) return DLORA_OK;
   DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
   dlora_projector *projector = o->projectors[i];
@@ -105,9 +106,9 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
     DLI_TRY(status);
   }
   DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
-  if (!task->energy_rows || !task->num_energy) return DLORA_OK;
-  const float *rows = task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
-  return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
+  if (!task->energy.rows || !task->energy.count) return DLORA_OK;
+  const float *rows = task->energy.rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
+  return dlora_projector_calibrate(projector, (int64_t)dlora_learner_num_tasks(learner), rows, task->energy.count);
 }
 
 /* The prior on log T of a head. With Gaussians it is around their own T, as rows begin as those of equation (3) do,
@@ -143,7 +144,7 @@ static double head_cost(const void *context, double log_temperature) {
 static dlora_status calibrate_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
-  const size_t dim = learner->model->vit.dim, own = task->num_classes, n = task->num_held;
+  const size_t dim = learner->model->vit.dim, own = task->classes.count, n = task->held_out.count;
   const size_t known = learner->class_index.num_components;
   dlora_status status = DLORA_OK;
   float *logits = NULL;
@@ -158,9 +159,9 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
   for (size_t i = 0; i < n; i++) {
     memcpy(logits + i * own, o->head.bias, own * sizeof *logits);
-    while (o->class_index.component_classes[known + targets[i]] != task->held_labels[i]) targets[i]++;
+    while (o->class_index.component_classes[known + targets[i]] != task->held_out.labels[i]) targets[i]++;
   }
-  dli_gemm_nt(n, own, dim, 1.0f, task->held_features, dim, o->head.weight, dim, 1.0f, logits, own);
+  dli_gemm_nt(n, own, dim, 1.0f, task->held_out.features, dim, o->head.weight, dim, 1.0f, logits, own);
   const struct head_fit fit = {log(centre), gaussian ? HEAD_DEVIATION : HEAD_WIDE_DEVIATION, n, own, logits, targets};
   o->head.temperature =
       (float)exp(dli_minimise(head_cost, &fit, log(DLI_LOWEST_TEMPERATURE), log(DLI_HIGHEST_TEMPERATURE)));
@@ -174,7 +175,7 @@ done:
 static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
-  const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->num_classes;
+  const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->classes.count;
   dlora_status status = DLORA_OK;
   float *weight = NULL, *bias = NULL;
   o->head.num_classes = own;
@@ -183,8 +184,8 @@ static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   if (task->num_steps) {
     for (size_t i = 0; i < own; i++) {
       const size_t row = dli_task_find_class(task, o->class_index.component_classes[known + i]);
-      memcpy(o->head.weight + i * dim, task->head_weight + row * dim, dim * sizeof *weight);
-      o->head.bias[i] = task->head_bias[row];
+      memcpy(o->head.weight + i * dim, task->rows.weight + row * dim, dim * sizeof *weight);
+      o->head.bias[i] = task->rows.bias[row];
     }
     return DLORA_OK;
   }
@@ -204,13 +205,14 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   const struct dli_task *task = learner->task;
   DLI_TRY(in_parallel(learner, o, 4, commit_predictor));
   DLI_TRY(dli_class_index_create(&o->class_index, o->base, o->routed, learner->options.unknown_quantile, allocator));
-  if (o->class_index.num_components - learner->class_index.num_components != task->num_classes) {
+  if (o->class_index.num_components - learner->class_index.num_components != task->classes.count) {
     return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_commit_task: %zu of the task's %zu classes were observed after training",
-                     o->class_index.num_components - learner->class_index.num_components, task->num_classes);
+                     "dlora_learner_commit_task: %zu of the task's %zu classes were observed after training; call "
+                     "dlora_learner_observe_trained with images of the others first",
+                     o->class_index.num_components - learner->class_index.num_components, task->classes.count);
   }
-  DLI_TRY(DLI_NEW(allocator, o->projectors, 4 * learner->model->vit.depth));
-  DLI_TRY(in_parallel(learner, o, 4 * (learner->end_block - learner->first_block), commit_projector));
+  DLI_TRY(DLI_NEW(allocator, o->projectors, dli_num_inputs(learner->model)));
+  DLI_TRY(in_parallel(learner, o, dli_inputs_in(learner->end_block - learner->first_block), commit_projector));
   DLI_TRY(make_head(learner, o));
   DLI_TRY(calibrate_head(learner, o));
   DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_task_heads + 1));
@@ -225,19 +227,19 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   const struct dli_task *task = learner->task;
   const size_t window = task->num_steps < DLI_LOSS_WINDOW ? task->num_steps : DLI_LOSS_WINDOW;
   double last = 0.0;
-  for (size_t i = 0; i < window; i++) last += task->last_losses[i];
+  for (size_t i = 0; i < window; i++) last += task->losses.last[i];
   *report = (dlora_task_report)DLORA_TASK_REPORT_INIT;
-  report->task = dlora_learner_num_tasks(learner);
-  report->num_classes = task->num_classes;
+  report->task = (int64_t)dlora_learner_num_tasks(learner);
+  report->num_classes = task->classes.count;
   report->num_images = task->num_images[0];
   report->num_steps = task->num_steps;
-  report->first_loss = window ? task->first_loss / (double)window : NAN;
+  report->first_loss = window ? task->losses.first / (double)window : NAN;
   report->last_loss = window ? last / (double)window : NAN;
   report->seconds_observe = task->seconds[DLI_OBSERVE_BEFORE];
   report->seconds_train = task->seconds[DLI_TRAIN];
   report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
   report->used_directions_min = report->rank_orthogonal_min = SIZE_MAX;
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (!o->projectors[i]) continue;
     const size_t size = dlora_projector_size(o->projectors[i]);
     if (size < report->used_directions_min) report->used_directions_min = size;
@@ -286,16 +288,7 @@ dlora_status dlora_task_report_init(dlora_task_report *report, size_t size) {
 dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report) {
   DLI_REQUIRE(learner);
   struct dli_task *task = learner->task;
-  if (!task) {
-    return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_commit_task: no task is open; call dlora_learner_begin_task first");
-  }
-  if (!task->num_images[0]) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: the task has no images; observe them first");
-  }
-  if (task->phase == DLI_TRAIN) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: observe the task's images again after training");
-  }
+  if (!task || !task->num_images[0] || task->phase == DLI_TRAIN) return dli_task_refuse(learner, __func__);
   struct outcome outcome = {0};
   dlora_task_report full;
   const double started = dli_seconds();

@@ -69,8 +69,8 @@ static dlora_status stop(struct loop *loop, dlora_status status) {
 static dlora_status check_images(struct loop *loop, const size_t *indices, size_t count) {
   struct dli_task *task = loop->learner->task;
   const uint64_t *digests = dli_reader_digests(loop->reader);
-  for (size_t i = 0; task->source_digests && i < count; i++) {
-    uint64_t *known = &task->source_digests[indices[i]];
+  for (size_t i = 0; task->source.digests && i < count; i++) {
+    uint64_t *known = &task->source.digests[indices[i]];
     if (!*known) *known = digests[i];
     if (*known == digests[i]) continue;
     if (task->loaded) {
@@ -81,8 +81,8 @@ static dlora_status check_images(struct loop *loop, const size_t *indices, size_
           "with",
           indices[i]);
     }
-    dli_free(&loop->learner->allocator, task->source_digests);
-    task->source_digests = NULL;
+    dli_free(&loop->learner->allocator, task->source.digests);
+    task->source.digests = NULL;
   }
   return DLORA_OK;
 }
@@ -99,12 +99,12 @@ static dlora_status probe_images(struct loop *loop) {
   enum { PROBES = 16 };
   const struct dli_task *task = loop->learner->task;
   size_t num_known = 0, seen = 0;
-  if (!task->source_digests) return DLORA_OK;
-  for (size_t i = 0; i < task->source_images; i++) num_known += task->source_digests[i] != 0;
-  for (size_t i = 0, taken = 0; i < task->source_images && taken < PROBES; i++) {
+  if (!task->source.digests) return DLORA_OK;
+  for (size_t i = 0; i < task->source.num_images; i++) num_known += task->source.digests[i] != 0;
+  for (size_t i = 0, taken = 0; i < task->source.num_images && taken < PROBES; i++) {
     dlora_images images;
     const int64_t *labels;
-    if (!task->source_digests[i] || seen++ < taken * (num_known - 1) / (PROBES - 1)) continue;
+    if (!task->source.digests[i] || seen++ < taken * (num_known - 1) / (PROBES - 1)) continue;
     taken++;
     DLI_TRY(read_images(loop, &i, 1, &images, &labels));
   }
@@ -125,7 +125,8 @@ static dlora_status observe_all(struct loop *loop, int32_t phase) {
     const int64_t *labels;
     const size_t part = count - first < batch ? count - first : batch;
     DLI_TRY(read_images(loop, loop->order + first, part, &images, &labels));
-    DLI_TRY(dlora_learner_observe(learner, &images, labels));
+    DLI_TRY(phase == DLORA_PHASE_OBSERVE ? dlora_learner_observe(learner, &images, labels)
+                                         : dlora_learner_observe_trained(learner, &images, labels));
     DLI_TRY(report(loop, phase, first + part, count, (double)NAN, first + part - begin, started));
     DLI_TRY(snapshot_if_due(loop, first, first + part, every));
   }
@@ -155,6 +156,7 @@ static dlora_status train(struct loop *loop) {
   const double started = dli_seconds();
   struct dli_random shuffle;
   size_t images_done = 0;
+  if (learner->task->phase == DLI_OBSERVE_BEFORE) DLI_TRY(dlora_learner_begin_training(learner));
   dli_random_seed(&shuffle, o->seed, 8 * dlora_learner_num_tasks(learner) + 3);
   for (size_t step = 0; step < total; step++) {
     const size_t first = step % per_epoch * o->batch_size, left = loop->num_trained - first;
@@ -166,7 +168,7 @@ static dlora_status train(struct loop *loop) {
     if (step < begin) continue; /* done before an interruption */
     DLI_TRY(read_images(loop, loop->trained + first, part, &images, &labels));
     DLI_TRY(dlora_learner_step(learner, &images, labels, &loss));
-    double *mean = &learner->task->running_loss;
+    double *mean = &learner->task->losses.running;
     images_done += part;
     *mean += ((double)loss - *mean) / (double)(step + 1 < 20 ? step + 1 : 20);
     DLI_TRY(report(loop, DLORA_PHASE_TRAIN, step + 1, total, *mean, images_done, started));
@@ -221,18 +223,21 @@ static uint64_t fingerprint(const int64_t *labels, size_t count) {
 static dlora_status check_place(const struct loop *loop, size_t steps) {
   const struct dli_task *task = loop->learner->task;
   const size_t count = loop->source->count;
-  if (!task->source_images) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_learn_source: a task is open; end or cancel it first");
+  if (!task->source.num_images) {
+    return dli_raise(DLORA_ERR_STATE,
+                     "dlora_learner_learn_source: a task is open; call dlora_learner_commit_task or "
+                     "dlora_learner_discard_task first");
   }
-  if (task->source_images != count) {
+  if (task->source.num_images != count) {
     return dli_raise(DLORA_ERR_MISMATCH,
                      "dlora_learner_learn_source: the open task was begun with %zu images, and the source has %zu",
-                     task->source_images, count);
+                     task->source.num_images, count);
   }
-  if (task->source_labels != fingerprint(loop->source->labels, count)) {
+  if (task->source.labels != fingerprint(loop->source->labels, count)) {
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_learn_source: the open task was begun with other labels");
   }
-  const int begun = task->phase == DLI_OBSERVE_BEFORE ? task->num_images[0] <= count : task->num_images[0] == count;
+  const int begun =
+      task->phase == DLI_OBSERVE_BEFORE ? task->num_images[0] <= count : task->num_images[0] == count && steps;
   const int ending = task->phase != DLI_OBSERVE_AFTER || (task->num_steps == steps && task->num_images[1] <= count);
   if (task->planned_steps == steps && begun && task->num_steps <= steps && ending) return DLORA_OK;
   return dli_raise(DLORA_ERR_MISMATCH,
@@ -276,9 +281,9 @@ dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_imag
     status = probe_images(&loop);
   } else {
     DLI_TRY_DONE(dlora_learner_begin_task(learner, steps));
-    learner->task->source_images = known.count;
-    learner->task->source_labels = fingerprint(known.labels, known.count);
-    status = DLI_NEW(allocator, learner->task->source_digests, known.count);
+    learner->task->source.num_images = known.count;
+    learner->task->source.labels = fingerprint(known.labels, known.count);
+    status = DLI_NEW(allocator, learner->task->source.digests, known.count);
   }
   if (status == DLORA_OK) status = run(&loop, trains, task_report);
   if (status != DLORA_OK) status = stop(&loop, status);

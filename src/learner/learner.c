@@ -31,14 +31,14 @@ static dlora_status create_parts(dlora_learner *learner) {
   dlora_site *sites;
   size_t num_sites = 0;
   DLI_TRY(DLI_NEW(allocator, sites, 6 * vit->depth));
-  dlora_status status = DLI_NEW(allocator, learner->projectors, 4 * vit->depth);
+  dlora_status status = DLI_NEW(allocator, learner->projectors, dli_num_inputs(learner->model));
   for (size_t b = learner->first_block; status == DLORA_OK && b < learner->end_block; b++) {
     for (int32_t p = DLORA_SITE_QUERY; status == DLORA_OK && p <= DLORA_SITE_FC2; p <<= 1) {
       if (!(o->sites & p)) continue;
       const size_t in = p == DLORA_SITE_FC2 ? vit->mlp_dim : vit->dim,
                    out = p == DLORA_SITE_FC1 ? vit->mlp_dim : vit->dim;
       sites[num_sites++] = (dlora_site){in, out, (int32_t)b, p};
-      dlora_projector **projector = &learner->projectors[4 * b + (size_t)dli_input_of(p)];
+      dlora_projector **projector = &learner->projectors[dli_input_index(b, dli_input_of(p))];
       if (!*projector) status = dlora_projector_create(projector, in, &memory);
     }
   }
@@ -119,7 +119,7 @@ void dli_learner_release_workspaces(dlora_learner *learner) {
   for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
     if (predictors[i]) dli_predictor_release(predictors[i]);
   }
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (learner->projectors[i]) dli_projector_release(learner->projectors[i]);
   }
 }
@@ -131,7 +131,7 @@ void dlora_learner_destroy(dlora_learner *learner) {
   dli_pool_destroy(learner->sessions);
   dli_merged_weights_destroy(learner->merged_weights);
   dlora_bank_destroy(learner->bank);
-  for (size_t i = 0; learner->projectors && i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; learner->projectors && i < dli_num_inputs(learner->model); i++) {
     dlora_projector_destroy(learner->projectors[i]);
   }
   dlora_predictor_destroy(learner->base);
@@ -162,7 +162,8 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
   const char *different = learner->task ? dli_learner_options_task_difference(&known, &learner->options, true) : NULL;
   if (different) {
     return dli_raise(DLORA_ERR_STATE,
-                     "dlora_learner_configure: a task is open, and %s differs; commit or discard the task first",
+                     "dlora_learner_configure: a task is open, and %s differs; call dlora_learner_commit_task or "
+                     "dlora_learner_discard_task first",
                      different);
   }
   if (learner->task) return DLORA_OK;
@@ -240,5 +241,5 @@ const dlora_predictor *dlora_learner_get_predictor(const dlora_learner *learner)
 
 const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input) {
   if (!learner || block >= learner->model->vit.depth || input < 0 || input > DLORA_INPUT_FC2) return NULL;
-  return learner->projectors[4 * block + (size_t)input];
+  return learner->projectors[dli_input_index(block, input)];
 }

@@ -1,5 +1,6 @@
-/* The learner's inside, shared by its files: learner/learner.c (life), learner/task.c (one task),
- * learner/learn_source.c (the loop), learner/predict.c, learner/evaluate.c, checkpoint/checkpoint.c. */
+/* The learner's inside, shared by its files: learner/learner.c (life), learner/task.c (the open task),
+ * learner/observe.c, learner/train.c and learner/commit_task.c (its phases), learner/learn_source.c (the loop),
+ * learner/predict.c, learner/evaluate.c, checkpoint/checkpoint.c. */
 #ifndef DLI_SRC_LEARNER_LEARNER_H
 #define DLI_SRC_LEARNER_LEARNER_H
 
@@ -39,56 +40,93 @@ struct dli_view {
   float *base, *routed, *untouched;
 };
 
-/* Everything about the open task; dropped as a whole when it ends or is cancelled. What decides how it goes on is also
- * written and read by checkpoint/open_task.c. */
-struct dli_task {
-  int phase;
-  size_t planned_steps, num_steps;
-  int made_routed;           /* learner->routed was made for this task and goes with it unless it is committed */
-  size_t num_images[2];      /* observed before and after */
-  size_t observed_images[2]; /* of these, in the memory's second moments */
-  double seconds[3];         /* by phase */
-  double first_loss, last_losses[DLI_LOSS_WINDOW];
-  size_t source_images;       /* of the source that it is learnt from; 0: in the caller's own loop */
-  uint64_t source_labels;     /* fingerprint of the source's labels */
-  uint64_t *source_digests;   /* [source_images] of each image that was read, 0 of the others; NULL: not known */
-  int loaded;                 /* it was begun elsewhere: the source may be another one */
-  double running_loss;        /* mean that progress callbacks are told */
-  struct dli_random random;   /* augmentation */
-  struct dli_random sampling; /* reservoirs */
-  dlora_session *session;
+/* The classes of a task, in order of appearance. */
+struct dli_task_classes {
+  size_t count, room;
+  int64_t *ids;
+  size_t *num_shown; /* images of each in the present round, to set some aside */
+};
 
-  size_t num_classes, max_classes;
-  int64_t *classes;  /* in order of appearance */
-  size_t *num_shown; /* images of each class in the present round, to set some aside */
+/* The images that dlora_learner_learn_source learns from. */
+struct dli_task_source {
+  size_t num_images; /* 0: in the caller's own loop */
+  uint64_t labels;   /* their fingerprint */
+  uint64_t *digests; /* [num_images] of each image that was read, 0 of the others; NULL: not known */
+};
 
-  size_t num_old;                 /* rows of earlier tasks in the loss */
-  float *old_weight, *old_bias;   /* [num_old, dim], [num_old] */
-  float *head_weight, *head_bias; /* [num_classes, dim], [num_classes]: in the bank's parameters, or owned if fixed */
-  float *fixed_head;              /* owns the above when the head is not trained */
+/* Losses of the steps so far. */
+struct dli_task_losses {
+  double first; /* sum of the first ones */
+  double last[DLI_LOSS_WINDOW];
+  double running; /* mean that progress callbacks are told */
+};
 
+/* Rows of the training softmax on the final feature: those of earlier tasks, which stay, and the task's own. */
+struct dli_task_rows {
+  size_t num_old;
+  float *old_weight, *old_bias; /* [num_old, dim], [num_old] */
+  float *weight, *bias;         /* [classes, dim], [classes]: in the bank's parameters, or in `fixed` */
+  float *fixed;                 /* owns the above when the head is not trained */
+};
+
+/* Scratch of one micro-batch. */
+struct dli_task_work {
   float *features;             /* [max_batch, dim] */
   struct dli_view views[2];    /* what predictors see: of the images, and of the mirrored ones */
   float *middle;               /* [max_batch, 2 * dim] where it is not early, or NULL */
   float *early;                /* [max_batch, 2 * dim] */
   float *kept[2];              /* [max_batch, max(width, 2 * dim)] rows picked out of either view, or of early */
   int64_t *kept_labels;        /* [max_batch] */
-  char *held_out;              /* [max_batch] */
+  char *is_held_out;           /* [max_batch] */
+  float *gather;               /* [max_batch, widest input] class tokens of one input */
   float *d_features;           /* [max_batch, dim] */
-  float *logits;               /* [max_batch, num_old + num_classes] */
+  float *logits;               /* [max_batch, old rows + classes] */
   size_t *targets;             /* [max_batch] */
   struct dli_augment *augment; /* [max_batch] */
+};
 
-  size_t num_drift, offered_drift, max_drift;
-  float *drift_before, *drift_after; /* [max_drift, moving columns] */
-  size_t num_held, offered_held;
-  float *held_features; /* [DLI_HEAD_SAMPLE, dim] final features of held-out images, to fit the head's temperature */
-  int64_t *held_labels; /* [DLI_HEAD_SAMPLE] */
-  float *gather;        /* [max_batch, widest input] class tokens of one input */
-  size_t num_energy, offered_energy;
-  size_t *energy_slots; /* [max_batch] where each image's class token goes */
-  float *energy_rows;   /* [depth, 4, DLI_ENERGY_SAMPLE, widest input] class tokens; routing by energy only */
+/* Features of a sample of the images before and after training, after training only. */
+struct dli_task_drift {
+  size_t count, offered, room; /* room 0: not wanted */
+  float *before, *after;       /* [room, drifting columns] */
+  float *without_pairs;        /* [max_batch, width] scratch: features as they were before training */
+};
 
+/* Final features of a sample of held-out images, to fit the head's temperature. */
+struct dli_task_held_out {
+  size_t count, offered;
+  float *features; /* [DLI_HEAD_SAMPLE, dim] */
+  int64_t *labels; /* [DLI_HEAD_SAMPLE] */
+};
+
+/* Class tokens of a sample of the images, to calibrate routing by energy. */
+struct dli_task_energy {
+  size_t count, offered;
+  size_t *slots; /* [max_batch] where each image's class token goes */
+  float *rows;   /* [inputs, DLI_ENERGY_SAMPLE, widest input]; NULL: not wanted */
+};
+
+/* Everything about the open task; dropped as a whole when it ends or is discarded. What decides how it goes on is also
+ * written and read by checkpoint/open_task.c. */
+struct dli_task {
+  int phase;
+  int loaded;      /* it was begun elsewhere: the source may be another one */
+  int made_routed; /* learner->routed was made for this task and goes with it unless it is committed */
+  size_t planned_steps, num_steps;
+  size_t num_images[2];       /* observed before and after */
+  size_t observed_images[2];  /* of these, in the second moments S */
+  double seconds[3];          /* by phase */
+  struct dli_random random;   /* augmentation */
+  struct dli_random sampling; /* of the samples below */
+  dlora_session *session;
+  struct dli_task_classes classes;
+  struct dli_task_source source;
+  struct dli_task_losses losses;
+  struct dli_task_rows rows;
+  struct dli_task_work work;
+  struct dli_task_drift drift;
+  struct dli_task_held_out held_out;
+  struct dli_task_energy energy;
   struct dli_trunk_cache *trunk_cache;  /* ring of what the first round left, at the last one used; NULL: none */
   size_t cached_bytes, cached_features; /* of the trunks, and images whose features are kept */
 };
@@ -164,6 +202,12 @@ dlora_status dli_notes_read(dlora_learner *learner, const struct dli_tensors *te
 
 /* learner/task.c */
 void dli_task_release(dlora_learner *learner);
+/* Raises STATE for a call that may not come now: the sentence names the one that may. */
+dlora_status dli_task_refuse(const dlora_learner *learner, const char *caller);
+/* Whether images can be observed or trained on, and their labels are known where training has begun. A batch that is
+ * refused changes nothing; where memory runs out the task is dropped, as it is later in such a call. */
+dlora_status dli_task_check_batch(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                  const char *caller);
 /* Whether the image that comes as number `seen` (from 0) of its class, the task's class number class_index, is held
  * out. Classes are staggered, so that the share holds over a task of many classes with few images each; the first image
  * never is. */
@@ -175,6 +219,8 @@ size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
 dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_task *task, size_t count);
 /* Whether the options have the task train anything. */
 int dli_learner_trains(const dlora_learner *learner);
+
+/* learner/observe.c */
 /* What of the trained pairs every image is to see from the second round on: options residual_merge_fraction,
  * merge_decay. */
 dlora_status dli_task_set_merge_fractions(const dlora_learner *learner);

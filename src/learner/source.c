@@ -100,12 +100,12 @@ uint64_t dli_images_digest(const dlora_images *images) {
   return digest ? digest : 1;
 }
 
-dlora_status dli_report_progress(const dlora_learner *learner, size_t task, int32_t phase, size_t done, size_t total,
-                                 double loss, size_t images, double started) {
+dlora_status dli_report_progress(const dlora_learner *learner, size_t num_tasks, int32_t phase, size_t done,
+                                 size_t total, double loss, size_t images, double started) {
   if (!learner->progress) return DLORA_OK;
   const double seconds = dli_seconds() - started;
   const dlora_progress progress = {
-      sizeof progress, task, done, total, loss, seconds > 0.0 ? (double)images / seconds : 0.0, phase, 0};
+      sizeof progress, (int64_t)num_tasks, done, total, loss, seconds > 0.0 ? (double)images / seconds : 0.0, phase, 0};
   if (learner->progress(&progress, learner->progress_user) == 0) return DLORA_OK;
   return dli_raise(DLORA_ERR_CANCELLED, "cancelled by the progress callback");
 }

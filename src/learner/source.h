@@ -21,8 +21,8 @@ const uint64_t *dli_reader_digests(const struct dli_reader *reader);
 /* The same of images, all together. */
 uint64_t dli_images_digest(const dlora_images *images);
 
-/* Calls the progress callback, if there is one; DLORA_ERR_CANCELLED if it says so. */
-dlora_status dli_report_progress(const dlora_learner *learner, size_t task, int32_t phase, size_t done, size_t total,
-                                 double loss, size_t images, double started);
+/* Calls the progress callback, if there is one; DLORA_ERR_CANCELLED if it says so. num_tasks: finished ones. */
+dlora_status dli_report_progress(const dlora_learner *learner, size_t num_tasks, int32_t phase, size_t done,
+                                 size_t total, double loss, size_t images, double started);
 
 #endif

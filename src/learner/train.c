@@ -1,4 +1,5 @@
-/* Training of the open task: from what was observed to directions and head rows, and one optimizer step. */
+/* Training of the open task: its beginning, from what was observed to directions and head rows, and one optimizer step.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -56,12 +57,13 @@ static dlora_status set_input(dlora_learner *learner, struct dli_random *random,
   DLI_TRY(choose_directions(learner, random, memory, a, &a_rank, r, &r_rank));
   if (a_rank < o->rank_orthogonal) {
     dli_learner_log(learner, DLORA_LOG_WARNING,
-                    "block %zu: the orthogonal branch has rank %zu of %zu: %zu of %zu directions are in use", input / 4,
-                    a_rank, o->rank_orthogonal, dlora_projector_size(memory), dlora_projector_dim(memory));
+                    "block %zu: the orthogonal branch has rank %zu of %zu: %zu of %zu directions are in use",
+                    dli_input_block(input), a_rank, o->rank_orthogonal, dlora_projector_size(memory),
+                    dlora_projector_dim(memory));
   }
   for (size_t s = 0; s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
-    if (4 * (size_t)site->block + (size_t)dli_input_of(site->projection) != input) continue;
+    if (dli_input_of_site(site) != input) continue;
     DLI_TRY(dlora_bank_set_orthogonal(learner->bank, s, a, a_rank, o->train_orthogonal_a ? memory : NULL));
     DLI_TRY(dlora_bank_set_residual(learner->bank, s, r, r_rank, o->residual_basis == DLORA_RESIDUAL_RANDOM));
   }
@@ -75,7 +77,7 @@ static dlora_status set_directions(dlora_learner *learner) {
   dlora_status status = DLORA_OK;
   float *a = NULL, *r = NULL;
   dli_random_seed(&random, o->seed, 8 * dlora_learner_num_tasks(learner) + 2);
-  for (size_t i = 0; i < 4 * learner->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (!learner->projectors[i]) continue;
     const size_t dim = dlora_projector_dim(learner->projectors[i]);
     DLI_TRY_DONE(DLI_NEW(allocator, a, o->rank_orthogonal * dim));
@@ -96,16 +98,16 @@ done:
 
 dlora_status dli_task_alloc_rows(dlora_learner *learner, struct dli_task *task) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t dim = learner->model->vit.dim, own = task->num_classes;
+  const size_t dim = learner->model->vit.dim, own = task->classes.count;
   if (learner->options.train_head) {
     DLI_TRY(dli_bank_set_extra(learner->bank, own * (dim + 1)));
-    task->head_weight = learner->bank->parameters + learner->bank->count;
+    task->rows.weight = learner->bank->parameters + learner->bank->count;
   } else {
-    DLI_TRY(DLI_NEW(allocator, task->fixed_head, own * (dim + 1)));
-    task->head_weight = task->fixed_head;
+    DLI_TRY(DLI_NEW(allocator, task->rows.fixed, own * (dim + 1)));
+    task->rows.weight = task->rows.fixed;
   }
-  task->head_bias = task->head_weight + own * dim;
-  return DLI_NEW(allocator, task->logits, task->session->max_batch * (task->num_old + own));
+  task->rows.bias = task->rows.weight + own * dim;
+  return DLI_NEW(allocator, task->work.logits, task->session->max_batch * (task->rows.num_old + own));
 }
 
 /* Rows of equation (3) on the final feature: earlier components and then the task's own [components, dim],
@@ -114,28 +116,30 @@ dlora_status dli_task_alloc_rows(dlora_learner *learner, struct dli_task *task) 
 static dlora_status set_rows(dlora_learner *learner, struct dli_task *task, float *weight, float *bias) {
   const dlora_allocator *allocator = &learner->allocator;
   const dlora_learner_options *o = &learner->options;
-  const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->num_classes;
+  const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->classes.count;
   DLI_TRY(dlora_predictor_linear_weights(learner->base, learner->width - dim, dim, 1, weight, bias));
   if (o->loss_classes == DLORA_LOSS_CLASSES_ALL) {
-    DLI_TRY(DLI_NEW(allocator, task->old_weight, known * dim));
-    DLI_TRY(DLI_NEW(allocator, task->old_bias, known));
+    DLI_TRY(DLI_NEW(allocator, task->rows.old_weight, known * dim));
+    DLI_TRY(DLI_NEW(allocator, task->rows.old_bias, known));
     for (size_t i = 0; i < known; i++) {
       if (dli_task_find_class(task, learner->class_index.component_classes[i]) < own) continue;
-      memcpy(task->old_weight + task->num_old * dim, weight + i * dim, dim * sizeof *weight);
-      task->old_bias[task->num_old++] = bias[i];
+      memcpy(task->rows.old_weight + task->rows.num_old * dim, weight + i * dim, dim * sizeof *weight);
+      task->rows.old_bias[task->rows.num_old++] = bias[i];
     }
   }
   DLI_TRY(dli_task_alloc_rows(learner, task));
-  memcpy(task->head_weight, weight + known * dim, own * dim * sizeof *weight);
-  memcpy(task->head_bias, bias + known, own * sizeof *bias);
+  memcpy(task->rows.weight, weight + known * dim, own * dim * sizeof *weight);
+  memcpy(task->rows.bias, bias + known, own * sizeof *bias);
   return DLORA_OK;
 }
 
-static dlora_status start_training(dlora_learner *learner, struct dli_task *task) {
+static dlora_status begin_training(dlora_learner *learner, struct dli_task *task) {
   const dlora_allocator *allocator = &learner->allocator;
-  const size_t dim = learner->model->vit.dim, rows = learner->class_index.num_components + task->num_classes;
+  const size_t dim = learner->model->vit.dim, rows = learner->class_index.num_components + task->classes.count;
+  const double started = dli_seconds();
   dlora_status status = DLORA_OK;
   float *weight = NULL, *bias = NULL;
+  dli_profile_start(&learner->profile);
   DLI_TRY_DONE(set_directions(learner));
   DLI_TRY_DONE(DLI_NEW(allocator, weight, rows * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, bias, rows));
@@ -144,9 +148,24 @@ static dlora_status start_training(dlora_learner *learner, struct dli_task *task
   if (learner->routed) DLI_TRY_DONE(dlora_predictor_discard_task(learner->routed));
   DLI_TRY_DONE(dli_session_reserve(task->session));
   task->phase = DLI_TRAIN;
+  task->seconds[DLI_TRAIN] += dli_seconds() - started;
+  dli_profile_lap(&learner->profile, DLI_DIRECTIONS);
 done:
   dli_free(allocator, weight);
   dli_free(allocator, bias);
+  if (status != DLORA_OK) dli_task_release(learner);
+  return status;
+}
+
+dlora_status dlora_learner_begin_training(dlora_learner *learner) {
+  DLI_REQUIRE(learner);
+  struct dli_task *task = learner->task;
+  if (!task || task->phase != DLI_OBSERVE_BEFORE || !task->num_images[0] || !dli_learner_trains(learner)) {
+    return dli_task_refuse(learner, __func__);
+  }
+  const int before = dli_threads_enter(learner->threads);
+  const dlora_status status = begin_training(learner, task);
+  dli_threads_leave(before);
   return status;
 }
 
@@ -181,7 +200,7 @@ static void draw_augmentation(const dlora_learner_options *o, struct dli_task *t
   const uint32_t span = 2 * (uint32_t)o->crop_padding + 1;
   const double jitter = (double)o->jitter;
   for (size_t i = 0; i < count; i++) {
-    struct dli_augment *a = &task->augment[i];
+    struct dli_augment *a = &task->work.augment[i];
     *a = DLI_AUGMENT_NONE;
     if (o->flip) a->flip = (int)(dli_random_u32(&task->random) & 1u);
     if (o->crop_scale < 1.0f) draw_part(&task->random, (double)o->crop_scale, a);
@@ -198,80 +217,47 @@ static void draw_augmentation(const dlora_learner_options *o, struct dli_task *t
 /* Forward, loss and backward of one micro-batch; gradients add up in the bank. Returns the sum of losses. */
 static double micro_step(dlora_learner *learner, struct dli_task *task, const int64_t *labels, float weight) {
   const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL | DLORA_TERM_RESIDUAL};
-  const size_t n = task->session->count, dim = learner->model->vit.dim, old = task->num_old, own = task->num_classes;
+  const struct dli_task_rows *r = &task->rows;
+  const size_t n = task->session->count, dim = learner->model->vit.dim, old = r->num_old, own = task->classes.count;
   const size_t rows = old + own;
+  float *z = task->work.features, *d_z = task->work.d_features, *logits = task->work.logits;
+  size_t *targets = task->work.targets;
   dlora_bank *bank = learner->bank;
-  dli_session_upper(task->session, &mode, task->features);
+  dli_session_upper(task->session, &mode, z);
   dli_profile_start(&learner->profile);
   for (size_t i = 0; i < n; i++) {
-    if (old) memcpy(task->logits + i * rows, task->old_bias, old * sizeof *task->logits);
-    memcpy(task->logits + i * rows + old, task->head_bias, own * sizeof *task->logits);
-    task->targets[i] = old + dli_task_find_class(task, labels[i]);
+    if (old) memcpy(logits + i * rows, r->old_bias, old * sizeof *logits);
+    memcpy(logits + i * rows + old, r->bias, own * sizeof *logits);
+    targets[i] = old + dli_task_find_class(task, labels[i]);
   }
-  dli_gemm_nt(n, old, dim, 1.0f, task->features, dim, task->old_weight, dim, 1.0f, task->logits, rows);
-  dli_gemm_nt(n, own, dim, 1.0f, task->features, dim, task->head_weight, dim, 1.0f, task->logits + old, rows);
-  const double loss =
-      dli_cross_entropy(task->logits, n, rows, task->targets, learner->options.loss_temperature, weight);
-  dli_gemm_nn(n, dim, own, 1.0f, task->logits + old, rows, task->head_weight, dim, 0.0f, task->d_features, dim);
-  dli_gemm_nn(n, dim, old, 1.0f, task->logits, rows, task->old_weight, dim, 1.0f, task->d_features, dim);
-  if (!task->fixed_head) {
+  dli_gemm_nt(n, old, dim, 1.0f, z, dim, r->old_weight, dim, 1.0f, logits, rows);
+  dli_gemm_nt(n, own, dim, 1.0f, z, dim, r->weight, dim, 1.0f, logits + old, rows);
+  const double loss = dli_cross_entropy(logits, n, rows, targets, learner->options.loss_temperature, weight);
+  dli_gemm_nn(n, dim, own, 1.0f, logits + old, rows, r->weight, dim, 0.0f, d_z, dim);
+  dli_gemm_nn(n, dim, old, 1.0f, logits, rows, r->old_weight, dim, 1.0f, d_z, dim);
+  if (!r->fixed) {
     float *d_weight = bank->gradients + bank->count, *d_bias = d_weight + own * dim;
-    dli_gemm_tn(own, dim, n, 1.0f, task->logits + old, rows, task->features, dim, 1.0f, d_weight, dim);
+    dli_gemm_tn(own, dim, n, 1.0f, logits + old, rows, z, dim, 1.0f, d_weight, dim);
     for (size_t i = 0; i < n; i++) {
-      for (size_t j = 0; j < own; j++) d_bias[j] += task->logits[i * rows + old + j];
+      for (size_t j = 0; j < own; j++) d_bias[j] += logits[i * rows + old + j];
     }
   }
   dli_profile_lap(&learner->profile, DLI_LOSS);
-  dli_session_backward(task->session, task->d_features, bank->gradients);
+  dli_session_backward(task->session, d_z, bank->gradients);
   return loss;
 }
 
-static dlora_status check_step(const dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
-  if (!learner) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_step: learner is NULL");
-  const struct dli_task *task = learner->task;
-  if (!task) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: no task is open; call dlora_learner_begin_task first");
-  }
-  if (!images || !labels) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_step: images or labels is NULL");
-  if (!learner->options.rank_orthogonal && !learner->options.rank_residual) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: both ranks are 0, so there is nothing to train");
-  }
-  if (task->phase == DLI_OBSERVE_AFTER) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: images were observed after training; end the task");
-  }
-  if (!task->num_images[0]) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_learner_step: observe the task's images before the first step");
-  }
-  dlora_images part;
-  DLI_TRY(dli_images_part(images, 0, images->count, &part, "dlora_learner_step"));
-  for (size_t i = 0; i < images->count; i++) {
-    if (dli_task_find_class(task, labels[i]) == task->num_classes) {
-      return dli_raise(DLORA_ERR_ARGUMENT,
-                       "dlora_learner_step: label %lld of image %zu was not observed before training",
-                       (long long)labels[i], i);
-    }
-  }
-  return dli_image_plan_prepare(task->session->parts[0].plan, images, "dlora_learner_step");
-}
-
 static dlora_status step(dlora_learner *learner, const dlora_images *images, const int64_t *labels, float *loss) {
-  dlora_status status = check_step(learner, images, labels);
-  if (status == DLORA_ERR_NO_MEMORY) dli_task_release(learner); /* as where memory runs out later on */
-  DLI_TRY(status);
-  struct dli_task *task = learner->task;
-  const dlora_learner_options *o = &learner->options;
-  dlora_images part;
   const double started = dli_seconds();
+  DLI_TRY(dli_task_check_batch(learner, images, labels, "dlora_learner_step"));
+  struct dli_task *task = learner->task;
+  dlora_status status = DLORA_OK;
+  dlora_images part;
   double sum = 0.0;
-  if (task->phase == DLI_OBSERVE_BEFORE) {
-    dli_profile_start(&learner->profile);
-    DLI_TRY_DONE(start_training(learner, task));
-    dli_profile_lap(&learner->profile, DLI_DIRECTIONS);
-  }
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, "dlora_learner_step"));
-    draw_augmentation(o, task, part.count);
-    DLI_TRY_DONE(dli_session_load(task->session, &part, task->augment, "dlora_learner_step"));
+    draw_augmentation(&learner->options, task, part.count);
+    DLI_TRY_DONE(dli_session_load(task->session, &part, task->work.augment, "dlora_learner_step"));
     sum += micro_step(learner, task, labels + first, 1.0f / (float)images->count);
   }
   const double mean = sum / (double)images->count;
@@ -284,8 +270,8 @@ static dlora_status step(dlora_learner *learner, const dlora_images *images, con
   dli_profile_start(&learner->profile);
   DLI_TRY_DONE(dlora_bank_step(learner->bank, learning_rate_now(learner)));
   dli_profile_lap(&learner->profile, DLI_OPTIMIZER);
-  if (task->num_steps < DLI_LOSS_WINDOW) task->first_loss += mean;
-  task->last_losses[task->num_steps % DLI_LOSS_WINDOW] = mean;
+  if (task->num_steps < DLI_LOSS_WINDOW) task->losses.first += mean;
+  task->losses.last[task->num_steps % DLI_LOSS_WINDOW] = mean;
   task->num_steps++;
   task->seconds[DLI_TRAIN] += dli_seconds() - started;
   if (loss) *loss = (float)mean;
@@ -296,7 +282,11 @@ done:
 
 dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                 float *loss) {
-  const int before = dli_threads_enter(learner ? learner->threads : 0);
+  DLI_REQUIRE(learner);
+  if (!learner->task || learner->task->phase != DLI_TRAIN) return dli_task_refuse(learner, __func__);
+  DLI_REQUIRE(images);
+  DLI_REQUIRE(labels);
+  const int before = dli_threads_enter(learner->threads);
   const dlora_status status = step(learner, images, labels, loss);
   dli_threads_leave(before);
   return status;

@@ -57,7 +57,7 @@ dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task 
   const int wants_trunk = values * sizeof(float) <= room - task->cached_bytes && learner->first_block;
   const int wants_features = learner->options.drift_compensation && dlora_learner_num_tasks(learner) &&
                              count <= FEATURE_IMAGES - task->cached_features;
-  if (!dli_learner_trains(learner) || (task->source_images && !task->planned_steps)) return DLORA_OK;
+  if (!dli_learner_trains(learner) || (task->source.num_images && !task->planned_steps)) return DLORA_OK;
   if (!wants_trunk && !wants_features) return DLORA_OK;
   dlora_status status = DLORA_OK;
   struct dli_trunk_cache *seen;
@@ -74,7 +74,7 @@ dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task 
     const size_t width = learner->width;
     DLI_TRY_DONE(DLI_NEW(allocator, seen->features, count * columns));
     for (size_t i = 0; i < count; i++) {
-      memcpy(seen->features + i * columns, task->views[0].base + (i + 1) * width - columns,
+      memcpy(seen->features + i * columns, task->work.views[0].base + (i + 1) * width - columns,
              columns * sizeof *seen->features);
     }
     task->cached_features += count;

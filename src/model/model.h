@@ -16,4 +16,20 @@ struct dlora_model {
   struct dli_pool *sessions; /* of dlora_model_embed */
 };
 
+/* model/inputs.c: the inputs of a model's projections, four in every block, each read by one or several of them. An
+ * array over all inputs, as a learner's projectors, goes block by block in the order of enum dlora_input. */
+
+/* Which input of its block a projection reads. */
+int32_t dli_input_of(int32_t projection);
+/* Number of all inputs of a model, and of those in so many blocks. */
+size_t dli_num_inputs(const dlora_model *model);
+size_t dli_inputs_in(size_t blocks);
+/* Place of an input in such an array. */
+size_t dli_input_index(size_t block, int32_t input);
+/* The same of what the layer of a site reads. */
+size_t dli_input_of_site(const dlora_site *site);
+/* And back: the block, and the input in it. */
+size_t dli_input_block(size_t index);
+int32_t dli_input_in_block(size_t index);
+
 #endif

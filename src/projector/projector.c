@@ -367,13 +367,13 @@ done:
   return status;
 }
 
-static dlora_status check_task(const char *function, const dlora_projector *projector, size_t task) {
-  if (task < projector->num_tasks) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "%s: task is %zu, but the projector has %zu tasks", function, task,
-                   projector->num_tasks);
+static dlora_status check_task(const char *function, const dlora_projector *projector, int64_t task) {
+  if (task >= 0 && (uint64_t)task < projector->num_tasks) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "%s: task is %lld, the projector has %zu finished tasks", function,
+                   (long long)task, projector->num_tasks);
 }
 
-dlora_status dlora_projector_get_bases(const dlora_projector *projector, size_t task, const float **bases,
+dlora_status dlora_projector_get_bases(const dlora_projector *projector, int64_t task, const float **bases,
                                        size_t *count) {
   DLI_REQUIRE(projector);
   DLI_REQUIRE(bases);
@@ -425,7 +425,7 @@ static void relative_energies(const dlora_projector *projector, size_t first, si
   }
 }
 
-dlora_status dlora_projector_calibrate(dlora_projector *projector, size_t task, const float *x, size_t rows) {
+dlora_status dlora_projector_calibrate(dlora_projector *projector, int64_t task, const float *x, size_t rows) {
   DLI_REQUIRE(projector);
   DLI_TRY(check_task(__func__, projector, task));
   DLI_TRY(check_rows(__func__, projector, x, rows));
@@ -439,7 +439,7 @@ dlora_status dlora_projector_calibrate(dlora_projector *projector, size_t task, 
   DLI_TRY_DONE(DLI_NEW(allocator, energies, part));
   for (size_t begin = 0; begin < rows; begin += part) {
     size_t count = rows - begin < part ? rows - begin : part;
-    relative_energies(projector, task, 1, x + begin * projector->dim, count, coefficients, energies);
+    relative_energies(projector, (size_t)task, 1, x + begin * projector->dim, count, coefficients, energies);
     for (size_t i = 0; i < count; i++) sum += energies[i];
   }
   projector->energy_sums[task] += sum;

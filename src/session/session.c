@@ -16,19 +16,6 @@ static size_t projection_index(int32_t projection) {
   return index;
 }
 
-int32_t dli_input_of(int32_t projection) {
-  switch (projection) {
-    case DLORA_SITE_OUTPUT:
-      return DLORA_INPUT_OUTPUT;
-    case DLORA_SITE_FC1:
-      return DLORA_INPUT_FC1;
-    case DLORA_SITE_FC2:
-      return DLORA_INPUT_FC2;
-    default:
-      return DLORA_INPUT_ATTENTION;
-  }
-}
-
 size_t dli_session_micro_batch(const struct dli_vit *vit, size_t threads, size_t count) {
   /* About 1000 rows a product: enough for the BLAS to run at its rate, small enough to stay near the caches. */
   size_t images = (1000 + vit->tokens - 1) / vit->tokens * threads;
@@ -239,7 +226,7 @@ static const float *routing_of(struct dli_session_part *part, size_t block, int3
   const size_t tasks = part->session->bank->num_tasks;
   if (mode->routing) return mode->routing + (part->first + image) * tasks;
   if (!mode->energy) return NULL;
-  const dlora_projector *memory = mode->energy[4 * block + (size_t)dli_input_of(projection)];
+  const dlora_projector *memory = mode->energy[dli_input_index(block, dli_input_of(projection))];
   if (!memory) return NULL;
   for (size_t i = 0; i < rows / rows_per_image; i++) {
     float *w = part->routing + i * tasks;
@@ -312,7 +299,7 @@ dlora_status dli_session_reserve(dlora_session *session) {
 /* Before the parts run: side by side they would take as many blocks as happen to overlap. */
 static dlora_status reserve_route_scratch(dlora_session *session, const dlora_projector *const *energy) {
   size_t bytes = 0;
-  for (size_t i = 0; i < 4 * session->model->vit.depth; i++) {
+  for (size_t i = 0; i < dli_num_inputs(session->model); i++) {
     const size_t wanted = energy[i] ? dli_projector_route_scratch(energy[i], 1) : 0;
     if (wanted > bytes) bytes = wanted;
   }

@@ -110,7 +110,4 @@ dlora_status dli_profile_write(const struct dli_profile *profile, dlora_profile 
 /* session/profile.c: adds what the session has taken so far. */
 void dli_session_add_profile(const dlora_session *session, struct dli_profile *sum);
 
-/* Which input a projection reads. */
-int32_t dli_input_of(int32_t projection);
-
 #endif

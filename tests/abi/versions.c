@@ -235,7 +235,7 @@ static void learn(const dlora_model *model, const char *path) {
     OK(dlora_learner_evaluate(learner, &source.value, &evaluation.value));
     CHECK_GUARD(evaluation);
     CHECK_CLEARED(evaluation);
-    printf("learnt %zu %zu %.17g accuracy %.17g progress %d\n", report.value.task, report.value.num_images,
+    printf("learnt %lld %zu %.17g accuracy %.17g progress %d\n", (long long)report.value.task, report.value.num_images,
            report.value.last_loss, evaluation.value.accuracy, calls > 0);
   }
   OK(dlora_learner_save(learner, path));

@@ -27,6 +27,7 @@ int speed_start_task(const struct speed_setup *setup, dlora_learner *learner, co
   for (size_t i = 0; i < OBSERVED; i++) labels[i] = (int64_t)(i % OBSERVED_CLASSES);
   SPEED_TRY(dlora_learner_begin_task(learner, 0));
   SPEED_TRY(dlora_learner_observe(learner, &observed, labels));
+  SPEED_TRY(dlora_learner_begin_training(learner));
   return 0;
 }
 
@@ -91,13 +92,14 @@ static int learn_in_parts(dlora_learner *learner, const dlora_images *images, co
   SPEED_TRY(dlora_learner_observe(learner, images, labels));
   out->before = (now = speed_seconds()) - start;
   start = now;
-  SPEED_TRY(dlora_learner_step(learner, &part, labels, NULL)); /* the first one chooses directions too */
+  SPEED_TRY(dlora_learner_begin_training(learner));
+  SPEED_TRY(dlora_learner_step(learner, &part, labels, NULL));
   out->first = (now = speed_seconds()) - start;
   start = now;
   for (size_t i = 0; i < steps; i++) SPEED_TRY(dlora_learner_step(learner, &part, labels, NULL));
   out->steps = (now = speed_seconds()) - start;
   start = now;
-  SPEED_TRY(dlora_learner_observe(learner, images, labels));
+  SPEED_TRY(dlora_learner_observe_trained(learner, images, labels));
   out->after = (now = speed_seconds()) - start;
   start = now;
   SPEED_TRY(dlora_learner_commit_task(learner, NULL));

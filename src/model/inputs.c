@@ -1,0 +1,41 @@
+/* Numbers of the inputs that projections read. */
+#include "src/model/model.h"
+
+enum { PER_BLOCK = 4 };
+
+int32_t dli_input_of(int32_t projection) {
+  switch (projection) {
+    case DLORA_SITE_OUTPUT:
+      return DLORA_INPUT_OUTPUT;
+    case DLORA_SITE_FC1:
+      return DLORA_INPUT_FC1;
+    case DLORA_SITE_FC2:
+      return DLORA_INPUT_FC2;
+    default:
+      return DLORA_INPUT_ATTENTION;
+  }
+}
+
+size_t dli_inputs_in(size_t blocks) {
+  return PER_BLOCK * blocks;
+}
+
+size_t dli_num_inputs(const dlora_model *model) {
+  return dli_inputs_in(model->vit.depth);
+}
+
+size_t dli_input_index(size_t block, int32_t input) {
+  return PER_BLOCK * block + (size_t)input;
+}
+
+size_t dli_input_of_site(const dlora_site *site) {
+  return dli_input_index((size_t)site->block, dli_input_of(site->projection));
+}
+
+size_t dli_input_block(size_t index) {
+  return index / PER_BLOCK;
+}
+
+int32_t dli_input_in_block(size_t index) {
+  return (int32_t)(index % PER_BLOCK);
+}
