@@ -1,4 +1,5 @@
-/* Equation (1) without W h + b: what the adapters of a site add, forward and backward. */
+/* Equation (1) without W h + b: what the adapters of a site add, forward and backward.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "base/memory.h"

@@ -1,4 +1,5 @@
-/* The adapter bank: sites, the open task's pairs and their parameters, and the end of a task. */
+/* The adapter bank: sites, the open task's pairs and their parameters, and the end of a task.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/bank/bank.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* What sessions, the learner and the checkpoint need of a bank beyond the public header. */
+/* What sessions, the learner and the checkpoint need of a bank beyond the public header.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_BANK_BANK_H
 #define DLI_SRC_BANK_BANK_H
 

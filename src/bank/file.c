@@ -3,7 +3,8 @@
  *   <prefix>.merged.<site>       F32 [output_dim, input_dim], absent while zero
  *   <prefix>.task.<t>.<site>.a   F32 [rank, input_dim], absent where the rank is 0
  *   <prefix>.task.<t>.<site>.b   F32 [output_dim, rank]
- */
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

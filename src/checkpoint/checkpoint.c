@@ -15,7 +15,8 @@
  *   metrics.overall_images    U64 [num_tasks]             likewise
  *
  *   training.*                checkpoint/open_task.c, if a task is open
- */
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

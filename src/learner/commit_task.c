@@ -1,5 +1,5 @@
 /* The end of a task: everything that may fail is done on copies, then the copies take the place of what they replace.
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Evaluation on labelled images: accuracies, calibration, and the accuracy matrix over tasks. */
+/* Evaluation on labelled images: accuracies, calibration, and the accuracy matrix over tasks.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* What evaluations found, task by task. */
+/* What evaluations found, task by task.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_LEARNER_METRICS_H
 #define DLI_SRC_LEARNER_METRICS_H
 

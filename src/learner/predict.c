@@ -1,4 +1,5 @@
-/* From images to class, task and confidence. METHOD.md 6 and 8. */
+/* From images to class, task and confidence. METHOD.md 6 and 8.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* One task: begin, observe, step, cancel. How it ends is in learner/commit_task.c. */
+/* One task: begin, observe, step, cancel. How it ends is in learner/commit_task.c.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * first round computed is kept as far as there is room, portion by portion, and taken instead of computing it again. It
  * is bitwise what would come out, so that nothing depends on whether it is there: another order of images, another
  * process that goes on with the task, or more images than fit only take longer. It goes with the task and into no file.
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "base/memory.h"

@@ -1,4 +1,5 @@
-/* The model handle: a frozen ViT, loaded from a file or from memory. */
+/* The model handle: a frozen ViT, loaded from a file or from memory.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/model/model.h"
 
 #include <string.h>

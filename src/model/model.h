@@ -1,4 +1,5 @@
-/* The model handle's inside, for sessions and the learner. */
+/* The model handle's inside, for sessions and the learner.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_MODEL_MODEL_H
 #define DLI_SRC_MODEL_MODEL_H
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "duallora/duallora.h"
 
 #define STRING_(value) #value

@@ -1,4 +1,5 @@
-/* The learner's options: defaults, the paper's preset, checks. */
+/* The learner's options: defaults, the paper's preset, checks.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
 #include "base/status.h"

@@ -6,7 +6,8 @@
  * becomes mu - r / (n - 1), and the scatter loses n / (n - 1) r r^T and d d^T. So C^-1 = P becomes P + a u u^T + b v
  * v^T with u = P r, h = r.u, k = n / (n - 1) / degrees and a = k / (1 - k h), and then, of that matrix, v = (P + a u
  * u^T) d, g = d.v, l = 1 / degrees and b = l / (1 - l g). Of one view d is 0. The degrees of freedom, what shrinkage
- * adds, the centre and the covariance of the means around it stay what they are. Scored is the first view. */
+ * adds, the centre and the covariance of the means around it stay what they are. Scored is the first view.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

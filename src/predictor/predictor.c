@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 #include "src/predictor/predictor.h"
 
 #include <float.h>

@@ -1,4 +1,5 @@
-/* What the learner and the checkpoint need of a predictor beyond the public header. */
+/* What the learner and the checkpoint need of a predictor beyond the public header.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_PREDICTOR_PREDICTOR_H
 #define DLI_SRC_PREDICTOR_PREDICTOR_H
 

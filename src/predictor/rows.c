@@ -1,4 +1,5 @@
-/* Features kept while their task is open: those held out, and a sample of the others. */
+/* Features kept while their task is open: those held out, and a sample of the others.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdint.h>
 #include <string.h>
 

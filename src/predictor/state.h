@@ -1,4 +1,5 @@
-/* What a predictor is made of, for predictor*.c. */
+/* What a predictor is made of, for predictor*.c.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_PREDICTOR_STATE_H
 #define DLI_SRC_PREDICTOR_STATE_H
 

@@ -1,4 +1,5 @@
-/* What the bank, the learner and the checkpoint need of a projector beyond the public header. */
+/* What the bank, the learner and the checkpoint need of a projector beyond the public header.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_PROJECTOR_PROJECTOR_H
 #define DLI_SRC_PROJECTOR_PROJECTOR_H
 

@@ -1,4 +1,5 @@
-/* What a projector is made of, for projector*.c. */
+/* What a projector is made of, for projector*.c.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_PROJECTOR_STATE_H
 #define DLI_SRC_PROJECTOR_STATE_H
 

@@ -1,4 +1,5 @@
-/* Features of the untouched backbone: a session without a bank. */
+/* Features of the untouched backbone: a session without a bank.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 #include "src/session/pool.h"
 

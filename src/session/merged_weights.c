@@ -1,4 +1,5 @@
-/* W + M: the frozen weights with what the orthogonal branch learnt, kept apart from the file's mapping. */
+/* W + M: the frozen weights with what the orthogonal branch learnt, kept apart from the file's mapping.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "base/memory.h"

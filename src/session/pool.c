@@ -1,4 +1,5 @@
-/* Sessions that calls on a const handle leave behind for the next one. */
+/* Sessions that calls on a const handle leave behind for the next one.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/session/pool.h"
 
 static void release_session(void *session, const dlora_allocator *allocator) {

@@ -1,4 +1,5 @@
-/* Planned inference sessions in a pool of nothing else. */
+/* Planned inference sessions in a pool of nothing else.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_SESSION_POOL_H
 #define DLI_SRC_SESSION_POOL_H
 

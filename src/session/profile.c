@@ -1,4 +1,5 @@
-/* Where the time of a session goes, as the public header puts it. */
+/* Where the time of a session goes, as the public header puts it.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/profile.h"
 
 #include "base/status.h"

@@ -1,4 +1,5 @@
-/* Forward and backward of a model with a bank on one micro-batch. */
+/* Forward and backward of a model with a bank on one micro-batch.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/session/session.h"
 
 #include <string.h>

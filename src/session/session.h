@@ -1,5 +1,5 @@
 /* A session runs a model with a bank on one micro-batch: images are shared out to threads, each with its own workspace.
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_SESSION_SESSION_H
 #define DLI_SRC_SESSION_SESSION_H
 
