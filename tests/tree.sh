@@ -1,5 +1,6 @@
 #!/bin/sh
 # Checks of the source tree: tests/tree.sh includes | listed | format. Exits with 77 (skipped) if the tool is missing.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
 sources() { find include lib src tests examples -name '*.[ch]' | sort; }
