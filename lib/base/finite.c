@@ -1,3 +1,6 @@
+/* Finds the first value that is NaN, infinite or out of range in an array of floats. The comparison is of bit patterns
+ * as integers, so that it works under -ffast-math too, and in blocks that compilers vectorise.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/finite.h"
 
 #include <float.h>

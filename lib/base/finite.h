@@ -1,4 +1,5 @@
-/* Checks for NaN, infinities and values out of range in inputs. */
+/* Checks of input arrays for NaN, infinity and values out of range.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_FINITE_H
 #define DLI_BASE_FINITE_H
 

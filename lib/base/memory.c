@@ -1,3 +1,6 @@
+/* Zeroed memory, aligned to 64 bytes, from the caller's allocator or calloc. A header before each block keeps the
+ * address that the allocator returned; under AddressSanitizer the padding behind the caller's bytes is out of bounds.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/memory.h"
 
 #include <stdint.h>

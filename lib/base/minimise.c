@@ -1,3 +1,5 @@
+/* The minimum of a function of one variable in an interval. METHOD.md 7.2 fits the temperature T_t with it.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/minimise.h"
 
 #include <math.h>

@@ -1,3 +1,6 @@
+/* A lock-free pool: a fixed number of slots, each an atomic pointer that a thread exchanges with NULL to take the item
+ * and with the item to give it back.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/pool.h"
 
 #include <stdatomic.h>

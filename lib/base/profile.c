@@ -1,3 +1,5 @@
+/* Seconds by kind of work, read from the monotonic clock.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/profile.h"
 
 #include <time.h>

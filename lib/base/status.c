@@ -1,3 +1,6 @@
+/* The error sentence of each thread, and structs whose first member is their size: read and written such that programs
+ * built against an older or a newer header work.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 
 #include <stdarg.h>

@@ -1,3 +1,6 @@
+/* Parallel loops by OpenMP, and how many threads the BLAS may use for the calling thread. A child of fork has none of
+ * the threads that OpenMP keeps; there everything runs on one thread.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/threads.h"
 
 #include <sys/types.h>

@@ -1,3 +1,6 @@
+/* Replaces a file as a whole: writes a temporary file in the same folder, syncs it to disk, renames it over the old one
+ * and syncs the folder. A crash at any point leaves the old file or the new one.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/atomic_file.h"
 
 #include <errno.h>

@@ -1,3 +1,7 @@
+/* Turns an image into the model's input: 8-bit pixels are scaled to [0, 1], resampled to the model's size and
+ * normalised, (pixel - mean) / std, as planes [3, image_size, image_size]. A training image may be changed at random on
+ * the way (METHOD.md 8).
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/image.h"
 
 #include <float.h>

@@ -1,4 +1,5 @@
-/* From the caller's pixels to the model's input. */
+/* From the caller's pixels to the model's input.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_IMAGE_H
 #define DLI_IO_IMAGE_H
 

@@ -1,3 +1,6 @@
+/* Bicubic resampling with antialias, one axis after the other. Each output position is a weighted sum of a run of input
+ * positions; the weights depend on the two sizes alone and are computed once.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/resample.h"
 
 #include <math.h>

@@ -1,3 +1,8 @@
+/* Reads safetensors files as untrusted input. The file is mapped; its JSON header becomes an index of tensors and
+ * metadata. Before an index exists, these hold: every tensor has a known dtype, a shape whose product does not overflow
+ * and exactly as many bytes as that shape needs; the tensors cover the data without hole or overlap; no name or key
+ * occurs twice. A look-up then needs no further check.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <cJSON.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,3 +1,6 @@
+/* Writes safetensors files: tensors and metadata are collected, laid out with the widest elements first, and saved as
+ * one atomic replacement of the file.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 

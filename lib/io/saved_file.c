@@ -1,3 +1,5 @@
+/* Opens files that this library wrote: checks which kind of file it is, and reads integers from metadata.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/saved_file.h"
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-/* What loaders of the library's own files share. */
+/* What loaders of the library's own files share.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_SAVED_FILE_H
 #define DLI_SRC_SAVED_FILE_H
 

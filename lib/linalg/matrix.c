@@ -1,3 +1,6 @@
+/* Products of row-major matrices by CBLAS, in float and double, and the second moment S = sum of h h^T (METHOD.md 3) in
+ * double. Dimensions that exceed a BLAS int are split; small products run on one thread.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/matrix.h"
 
 #include <cblas.h>

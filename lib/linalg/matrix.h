@@ -1,5 +1,6 @@
 /* Products of row-major matrices through CBLAS. ld: distance between rows. Sizes that a BLAS int cannot hold are split
- * by rows; a zero size is a no-op (beta is still applied). */
+ * by rows; a zero size is a no-op (beta is still applied).
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_MATRIX_H
 #define DLI_LINALG_MATRIX_H
 

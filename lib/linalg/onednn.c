@@ -1,3 +1,6 @@
+/* Loads oneDNN at run time and plans its matrix products: one primitive for each shape, with the weights in oneDNN's
+ * blocked order. Versions 2 and 3 of its C interface are supported.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/onednn.h"
 
 #include <dlfcn.h>

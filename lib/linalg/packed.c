@@ -1,3 +1,7 @@
+/* Products y = x b with a constant matrix b in oneDNN's order, b in float32 or bfloat16, sums in float32. With bfloat16
+ * the result of a row does not depend on the other rows of x: sums have a fixed depth, and products too small for the
+ * usual kernel get additional rows of zeros.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/packed.h"
 
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* Products with a matrix that never changes, in the order in which oneDNN's kernels read it. */
+/* Products with a constant matrix, kept in the order in which oneDNN's kernels read it.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_PACKED_H
 #define DLI_LINALG_PACKED_H
 

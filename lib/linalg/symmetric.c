@@ -1,3 +1,7 @@
+/* Symmetric matrices in double, by LAPACK: leading eigenvectors of a second moment (METHOD.md 3 and 4), Cholesky
+ * factors of covariances and their solves (METHOD.md 7), and Gram-Schmidt, which orthonormalises new directions Psi
+ * against Phi.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/symmetric.h"
 
 #include <cblas.h>

@@ -1,3 +1,6 @@
+/* Forward, y = x W^T + b, and backward, dx = dy W, of a frozen weight or of some of its rows: by packed copies where
+ * the model has them, else by the BLAS. This is W h + b of equation (1) for all rows of a batch.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/weight.h"
 
 #include <string.h>

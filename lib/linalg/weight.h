@@ -1,4 +1,5 @@
-/* A frozen weight matrix. Every product with one goes through here: by the BLAS in float32, or with packed copies. */
+/* A frozen weight matrix W. Every product with one goes through here: by the BLAS in float32, or with packed copies.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_WEIGHT_H
 #define DLI_LINALG_WEIGHT_H
 

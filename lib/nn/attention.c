@@ -1,3 +1,6 @@
+/* Multi-head self-attention in float32: divides queries, keys and values into heads of width dim / heads and hands each
+ * head to the kernel of the instruction set.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/attention.h"
 
 #include <math.h>

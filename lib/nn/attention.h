@@ -1,5 +1,6 @@
-/* Multi-head self-attention of one image, forward and backward. head_dim = dim / heads columns a head. Only the first
- * `queries` tokens ask (all, or the class token alone). */
+/* Multi-head self-attention of one image, forward and backward. Each head has dim / heads columns. Only the first
+ * `queries` tokens have queries: all tokens, or the class token alone.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_ATTENTION_H
 #define DLI_NN_ATTENTION_H
 

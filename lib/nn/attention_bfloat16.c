@@ -1,5 +1,6 @@
-/* Attention with bfloat16 factors, head by head. T tokens and W columns of a head are filled up to whole groups with
- * zeros, so that every product is one that oneDNN has a kernel for. */
+/* Multi-head self-attention whose products have bfloat16 factors, head by head, forward and backward. T tokens and W
+ * columns of a head are padded with zeros to whole groups, so that oneDNN has a kernel for every product.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

@@ -1,3 +1,5 @@
+/* Softmax cross-entropy of logits divided by a temperature, and its gradient (METHOD.md 8, Loss), in double.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/cross_entropy.h"
 
 #include <math.h>

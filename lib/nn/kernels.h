@@ -1,4 +1,5 @@
-/* Loops over activations, compiled once per instruction set; the table to use is chosen at run time. */
+/* Loops over activations, compiled once per instruction set; the table is chosen at run time.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_KERNELS_H
 #define DLI_NN_KERNELS_H
 

@@ -1,4 +1,7 @@
-/* Compiled for AVX512_BF16 alone. The last numbers of a row are masked, so that none beyond it is touched. */
+/* Loops between products with bfloat16 factors: conversion to bfloat16 in the orders that oneDNN reads, softmax and
+ * GELU, forward and backward. Compiled for AVX512_BF16 alone. Loads and stores at the end of a row are masked, so that
+ * no number beyond it is touched.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/kernels_bfloat16.h"
 
 #include <immintrin.h>

@@ -1,5 +1,6 @@
-/* Loops between products with bfloat16 factors, for processors with AVX512_BF16. Products themselves are oneDNN's:
- * factors are brought into the orders that it reads, and what it sums up is float32. */
+/* Loops between products with bfloat16 factors, for processors with AVX512_BF16. oneDNN does the products: these loops
+ * bring factors into the orders that it reads, and work in float32 on what it sums up.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_KERNELS_BFLOAT16_H
 #define DLI_NN_KERNELS_BFLOAT16_H
 

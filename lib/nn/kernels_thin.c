@@ -1,6 +1,7 @@
-/* Products in float32 with a matrix of a few rows, an adapter's: the BLAS arranges both factors first, which takes
- * longer than such a product. Compiled as kernels_bfloat16.c is. Rows that a tile lacks are those of its last one,
- * computed again and not stored. */
+/* Products in float32 with a matrix of a few rows, an adapter's A or B: the BLAS rearranges both factors first, which
+ * takes longer than such a product. Compiled as kernels_bfloat16.c is. Where fewer than ROWS rows are left, a tile
+ * computes the last one several times and stores it once.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <immintrin.h>
 
 #include "nn/kernels_bfloat16.h"

@@ -1,3 +1,6 @@
+/* One step of Adam or of SGD with momentum, both with decoupled weight decay, on a flat array of parameters (METHOD.md
+ * 8).
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/optimizer.h"
 
 #include <math.h>

@@ -1,5 +1,6 @@
-/* One image's attention, in bfloat16 where products are. A single query, in the last block, has next to nothing to
- * multiply and stays in float32. */
+/* Attention of one image: in bfloat16 where the model's products are, else in float32. The last block has a single
+ * query, which leaves next to nothing to multiply; it stays in float32.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/attention.h"
 
 #include "vit/vit.h"

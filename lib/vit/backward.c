@@ -1,3 +1,6 @@
+/* Gradients with respect to activations, from the features back to the lowest adapted projection: the chain rule
+ * through each block in reverse order. Frozen weights need no gradient of their own; hooks collect those of adapters.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "vit/vit.h"

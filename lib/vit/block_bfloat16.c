@@ -1,6 +1,7 @@
-/* A block between whose products as much as can be is in bfloat16, forward and backward. What a product reads is made
- * in slabs right after what it comes from was computed. Of the MLP a slab at a time goes through both products, so that
- * its middle layer never leaves the caches. */
+/* A block of the Vision Transformer with as much as possible between products in bfloat16, forward and backward. The
+ * operand of a product is converted into slabs as soon as its source is computed. The MLP runs slab by slab through
+ * both products, so that its middle layer never leaves the caches.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "vit/vit.h"

@@ -1,3 +1,7 @@
+/* Images to features: patch embedding, the blocks of the trunk and of the adapted part, pooling, and the final norm.
+ * With x [R, dim] the residual stream of R = images * tokens rows, a block computes x + O(attention(norm1(x))) and then
+ * x + MLP(norm2(x)). Its last one needs the class tokens alone.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "vit/vit.h"

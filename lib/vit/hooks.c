@@ -1,4 +1,6 @@
-/* Calls of what is added at a projection, beside the frozen weights: forward y += hook(x), backward dx += hook'(dy). */
+/* Calls of a caller's additions at a projection: forward y += hook(x), backward dx += hook'(dy). The learner's
+ * adapters, the sums B A h of equation (1), enter here.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "vit/vit.h"
 
 void dli_block_hook(const struct dli_block_call *call, int32_t projection, size_t image, const float *in, size_t rows,

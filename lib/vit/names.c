@@ -1,3 +1,6 @@
+/* Finds the Vision Transformer in a file by the tensor names of timm and Hugging Face, and refuses tensors that would
+ * change its features if they were ignored.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "vit/names.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
-/* The Vision Transformer (Dosovitskiy et al. 2021): weights, workspace, forward, backward. Knows no task and no
- * adapter: what is added at a projection comes in through hooks. */
+/* The Vision Transformer (Dosovitskiy et al. 2021): weights, workspace, forward, backward. It knows neither
+ * tasks nor adapters: a caller adds to a projection through hooks.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_VIT_VIT_H
 #define DLI_VIT_VIT_H
 

@@ -1,5 +1,6 @@
-/* Finds a ViT's tensors under the names of timm and Hugging Face and turns them into the one form that the passes use.
- */
+/* Loads a Vision Transformer: finds its tensors under the names of timm or Hugging Face, checks the geometry, and
+ * brings weights, biases, layer scales and positions into the one form that the passes use.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

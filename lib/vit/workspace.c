@@ -1,3 +1,6 @@
+/* All memory of one thread's passes, planned and allocated at once, and the part of it that belongs to a group of
+ * images.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdint.h>
 
 #include "base/memory.h"

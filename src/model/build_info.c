@@ -1,4 +1,5 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* Describes this build and processor in one line: kernels, packed products, threads and BLAS.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
 #include "duallora/duallora.h"

@@ -1,4 +1,5 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* The library's version as a string, from the numbers in the public header.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "duallora/duallora.h"
 
 #define STRING_(value) #value
