@@ -1,4 +1,5 @@
 # Language, warnings and sanitizers of all our targets. By target, so that nothing of it reaches the project around.
+# SPDX-License-Identifier: Apache-2.0
 
 # ThreadSanitizer does not see the locks inside libgomp and would report every parallel loop.
 if("thread" IN_LIST DUALLORA_SANITIZE)

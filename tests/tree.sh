@@ -1,9 +1,15 @@
 #!/bin/sh
-# Checks of the source tree: tests/tree.sh includes | listed | format. Exits with 77 (skipped) if the tool is missing.
+# Checks of the source tree: tests/tree.sh includes | listed | opened | format. Exits with 77 (skipped) if the tool is missing.
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
 sources() { find include lib src tests examples -name '*.[ch]' | sort; }
+opening() { # the comment at the top of a file
+  case $1 in
+    *.[ch]) awk 'NR == 1 && !/^\/\*/ { exit } { print } /\*\// { exit }' "$1" ;;
+    *) awk '!/^(#|\/\/)/ { exit } { print }' "$1" ;;
+  esac
+}
 
 case ${1:-} in
   includes)
@@ -85,12 +91,32 @@ case ${1:-} in
     done
     exit $status
     ;;
+  opened)
+    # The opening comment names the licence and, inside the library, says what the file computes.
+    status=0
+    for file in CMakeLists.txt $(find cmake docs examples include lib src tests -name '*.[ch]' -o -name '*.cpp' \
+      -o -name '*.sh' -o -name '*.py' -o -name '*.cmake' -o -name CMakeLists.txt | sort); do
+      if ! opening "$file" | grep -q 'SPDX-License-Identifier: Apache-2\.0'; then
+        echo "$file: the comment at its top has no line SPDX-License-Identifier: Apache-2.0"
+        status=1
+      fi
+      case $file in
+        lib/* | src/*) ;;
+        *) continue ;;
+      esac
+      if [ "$(opening "$file" | grep -v SPDX | tr -d '/*' | wc -w)" -lt 5 ]; then
+        echo "$file: the comment at its top does not say what the file computes"
+        status=1
+      fi
+    done
+    exit $status
+    ;;
   format)
     command -v clang-format >/dev/null || exit 77
     sources | xargs clang-format --dry-run -Werror
     ;;
   *)
-    echo "usage: tests/tree.sh includes | listed | format" >&2
+    echo "usage: tests/tree.sh includes | listed | opened | format" >&2
     exit 2
     ;;
 esac
