@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks of the source tree: tests/tree.sh includes | listed | opened | format. Exits with 77 (skipped) if the tool is missing.
+# Checks of the source tree: tests/tree.sh includes | listed | opened | format | assertions COMPILER. Exits with 77 (skipped) if the tool is missing.
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
@@ -115,8 +115,43 @@ case ${1:-} in
     command -v clang-format >/dev/null || exit 77
     sources | xargs clang-format --dry-run -Werror
     ;;
+  assertions)
+    # DLI_ASSERT traps where it should, and costs nothing in a release build.
+    compiler=${2:-cc}
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    cat >"$scratch/program.c" <<'END'
+#include "base/assert.h"
+#include <stdio.h>
+int main(int count, char **arguments) {
+  const int unused_but_here = count;
+  (void)arguments;
+  DLI_ASSERT(unused_but_here > 0);
+  DLI_ASSERT(puts("evaluated") < 0);
+  return 0;
+}
+END
+    status=0
+    try() { # outcome flags...
+      outcome=$1
+      shift
+      "$compiler" -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Werror "$@" -Ilib "$scratch/program.c" -o "$scratch/program" || exit 1
+      found=passes
+      sh -c 'ulimit -c 0; "$0"; exit $?' "$scratch/program" >"$scratch/output" 2>/dev/null || found=traps
+      [ -s "$scratch/output" ] && found="evaluates and $found"
+      [ "$found" = "$outcome" ] && return
+      echo "with flags '$*' a wrong assertion $found, expected that it $outcome"
+      status=1
+    }
+    try traps -O0
+    try traps -O2
+    try traps -O2 -DNDEBUG -DDLI_ASSERTIONS
+    try passes -O0 -DNDEBUG
+    try passes -O2 -DNDEBUG
+    exit $status
+    ;;
   *)
-    echo "usage: tests/tree.sh includes | listed | opened | format" >&2
+    echo "usage: tests/tree.sh includes | listed | opened | format | assertions COMPILER" >&2
     exit 2
     ;;
 esac
