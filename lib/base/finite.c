@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/assert.h"
+
 /* The magnitude of a float as an integer: in the same order, with infinity and then NaN above all others. On bits,
  * because compilers may assume finite values under -ffast-math. */
 static uint32_t magnitude(const float *value) {
@@ -19,6 +21,7 @@ size_t dli_first_beyond(const float *values, size_t count, float limit) {
   /* A block without early exit becomes vector instructions; the place is looked for only in a block that has one. */
   enum { BLOCK = 512 };
   const uint32_t most = magnitude(&limit);
+  DLI_ASSERT(limit >= 0.0f && limit <= FLT_MAX);
   for (size_t begin = 0; begin < count; begin += BLOCK) {
     const size_t end = count - begin < BLOCK ? count : begin + BLOCK;
     int all_within = 1;

@@ -7,7 +7,7 @@
 
 /* Index of the first value that is not finite, or count. */
 size_t dli_first_not_finite(const float *values, size_t count);
-/* Index of the first value that is NaN or beyond [-limit, limit], or count. limit: finite, not negative. */
+/* Index of the first value that is NaN or beyond [-limit, limit], or count. limit: 0 ... FLT_MAX. */
 size_t dli_first_beyond(const float *values, size_t count, float limit);
 
 #endif

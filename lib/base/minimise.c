@@ -5,8 +5,11 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "base/assert.h"
+
 double dli_minimise(double (*cost)(const void *context, double x), const void *context, double low, double high) {
   enum { GRID = 33, GOLDEN_STEPS = 40 }; /* 0.618^40 of a grid step is 1e-9 */
+  DLI_ASSERT(low <= high);
   const double step = (high - low) / (GRID - 1), ratio = 0.5 * (sqrt(5.0) - 1.0);
   size_t best = 0;
   double lowest = HUGE_VAL;

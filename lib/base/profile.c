@@ -4,6 +4,8 @@
 
 #include <time.h>
 
+#include "base/assert.h"
+
 double dli_seconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -15,6 +17,7 @@ void dli_profile_start(struct dli_profile *profile) {
 }
 
 void dli_profile_lap(struct dli_profile *profile, int section) {
+  DLI_ASSERT(section >= 0 && section < DLI_NUM_SECTIONS);
   const double now = dli_seconds();
   profile->seconds[section] += now - profile->last;
   profile->last = now;

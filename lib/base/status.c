@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/assert.h"
+
 /* Larger sizes come from uninitialised structs; reading that far would leave the caller's memory. */
 enum { MAX_STRUCT_SIZE = 1 << 20, SENTENCE_SIZE = 1024 };
 
@@ -30,6 +32,7 @@ const char *dlora_status_name(dlora_status status) {
 }
 
 dlora_status dli_raise(dlora_status status, const char *format, ...) {
+  DLI_ASSERT(status != DLORA_OK);
   /* Apart from last_error, which may be one of the arguments: a caller may wrap an earlier sentence. */
   char sentence[SENTENCE_SIZE];
   va_list arguments;

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -99,6 +100,7 @@ done:
 }
 
 dlora_status dli_atomic_file_write(struct dli_atomic_file *file, const void *bytes, size_t size) {
+  DLI_ASSERT(file->descriptor >= 0);
   const char *at = bytes;
   while (size > 0) {
     const ssize_t written = write(file->descriptor, at, size < LARGEST_WRITE ? size : LARGEST_WRITE);
@@ -121,6 +123,7 @@ static int sync_descriptor(int descriptor) {
 }
 
 dlora_status dli_atomic_file_commit(struct dli_atomic_file *file) {
+  DLI_ASSERT(file->created && file->descriptor >= 0);
   if (sync_descriptor(file->descriptor) != 0) return raise_system(file, "could not be written to disk (fsync)", errno);
   const int closed = close(file->descriptor);
   file->descriptor = -1;

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/finite.h"
 #include "base/memory.h"
 #include "base/status.h"
@@ -221,6 +222,7 @@ struct between {
 };
 
 static struct between neighbours(double position, size_t size) {
+  DLI_ASSERT(size > 0);
   const double last = (double)(size - 1);
   const double inside = position < 0.0 ? 0.0 : (position > last ? last : position);
   const size_t low = (size_t)inside;
@@ -279,7 +281,9 @@ void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images,
                         const struct dli_augment *augment, float *out) {
   struct scratch *scratch = &plan->scratch;
   const size_t size = plan->image_size, count = 3 * size * size;
+  DLI_ASSERT(index < images->count);
   if (images->u8) {
+    DLI_ASSERT(scratch->height == images->height && scratch->width == images->width); /* prepared for this batch */
     resize(scratch, size, images->u8 + index * scratch->height * scratch->width * scratch->channels);
     normalise(plan, augment ? scratch->normalised : out);
     if (augment) change(plan, scratch->normalised, augment, out);

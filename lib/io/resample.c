@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/image.h"
@@ -21,6 +22,7 @@ static double cubic(double distance) {
 }
 
 dlora_status dli_axis_create(struct dli_axis *axis, const dlora_allocator *allocator, size_t in, size_t out) {
+  DLI_ASSERT(in > 0 && out > 0);
   dlora_status status = DLORA_OK;
   const double scale = (double)in / (double)out;
   /* Antialias: where the image shrinks, the kernel widens with it. */
@@ -41,6 +43,7 @@ dlora_status dli_axis_create(struct dli_axis *axis, const dlora_allocator *alloc
     const double beyond = floor(centre + support + 0.5);
     const size_t begin = lowest > 0.0 ? (size_t)lowest : 0;
     const size_t end = beyond < (double)in ? (size_t)beyond : in;
+    DLI_ASSERT(begin < end);
     const size_t count = end - begin < axis->taps ? end - begin : axis->taps;
     double sum = 0.0;
     for (size_t k = 0; k < count; k++) sum += cubic(((double)(begin + k) + 0.5 - centre) / stretch);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/dtype.h"
@@ -39,10 +40,11 @@ struct dli_tensors {
   void *mapping; /* NULL: bytes belong to the caller */
   const unsigned char *data;
   size_t data_size;
-  char *text; /* names, keys and values one after the other */
+  char *text; /* [text_size] names, keys and values one after the other */
   char *text_end;
-  struct dli_tensor *tensors; /* by offset */
-  size_t count;
+  size_t text_size;
+  struct dli_tensor *tensors; /* [capacity], of which count are filled; by offset */
+  size_t count, capacity;
   const struct dli_tensor **by_name;
   struct entry *entries; /* metadata by key */
   size_t num_entries;
@@ -61,6 +63,7 @@ static dlora_status read_size(const cJSON *number, size_t *out) {
 static const char *keep_text(struct dli_tensors *tensors, const char *text) {
   const size_t size = strlen(text) + 1;
   char *kept = tensors->text_end;
+  DLI_ASSERT((size_t)(kept - tensors->text) + size <= tensors->text_size);
   memcpy(kept, text, size);
   tensors->text_end += size;
   return kept;
@@ -192,6 +195,8 @@ static dlora_status count_members(struct dli_tensors *tensors, const cJSON *root
   DLI_TRY(DLI_NEW(&tensors->allocator, tensors->by_name, num_tensors));
   DLI_TRY(DLI_NEW(&tensors->allocator, tensors->entries, num_entries));
   tensors->text_end = tensors->text;
+  tensors->text_size = text_size;
+  tensors->capacity = num_tensors;
   return DLORA_OK;
 }
 
@@ -269,6 +274,7 @@ static dlora_status parse_root(struct dli_tensors *tensors, const cJSON *root) {
   DLI_TRY(count_members(tensors, root));
   for (const cJSON *item = root->child; item; item = item->next) {
     if (!is_metadata(item)) {
+      DLI_ASSERT(tensors->count < tensors->capacity);
       DLI_TRY(parse_tensor(tensors, &tensors->tensors[tensors->count], item));
       tensors->count++;
       continue;
@@ -483,6 +489,7 @@ static void describe(char out[256], const char *dtype, size_t num_dims, const si
     const int length = shape[i] == SIZE_MAX ? snprintf(out + used, 256 - used, "%s*", comma)
                                             : snprintf(out + used, 256 - used, "%s%zu", comma, shape[i]);
     used += (size_t)length;
+    DLI_ASSERT(used < 256);
   }
   snprintf(out + used, 256 - used, "]");
 }

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdbool.h>
 
+#include "base/assert.h"
 #include "base/threads.h"
 
 /* Largest part of a dimension given to one BLAS call: fits a 32-bit int with room for the library's own arithmetic. */
@@ -39,6 +40,7 @@ static size_t smaller(size_t a, size_t b) {
   static void name(bool ta, bool tb, size_t m, size_t n, size_t k, type alpha, const type *a, size_t lda, \
                    const type *b, size_t ldb, type beta, type *c, size_t ldc) { \
     if (m == 0 || n == 0) return; \
+    DLI_ASSERT(lda >= (ta ? m : k) && ldb >= (tb ? k : n) && ldc >= n); \
     if (k == 0 || lda > INT_MAX || ldb > INT_MAX || ldc > INT_MAX) { \
       plain_##name(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc); \
       return; \
@@ -105,9 +107,9 @@ void dli_mirror_lower(size_t n, double *s) {
 
 void dli_add_gram_lower(const double *x, size_t rows, size_t n, double *s) {
   if (n == 0) return;
+  DLI_ASSERT(n <= INT_MAX); /* n * n doubles exist */
   const int entered = dli_blas_enter();
   for (size_t i = 0; i < rows; i += PART) {
-    /* n * n doubles exist, so n fits an int. */
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)n, (int)smaller(rows - i, PART), 1.0, x + i * n, (int)n,
                 1.0, s, (int)n);
   }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -18,6 +19,7 @@
 /* Rows of b that one bfloat16 kernel sums up. With up to 896, oneDNN 2.6's kernels for AMX and for AVX512_BF16 give the
  * same for any number of rows of x from 2 on, once y has more than 256 numbers: for fewer it does not use AMX. */
 enum { BFLOAT16_DEPTH = DLI_SLAB, LEAST_ROWS = 2, LEAST_NUMBERS = 256 };
+_Static_assert(BFLOAT16_DEPTH % (2 * DLI_ONEDNN_TILE) == 0, "a full part ends with a whole tile");
 
 static size_t round_up(size_t a, size_t multiple) {
   return (a + multiple - 1) / multiple * multiple;
@@ -29,6 +31,7 @@ static size_t value_size(int bfloat16) {
 
 /* Rows of b in the part that begins with row k. */
 static size_t part_depth(const struct dli_packed *packed, size_t k) {
+  DLI_ASSERT(k < packed->inner && k % packed->depth == 0);
   return packed->inner - k < packed->depth ? packed->inner - k : packed->depth;
 }
 
@@ -43,6 +46,7 @@ static size_t num_panels(const struct dli_packed *packed) {
 
 /* Values before the part that begins with row k: those before it are full and end with a whole tile. */
 static size_t part_offset(const struct dli_packed *packed, size_t k) {
+  DLI_ASSERT(k % packed->depth == 0);
   return k * num_panels(packed) * DLI_ONEDNN_PANEL;
 }
 
@@ -53,6 +57,7 @@ dlora_status dli_packed_create(struct dli_packed **out, const struct dli_onednn 
   const bool bfloat16 = dli_onednn_bfloat16(onednn);
   *packed = (struct dli_packed){
       .inner = inner, .outer = outer, .depth = bfloat16 ? BFLOAT16_DEPTH : inner, .bfloat16 = bfloat16};
+  DLI_ASSERT(inner > 0 && outer > 0);
   const size_t last = (inner - 1) / packed->depth * packed->depth;
   const size_t count = part_offset(packed, last) + num_panels(packed) * panel_size(packed, inner - last);
   packed->values = dli_alloc(allocator, count, value_size(bfloat16));
@@ -104,6 +109,7 @@ static void fill_part(struct dli_packed *packed, size_t first, const float *w, s
 }
 
 void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool transposed) {
+  DLI_ASSERT(ld >= (transposed ? packed->inner : packed->outer));
   for (size_t first = 0; first < packed->inner; first += packed->depth) fill_part(packed, first, w, ld, transposed);
 }
 
@@ -231,6 +237,7 @@ static void convert(const float *restrict x, size_t count, uint16_t *restrict y)
 /* x [m, depth] without gaps */
 static const float *without_gaps(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
   if (ldx == depth) return x;
+  DLI_ASSERT(ldx > depth && m * depth <= input_count(p));
   for (size_t i = 0; i < m; i++) memcpy((float *)p->input + i * depth, x + i * ldx, depth * sizeof *x);
   return p->input;
 }
@@ -238,6 +245,7 @@ static const float *without_gaps(struct dli_products *p, const float *x, size_t 
 /* x [m, depth] in bfloat16 */
 static const uint16_t *convert_slab(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
   uint16_t *to = p->input;
+  DLI_ASSERT(ldx >= depth && m * depth <= input_count(p));
   if (ldx == depth) {
     convert(x, m * depth, to);
   } else {
@@ -272,6 +280,7 @@ static void multiply(struct dli_products *p, const struct dli_onednn_shape *shap
 /* x [m, depth] with rows of zeros behind */
 static const uint16_t *with_more_rows(struct dli_products *p, const uint16_t *x, size_t m, size_t rows, size_t depth) {
   uint16_t *to = p->input;
+  DLI_ASSERT(rows >= m && rows * depth <= input_count(p));
   if (x != to) memcpy(to, x, m * depth * sizeof *to);
   memset(to + m * depth, 0, (rows - m) * depth * sizeof *to);
   return to;
@@ -290,6 +299,8 @@ static void multiply_columns(struct dli_products *p, const struct dli_packed *pa
                                          .accumulate = accumulate,
                                          .threads = dli_threads_current()};
   const bool aside = ldy != count || shape.outer != count || shape.m != m;
+  DLI_ASSERT(packed->bfloat16 && count <= DLI_SLAB && first + count <= packed->outer && ldy >= count);
+  DLI_ASSERT(!aside || shape.m * outer <= output_count(p));
   float *out = aside ? p->output : y, *from = out + (first - low);
   const uint16_t *b = packed->values;
   b += part_offset(packed, number * packed->depth) + low / DLI_ONEDNN_PANEL * panel_size(packed, shape.inner);
@@ -343,6 +354,7 @@ static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed
 bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
                       const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy) {
   if (m == 0 || count == 0) return true;
+  DLI_ASSERT(first + count <= packed->outer && ldx >= packed->inner && ldy >= count);
   if (m > p->rows || packed->inner > p->inner) return false;
   if (packed->bfloat16) {
     run_bfloat16(p, packed, first, count, bias, x, m, ldx, accumulate, y, ldy);

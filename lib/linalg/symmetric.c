@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -82,7 +83,8 @@ done:
 
 dlora_status dli_cholesky(size_t n, double *s) {
   if (n == 0) return DLORA_OK;
-  int order = (int)n, info = 0; /* n * n doubles exist, so n fits an int */
+  DLI_ASSERT(n <= INT_MAX); /* n * n doubles exist */
+  int order = (int)n, info = 0;
   const int entered = dli_blas_enter();
   dpotrf_("U", &order, s, &order, &info, 1);
   dli_blas_leave(entered);
@@ -101,6 +103,7 @@ dlora_status dli_cholesky(size_t n, double *s) {
 /* b [rows, n] <- b L^-T, or b L^-1 if plain. */
 static void solve_triangle(size_t n, const double *l, int plain, double *b, size_t rows) {
   if (n == 0) return;
+  DLI_ASSERT(n <= INT_MAX);
   const int entered = dli_blas_enter();
   for (size_t i = 0; i < rows; i += ROW_PART) {
     size_t part = rows - i < ROW_PART ? rows - i : ROW_PART;
@@ -122,13 +125,16 @@ void dli_cholesky_solve(size_t n, const double *l, double *b, size_t rows) {
 dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l,
                                         const double *weights, double *trace) {
   double *inverse = NULL;
-  int order = (int)n, info = 0; /* of a factor, whose diagonal is positive: always 0 */
+  DLI_ASSERT(n <= INT_MAX);
+  int order = (int)n, info = 0;
   *trace = 0.0;
   DLI_TRY(DLI_NEW(allocator, inverse, n * n));
   memcpy(inverse, l, n * n * sizeof *inverse);
   const int entered = dli_blas_enter();
   dtrtri_("U", "N", &order, inverse, &order, &info, 1, 1);
   dli_blas_leave(entered);
+  /* The diagonal of a factor is positive. */
+  DLI_ASSERT(info == 0);
   for (size_t i = 0; i < n; i++) { /* zeros above the diagonal */
     for (size_t j = 0; j <= i; j++) *trace += weights[j] * inverse[i * n + j] * inverse[i * n + j];
   }
@@ -136,8 +142,9 @@ dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t
   return DLORA_OK;
 }
 
-/* Removes the span of the orthonormal rows of basis [m, n] from v [k <= GRAM_BLOCK, n], block after block. */
+/* Removes the span of the orthonormal rows of basis [m, n] from v [k, n], block after block. */
 static void remove_span(double *v, size_t k, const double *basis, size_t m, size_t n) {
+  DLI_ASSERT(k <= GRAM_BLOCK);
   double coefficients[GRAM_BLOCK * GRAM_BLOCK];
   for (size_t i = 0; i < m; i += GRAM_BLOCK) {
     size_t count = m - i < GRAM_BLOCK ? m - i : GRAM_BLOCK;
@@ -148,6 +155,7 @@ static void remove_span(double *v, size_t k, const double *basis, size_t m, size
 
 size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, size_t n) {
   if (n == 0) return 0;
+  DLI_ASSERT(n <= INT_MAX);
   const int entered = dli_blas_enter();
   int width = (int)n;
   size_t kept = 0; /* rows 0 ... kept - 1 of v are final */

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/assert.h"
 #include "linalg/matrix.h"
 
 static void blas_forward(const struct dli_weight *weight, size_t first, size_t count, const float *bias, const float *x,
@@ -26,6 +27,7 @@ static void blas_forward(const struct dli_weight *weight, size_t first, size_t c
 
 void dli_weight_forward(const struct dli_weight *weight, struct dli_products *products, size_t first, size_t count,
                         const float *bias, const float *x, size_t n, size_t ldx, int accumulate, float *y, size_t ldy) {
+  DLI_ASSERT(first + count <= weight->rows && ldx >= weight->cols && ldy >= count);
   if (products && weight->forward &&
       dli_products_run(products, weight->forward, first, count, bias, x, n, ldx, accumulate, y, ldy)) {
     return;
@@ -33,9 +35,10 @@ void dli_weight_forward(const struct dli_weight *weight, struct dli_products *pr
   blas_forward(weight, first, count, bias, x, n, ldx, accumulate, y, ldy);
 }
 
-/* With what was packed for rows [first, first + count), which must lie in one part. */
+/* With what was packed for rows [first, first + count), which lie in one part. */
 static bool packed_backward(const struct dli_weight *weight, struct dli_products *products, size_t first, size_t count,
                             const float *dy, size_t n, size_t lddy, int accumulate, float *dx, size_t lddx) {
+  DLI_ASSERT(!weight->backward[1] || first >= weight->split || first + count <= weight->split);
   const struct dli_packed *part = weight->backward[first ? 1 : 0];
   if (!products || !part || part->inner != count || first != (first ? weight->split : 0)) return false;
   return dli_products_run(products, part, 0, weight->cols, NULL, dy, n, lddy, accumulate, dx, lddx);
@@ -44,6 +47,7 @@ static bool packed_backward(const struct dli_weight *weight, struct dli_products
 void dli_weight_backward(const struct dli_weight *weight, struct dli_products *products, size_t first, size_t count,
                          const float *dy, size_t n, size_t lddy, int accumulate, float *dx, size_t lddx) {
   const size_t split = weight->split;
+  DLI_ASSERT(first + count <= weight->rows && lddy >= count && lddx >= weight->cols);
   if (weight->backward[1] && first < split && split < first + count) {
     dli_weight_backward(weight, products, first, split - first, dy, n, lddy, accumulate, dx, lddx);
     dli_weight_backward(weight, products, split, first + count - split, dy + (split - first), n, lddy, 1, dx, lddx);

@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "base/assert.h"
+
 static size_t padded(size_t count) {
   return (count + DLI_ATTENTION_LANES - 1) / DLI_ATTENTION_LANES * DLI_ATTENTION_LANES;
 }
@@ -18,6 +20,7 @@ size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, int backwa
 
 static struct dli_attention_head head_of(const struct dli_qkv *in, size_t tokens, size_t queries, size_t dim,
                                          size_t heads, size_t index) {
+  DLI_ASSERT(dim % heads == 0 && queries <= tokens && in->ld >= dim);
   const size_t width = dim / heads, first = index * width;
   return (struct dli_attention_head){in->q + first, in->k + first, in->v + first, queries,
                                      tokens,        width,         in->ld,        1.0f / sqrtf((float)width)};
@@ -35,6 +38,7 @@ void dli_attention(const struct dli_kernels *kernels, const struct dli_qkv *in, 
 void dli_attention_backward(const struct dli_kernels *kernels, const struct dli_qkv *in, size_t tokens, size_t queries,
                             size_t dim, size_t heads, const float *probabilities, const float *d_out,
                             const struct dli_qkv *d_in, float *scratch) {
+  DLI_ASSERT(d_in->ld == in->ld);
   for (size_t h = 0; h < heads; h++) {
     const struct dli_attention_head head = head_of(in, tokens, queries, dim, heads, h);
     const size_t first = h * head.width;

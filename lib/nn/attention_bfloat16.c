@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "nn/attention.h"
 
 static size_t grouped(size_t count) {
@@ -83,6 +84,8 @@ void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_pro
                             const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads, float *kept, float *out,
                             const struct dli_slab_rows *slabs, float *scratch) {
   struct operands s;
+  DLI_ASSERT(dim % heads == 0 && in->ld >= dim && !out != !slabs);
+  DLI_ASSERT(!slabs || slabs->row + tokens <= slabs->rows);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width);
   plan(&s, scratch, tokens, width, 0);
   for (size_t h = 0; h < heads; h++) {
@@ -110,6 +113,7 @@ void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struc
                                      const float *kept, const float *d_out, const struct dli_qkv *d_in,
                                      float *scratch) {
   struct operands s;
+  DLI_ASSERT(dim % heads == 0 && in->ld >= dim && d_in->ld == in->ld);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = in->ld;
   plan(&s, scratch, tokens, width, 1);
   for (size_t h = 0; h < heads; h++) {

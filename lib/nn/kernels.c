@@ -6,10 +6,12 @@
 
 #include <math.h>
 
+#include "base/assert.h"
 #include "nn/isa.h"
 
 static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, const float *gain, const float *bias,
                        float eps, float *y, size_t ldy, float *mean, float *rstd) {
+  DLI_ASSERT(dim > 0 && ldx >= dim && ldy >= dim && !gain == !bias);
   for (size_t i = 0; i < rows; i++) {
     const float *restrict a = x + i * ldx;
     float *restrict b = y + i * ldy;
@@ -21,7 +23,7 @@ static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, cons
 #pragma omp simd reduction(+ : square)
     for (size_t j = 0; j < dim; j++) square += (a[j] - m) * (a[j] - m);
     const float r = 1.0f / sqrtf(square / (float)dim + eps);
-    if (gain && bias) {
+    if (gain) {
       for (size_t j = 0; j < dim; j++) b[j] = (a[j] - m) * r * gain[j] + bias[j];
     } else {
       for (size_t j = 0; j < dim; j++) b[j] = (a[j] - m) * r;
@@ -33,6 +35,7 @@ static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, cons
 
 static void layer_norm_backward(const float *dy, size_t lddy, const float *x, size_t ldx, size_t rows, size_t dim,
                                 const float *gain, const float *mean, const float *rstd, float *dx, size_t lddx) {
+  DLI_ASSERT(dim > 0 && lddy >= dim && ldx >= dim && lddx >= dim);
   for (size_t i = 0; i < rows; i++) {
     const float *restrict a = x + i * ldx, *restrict d = dy + i * lddy;
     float *restrict out = dx + i * lddx;

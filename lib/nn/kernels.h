@@ -18,8 +18,8 @@ enum { DLI_ATTENTION_ROWS = 8, DLI_ATTENTION_LANES = 16 };
 
 struct dli_kernels {
   const char *name;
-  /* y [rows, dim] = (x - mean) * rstd * gain + bias, row by row; gain and bias may be NULL (1 and 0). mean and rstd
-   * [rows] are kept for the backward pass unless NULL. */
+  /* y [rows, dim] = (x - mean) * rstd * gain + bias, row by row; gain and bias may both be NULL (1 and 0). mean and
+   * rstd [rows] are kept for the backward pass unless NULL. */
   void (*layer_norm)(const float *x, size_t rows, size_t ldx, size_t dim, const float *gain, const float *bias,
                      float eps, float *y, size_t ldy, float *mean, float *rstd);
   /* dx [rows, dim] += gradient of layer_norm at x. */

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "base/assert.h"
 #include "nn/isa.h"
 #include "nn/kernels.h"
 
@@ -89,6 +90,7 @@ static tile_function *const tiles[ROWS][VECTORS] = {FOR_ROWS(NAMES_OF_TILES)};
 /* c [rows, b->count * LANES] = a [rows, depth] b [depth, ...], at most ROWS rows. */
 static void product(size_t rows, size_t depth, const float *a, size_t a_row, size_t a_step, const struct columns *b,
                     float *c, size_t ldc) {
+  DLI_ASSERT(rows >= 1 && rows <= ROWS && ldc >= b->count * LANES);
   size_t parts = (b->count + VECTORS - 1) / VECTORS;
   for (size_t j = 0, vectors; j < b->count; j += vectors, parts--) {
     vectors = (b->count - j + parts - 1) / parts; /* alike: narrow tiles wait for their sums */
@@ -103,6 +105,7 @@ static void product(size_t rows, size_t depth, const float *a, size_t a_row, siz
  * on.
  */
 static struct columns columns_of(const float *x, size_t rows, size_t cols, size_t ldx, float **scratch) {
+  DLI_ASSERT(ldx >= cols);
   const size_t wide = padded(cols);
   float *copy = *scratch;
   if (cols == wide) return (struct columns){x, ldx, LANES, cols / LANES};
@@ -116,6 +119,7 @@ static struct columns columns_of(const float *x, size_t rows, size_t cols, size_
 
 /* x [rows, cols]^T. Behind its last column come further copies of it. */
 static struct columns columns_of_transposed(const float *x, size_t rows, size_t cols, size_t ldx, float **scratch) {
+  DLI_ASSERT(rows > 0 && ldx >= cols);
   const size_t count = padded(rows) / LANES;
   float *copy = *scratch;
   for (size_t i = 0; i < count; i++) {
@@ -174,8 +178,9 @@ static inline vector exp2_of(vector x) {
   return p * (vector)(((bits)shifted + 127u) << 23);
 }
 
-/* s [count] of whole registers becomes exp(scale * (s - its maximum)); returns the sum. */
+/* s [count] becomes exp(scale * (s - its maximum)); returns the sum. */
 static float exponentials(float *s, size_t count, float scale) {
+  DLI_ASSERT(count > 0 && count % LANES == 0);
   vector top = *(const loose_vector *)s, sum = {0.0f};
   for (size_t j = LANES; j < count; j += LANES) {
     const vector v = *(const loose_vector *)(s + j);

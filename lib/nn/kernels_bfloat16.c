@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
+
 enum { LANES = 16, PANEL = 64, GROUP = DLI_BFLOAT16_GROUP };
 
 static size_t round_up(size_t a, size_t multiple) {
@@ -75,6 +77,7 @@ static inline __attribute__((always_inline)) void transpose_square(__m512i r[LAN
 /* ---- orders ---- */
 
 static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide, size_t ldy) {
+  DLI_ASSERT(ldx >= cols && wide >= cols && ldy >= wide);
   const size_t whole = cols / (2 * LANES) * (2 * LANES);
   for (size_t i = 0; i < rows; i++, x += ldx, y += ldy) {
     for (size_t j = 0; j < whole; j += 2 * LANES) {
@@ -89,6 +92,7 @@ static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t 
 
 static void copy_transposed(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, uint16_t *y,
                             size_t wide) {
+  DLI_ASSERT(ldx >= cols && wide >= rows && wide % LANES == 0);
   for (size_t i = 0; i < wide; i += LANES) {
     for (size_t j = 0; j < cols; j += LANES) {
       __m512i r[LANES];
@@ -106,8 +110,9 @@ static void copy_transposed(const float *x, size_t rows, size_t cols, size_t ldx
   }
 }
 
-/* Where row i, which is even, and column j of [rows, ...] lie in panels. */
+/* Where an even row i and column j of [rows, ...] lie in panels. */
 static inline size_t panel_at(size_t rows, size_t i, size_t j) {
+  DLI_ASSERT(i % 2 == 0);
   return j / PANEL * PANEL * round_up(rows, GROUP) + i * PANEL + j % PANEL * 2;
 }
 
@@ -137,6 +142,7 @@ static void panels_transposed(const float *x, size_t rows, size_t cols, size_t l
 }
 
 static void transpose(const float *x, size_t rows, size_t cols, size_t ldx, float *y, size_t ldy) {
+  DLI_ASSERT(ldx >= rows && ldx % GROUP == 0 && ldy >= cols);
   for (size_t i = 0; i < rows; i += LANES) {
     for (size_t j = 0; j < cols; j += LANES) {
       __m512i r[LANES];
@@ -169,6 +175,7 @@ static inline __m512 exp2_of(__m512 x) {
 }
 
 static void softmax(const float *s, size_t rows, size_t count, size_t wide, float scale, uint16_t *e, float *inverse) {
+  DLI_ASSERT(count > 0 && wide == round_up(count, GROUP));
   const __m512 factor = _mm512_set1_ps(scale * 1.44269504088896341f);
   const size_t whole = count / (2 * LANES) * (2 * LANES);
   const __mmask16 low_mask = mask_of(whole, count), high_mask = mask_of(whole + LANES, count);
@@ -202,6 +209,7 @@ static void softmax(const float *s, size_t rows, size_t count, size_t wide, floa
 
 static void scale_rows(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, float *y,
                        uint16_t *half, size_t ldy) {
+  DLI_ASSERT(!y != !half && ldx >= cols && ldy >= cols);
   for (size_t i = 0; i < rows; i++) {
     const __m512 factor = _mm512_set1_ps(factors[i]);
     for (size_t j = 0; j < cols; j += LANES) {
@@ -227,6 +235,7 @@ static inline float weighted_mean(const uint16_t *e, const float *g, size_t wide
 
 static void softmax_backward(const uint16_t *e, const float *inverse, const float *g, size_t rows, size_t wide,
                              float scale, uint16_t *d, uint16_t *d_panels, uint16_t *e_panels) {
+  DLI_ASSERT(wide % GROUP == 0);
   for (size_t i = 0; i < round_up(rows, GROUP); i += 2) {
     float mean[2] = {0.0f}, factor[2] = {0.0f};
     for (size_t l = 0; l < 2 && i + l < rows; l++) {

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <immintrin.h>
 
+#include "base/assert.h"
 #include "nn/kernels_bfloat16.h"
 
 enum { LANES = 16, ROWS = 4, VECTORS = 4 };
@@ -18,6 +19,7 @@ static inline size_t smaller(size_t a, size_t b) {
 }
 
 void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y) {
+  DLI_ASSERT(ldx >= depth);
   const size_t whole = depth / LANES * LANES;
   const __mmask16 rest = mask_of(whole, depth);
   for (size_t i = 0; i < rows; i += ROWS) {

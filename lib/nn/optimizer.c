@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -42,6 +43,7 @@ void dli_optimizer_step(struct dli_optimizer *optimizer, float learning_rate, co
     }
     return;
   }
+  DLI_ASSERT(settings->kind == DLORA_OPTIMIZER_ADAM && second);
   const float b1 = settings->beta1, b2 = settings->beta2, epsilon = settings->epsilon;
   const double t = (double)optimizer->step;
   const float rate = (float)((double)learning_rate / (1.0 - pow((double)b1, t)));

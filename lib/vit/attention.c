@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/attention.h"
 
+#include "base/assert.h"
 #include "vit/vit.h"
 
 static bool in_bfloat16(const struct dli_vit *vit, size_t queries) {
@@ -11,6 +12,7 @@ static bool in_bfloat16(const struct dli_vit *vit, size_t queries) {
 
 struct dli_qkv dli_vit_qkv(const struct dli_vit *vit, const struct dli_vit_workspace *ws, float *qkv, bool bfloat16,
                            size_t image) {
+  DLI_ASSERT(image < ws->now);
   const size_t ld = bfloat16 ? vit->dim : 3 * vit->dim, rows = ws->now * vit->tokens;
   const size_t step = bfloat16 ? rows * vit->dim : vit->dim;
   float *q = qkv + image * vit->tokens * ld;
@@ -25,6 +27,8 @@ size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries) {
 void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kernels,
                        const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries, float *kept,
                        float *out, const struct dli_slab_rows *slabs) {
+  DLI_ASSERT(queries == 1 || queries == vit->tokens);
+  DLI_ASSERT(!out != !slabs && (in_bfloat16(vit, queries) || !slabs));
   if (in_bfloat16(vit, queries)) {
     dli_attention_bfloat16(vit->bfloat16, workspace->products, in, vit->tokens, vit->dim, vit->heads, kept, out, slabs,
                            workspace->attention);

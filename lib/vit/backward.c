@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "vit/vit.h"
 
 /* From d_y [Q, dim], the gradient of a block's output, which becomes that of x_mid, and on to d_x [R, dim], that of its
@@ -18,6 +19,7 @@ static void block_backward(const struct dli_block_call *call, int32_t lowest, fl
   const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim;
   struct dli_profile *profile = &ws->profile;
+  DLI_ASSERT(d_x != d_y || queries == tokens);
 
   float *d_g = ws->d_f;
   if (lowest < DLORA_INPUT_FC2) dli_weight_backward(&w->fc2, ws->products, 0, dim, d_y, tail, dim, 0, d_g, mlp);
@@ -79,6 +81,7 @@ void dli_vit_backward_upper(const struct dli_vit *vit, const struct dli_vit_bloc
                             const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                             const struct dli_vit_hooks *hooks, int32_t lowest, const float *d_features) {
   const size_t dim = vit->dim;
+  DLI_ASSERT(workspace->training && lowest >= -1 && lowest <= DLORA_INPUT_FC2);
   const bool bfloat16 = dli_vit_upper_in_bfloat16(vit, blocks, workspace, hooks);
   dli_profile_start(&workspace->profile);
   for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {

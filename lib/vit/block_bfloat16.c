@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "vit/vit.h"
 
 bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_block *blocks,
@@ -143,6 +144,7 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
   const size_t dim = vit->dim, tokens = vit->tokens, images = ws->now, rows = images * tokens;
   const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim; /* between the rows that ask, in arrays of all tokens */
+  DLI_ASSERT(vit->bfloat16 && ws->products);
   const bool read = call->hooks && (ws->inputs & 1u << DLORA_INPUT_ATTENTION);
 
   const uint16_t *h1 =
@@ -200,6 +202,7 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
   const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim;
   float *d_h = ws->d_h;
+  DLI_ASSERT(vit->bfloat16 && ws->products && (d_x != d_y || queries == tokens));
 
   mlp_backward(call, d_y, tail, d_h);
   k->layer_norm_backward(d_h, dim, b->x_mid, dim, tail, dim, w->norm2_gain, b->mean2, b->rstd2, d_y, dim);

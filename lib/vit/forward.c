@@ -4,9 +4,11 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "vit/vit.h"
 
 void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *workspace, size_t image) {
+  DLI_ASSERT(image < workspace->max_images);
   const size_t p = vit->patch_size, size = vit->image_size, grid = vit->grid;
   float *out = workspace->patches + image * grid * grid * 3 * p * p;
   for (size_t gy = 0; gy < grid; gy++) {
@@ -76,6 +78,7 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
                            struct dli_vit_workspace *workspace, size_t images) {
   const size_t dim = vit->dim, patches = vit->grid * vit->grid;
+  DLI_ASSERT(images <= workspace->max_images && workspace->first <= vit->depth);
   workspace->images = images;
   dli_profile_start(&workspace->profile);
   for (size_t i = 0; i < images; i++) {
@@ -122,6 +125,7 @@ void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, 
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features) {
+  DLI_ASSERT(!workspace->middle || workspace->middle_block >= workspace->first);
   const size_t dim = vit->dim, images = workspace->images;
   const bool bfloat16 = dli_vit_upper_in_bfloat16(vit, blocks, workspace, hooks);
   dli_profile_start(&workspace->profile);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/finite.h"
 #include "base/memory.h"
 #include "base/status.h"
@@ -37,6 +38,7 @@ static bool exists(const struct loader *l, const char *pattern, size_t block, co
 
 static dlora_status keep(struct loader *l, size_t count, float **out) {
   float *array;
+  DLI_ASSERT(l->vit->num_owned < l->vit->max_owned);
   DLI_TRY(DLI_NEW(l->allocator, array, count));
   l->vit->owned[l->vit->num_owned++] = array;
   *out = array;
