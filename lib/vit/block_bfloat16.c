@@ -15,7 +15,8 @@ bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_b
   return at_attention && (!ws->training || blocks[vit->depth - 1].fc2.backward[0]);
 }
 
-/* Columns [first, first + cols) of the rows of a matrix [.., total] in slabs. */
+/* Converts x [count, cols] into columns [first, first + cols) of the rows of a matrix [.., total] in slabs. One slab
+ * holds DLI_SLAB columns of all rows, so that a run of columns may lie in several. */
 static void to_slabs(const struct dli_vit *vit, const float *x, size_t count, size_t cols, size_t ldx,
                      const struct dli_slab_rows *out, size_t first, size_t total) {
   for (size_t j = 0, n; j < cols; j += n) {
@@ -26,7 +27,7 @@ static void to_slabs(const struct dli_vit *vit, const float *x, size_t count, si
   }
 }
 
-/* A whole matrix. */
+/* Converts a whole matrix x [rows, cols]. */
 static const uint16_t *convert(const struct dli_block_call *call, const float *x, size_t rows, size_t cols,
                                size_t ldx) {
   const struct dli_slab_rows out = {call->workspace->half.rows, rows, 0};
@@ -34,7 +35,8 @@ static const uint16_t *convert(const struct dli_block_call *call, const float *x
   return out.values;
 }
 
-/* Layer norm of x [rows, dim] in slabs, and in float32 too unless y is NULL. */
+/* Layer norm of x [rows, dim] in slabs, and in float32 too unless y is NULL. A few rows at a time are normed in float32
+ * and converted while they are in the first cache. */
 static const uint16_t *norm(const struct dli_block_call *call, const float *x, size_t rows, const float *gain,
                             const float *bias, float *y, float *mean, float *rstd) {
   const struct dli_vit *vit = call->vit;
@@ -52,7 +54,7 @@ static const uint16_t *norm(const struct dli_block_call *call, const float *x, s
   return out.values;
 }
 
-/* Row image * tokens of each image, in slabs as before. */
+/* The class token's row of each image, [images, dim] in slabs, from x [R, dim] in slabs. */
 static const uint16_t *class_rows(const struct dli_block_call *call, const uint16_t *x) {
   const size_t dim = call->vit->dim, images = call->workspace->now, rows = images * call->vit->tokens;
   uint16_t *out = call->workspace->half.slab;
@@ -67,7 +69,8 @@ static const uint16_t *class_rows(const struct dli_block_call *call, const uint1
 
 /* ---- adapters ---- */
 
-/* Image by image: h1 is read anew for each projection and each pair. */
+/* Adapters of query, key and value: out += hook(h1). Image by image, so that h1, which is read
+ * again for each projection and each pair of factors, is still in a cache. */
 static void adapt(const struct dli_block_call *call, const float *h1, const struct dli_qkv *out) {
   const struct dli_vit *vit = call->vit;
   const size_t dim = vit->dim, tokens = vit->tokens, queries = dli_vit_queries(vit, call->index);
@@ -80,6 +83,7 @@ static void adapt(const struct dli_block_call *call, const float *h1, const stru
   }
 }
 
+/* The gradients of these adapters, and unless d_h1 is NULL their part of it. */
 static void adapt_backward(const struct dli_block_call *call, const float *h1, const struct dli_qkv *d_out,
                            float *d_h1) {
   const struct dli_vit *vit = call->vit;
@@ -96,7 +100,8 @@ static void adapt_backward(const struct dli_block_call *call, const float *h1, c
 
 /* ---- forward ---- */
 
-/* What leaves attention, in slabs. */
+/* Attention of each image: o [Q, dim] in slabs. The full attention writes slabs itself; that of the class token alone
+ * runs in float32 and is converted. */
 static const uint16_t *attention(const struct dli_block_call *call, bool keep) {
   const struct dli_vit *vit = call->vit;
   struct dli_vit_workspace *ws = call->workspace;
@@ -118,7 +123,11 @@ static const uint16_t *attention(const struct dli_block_call *call, bool keep) {
   return out.values;
 }
 
-/* x [tail, dim] += MLP of h [tail, dim] */
+/* x [tail, dim] += gelu(h W_fc1^T + b) W_fc2^T + b of h [tail, dim], for one slab of the middle layer after another:
+ *
+ *     1   DLI_SLAB columns of f = h W_fc1^T + b                [tail, DLI_SLAB] float32
+ *     2   g = gelu(f) in bfloat16; f itself is kept in bfloat16 if a backward pass follows
+ *     3   x += g times the rows of W_fc2^T that belong to these columns; the first slab brings the bias */
 static void mlp_forward(const struct dli_block_call *call, const uint16_t *h, size_t tail, bool keep, float *x) {
   const struct dli_vit_block *w = call->weights;
   struct dli_vit_workspace *ws = call->workspace;
@@ -136,6 +145,9 @@ static void mlp_forward(const struct dli_block_call *call, const uint16_t *h, si
   }
 }
 
+/* The steps of block_forward (vit/forward.c), with three differences. An operand of a product is in slabs in bfloat16,
+ * made by the step before. Query, key and value are three matrices one behind the other, so that each is a product of
+ * its own and attention reads rows without gaps. Steps 6 to 8 run slab by slab (mlp_forward). */
 void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
   const struct dli_vit *vit = call->vit;
   const struct dli_vit_block *w = call->weights;
@@ -143,12 +155,14 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
   const struct dli_block_buffers *b = &call->buffers;
   const size_t dim = vit->dim, tokens = vit->tokens, images = ws->now, rows = images * tokens;
   const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
-  const size_t stride = queries == 1 ? tokens * dim : dim; /* between the rows that ask, in arrays of all tokens */
+  const size_t stride = queries == 1 ? tokens * dim : dim; /* from query to query in arrays of all tokens */
   DLI_ASSERT(vit->bfloat16 && ws->products);
   const bool read = call->hooks && (ws->inputs & 1u << DLORA_INPUT_ATTENTION);
 
+  /* 1: in float32 too, where a hook or the backward pass reads it */
   const uint16_t *h1 =
       norm(call, b->x_in, rows, w->norm1_gain, w->norm1_bias, keep || read ? b->h1 : NULL, b->mean1, b->rstd1);
+  /* 2 */
   const struct dli_qkv qkv = dli_vit_qkv(vit, ws, b->qkv, true, 0);
   dli_products_slabs(ws->products, w->qkv.forward, 0, dim, w->qkv_bias, queries == tokens ? h1 : class_rows(call, h1),
                      tail, false, qkv.q, dim);
@@ -156,8 +170,10 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
   dli_products_slabs(ws->products, w->qkv.forward, 2 * dim, dim, w->qkv_bias, h1, rows, false, qkv.v, dim);
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
   adapt(call, b->h1, &qkv);
+  /* 3 */
   const uint16_t *o = attention(call, keep);
 
+  /* 4: onto the residual stream, which stays float32 */
   for (size_t i = 0; i < tail; i++) {
     if (x_mid + i * dim != b->x_in + i * stride) memmove(x_mid + i * dim, b->x_in + i * stride, dim * sizeof *x_mid);
   }
@@ -165,6 +181,7 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
   dli_products_slabs(ws->products, w->output.forward, 0, dim, w->output_bias, o, tail, true, x_mid, dim);
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
 
+  /* 5 to 8 */
   const uint16_t *h2 = norm(call, x_mid, tail, w->norm2_gain, w->norm2_bias, NULL, b->mean2, b->rstd2);
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
   dli_profile_lap(&ws->profile, DLI_COPIES);
@@ -173,7 +190,8 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
 
 /* ---- backward ---- */
 
-/* d_h [tail, dim] from d_y [tail, dim], the gradient of what leaves the MLP */
+/* d_h [tail, dim] = d f W_fc1 with d f = (d_y W_fc2) gelu'(f), from d_y [tail, dim], the gradient of the MLP's output:
+ * as in mlp_forward one slab of the middle layer after another, whose contributions to d_h are added up. */
 static void mlp_backward(const struct dli_block_call *call, const float *d_y, size_t tail, float *d_h) {
   const struct dli_vit_block *w = call->weights;
   struct dli_vit_workspace *ws = call->workspace;
@@ -192,6 +210,9 @@ static void mlp_backward(const struct dli_block_call *call, const float *d_y, si
   }
 }
 
+/* The steps of block_backward (vit/backward.c) for blocks whose adapters, if any, are at the input of attention: steps
+ * 8 to 4 thus always run. W_qkv is packed for the backward pass in two parts, since the gradients of keys and values
+ * have R rows and that of the queries Q. */
 void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowest, float *d_y, float *d_x) {
   const struct dli_vit *vit = call->vit;
   const struct dli_vit_block *w = call->weights;
@@ -204,12 +225,15 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
   float *d_h = ws->d_h;
   DLI_ASSERT(vit->bfloat16 && ws->products && (d_x != d_y || queries == tokens));
 
+  /* 8 to 5 */
   mlp_backward(call, d_y, tail, d_h);
   k->layer_norm_backward(d_h, dim, b->x_mid, dim, tail, dim, w->norm2_gain, b->mean2, b->rstd2, d_y, dim);
   dli_profile_lap(&ws->profile, DLI_NORMS);
+  /* 4 */
   dli_products_slabs(ws->products, w->output.backward[0], 0, dim, NULL, convert(call, d_y, tail, dim, dim), tail, false,
                      d_h, dim);
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
+  /* 3 */
   for (size_t i = 0; i < images; i++) {
     struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, true, i), d_in = dli_vit_qkv(vit, ws, ws->d_qkv, true, i);
     if (queries == 1) {
@@ -221,6 +245,7 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
   }
   dli_profile_lap(&ws->profile, DLI_ATTENTION);
 
+  /* 2: keys and values in one product of depth 2 dim, then the queries */
   const struct dli_qkv d_qkv = dli_vit_qkv(vit, ws, ws->d_qkv, true, 0);
   const bool go_on = lowest < DLORA_INPUT_ATTENTION;
   if (go_on) {
@@ -235,7 +260,8 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
   adapt_backward(call, b->h1, &d_qkv, go_on ? d_h : NULL);
   if (!go_on) return;
 
-  if (d_x != d_y) { /* the last block: only class tokens carry a gradient past its attention */
+  /* 1: in the last block only the class tokens receive a gradient along the residual stream */
+  if (d_x != d_y) {
     memset(d_x, 0, rows * dim * sizeof *d_x);
     for (size_t i = 0; i < tail; i++) memcpy(d_x + i * stride, d_y + i * dim, dim * sizeof *d_x);
   }
