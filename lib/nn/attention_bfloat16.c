@@ -69,7 +69,8 @@ size_t dli_attention_bfloat16_kept(size_t tokens, size_t heads) {
 
 /* ---- passes ---- */
 
-/* Columns [first, first + cols) of the rows: of one slab, or of two. */
+/* Writes factors x, one head's output, into columns [first, first + cols) of the rows. A head may begin in one slab and
+ * end in the next. */
 static void scale_to_slabs(const struct dli_kernels_bfloat16 *k, const float *x, size_t tokens, size_t cols,
                            const float *factors, const struct dli_slab_rows *slabs, size_t first, size_t dim) {
   for (size_t j = 0, n; j < cols; j += n) {
@@ -80,6 +81,15 @@ static void scale_to_slabs(const struct dli_kernels_bfloat16 *k, const float *x,
   }
 }
 
+/* Head by head:
+ *
+ *     1   q in rows [tokens, W], k^T and v in panels, as the products read them
+ *     2   scores = q k^T                                       [tokens, T] float32
+ *     3   e = exp(scale (scores - their row's maximum)) in bfloat16, and 1 / sum of e in float32
+ *     4   o = e v                                              [tokens, width] float32
+ *     5   out = o / sum, row by row: dividing after the product keeps the sum's precision
+ *
+ * e and 1 / sum are what the backward pass keeps. */
 void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
                             const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads, float *kept, float *out,
                             const struct dli_slab_rows *slabs, float *scratch) {
@@ -108,6 +118,16 @@ void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_pro
   }
 }
 
+/* Head by head, with p = e / sum, s the scaled scores and d_<array> the gradient with respect to the array:
+ *
+ *     1   d_p = d_out v^T                                      [tokens, T] float32
+ *     2   d_s = scale p (d_p - sum over tokens of d_p p), in rows and in panels; e in panels too
+ *     3   dq = d_s k                                           [tokens, width]
+ *     4   dk^T = q^T d_s                                       [width, T]
+ *     5   dv^T = (d_out / sum)^T e                             [width, T]: the sum goes to the smaller factor
+ *
+ * Steps 4 and 5 compute transposed results: for dk and dv themselves the large d_s and e would have to be transposed.
+ */
 void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
                                      const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads,
                                      const float *kept, const float *d_out, const struct dli_qkv *d_in,
@@ -120,19 +140,19 @@ void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struc
     const size_t first = h * width;
     const uint16_t *exponential = (const uint16_t *)(kept + h * kept_of_head(tokens));
     const float *inverse = kept + h * kept_of_head(tokens) + tokens * t / 2;
-    /* d probabilities = d_out v^T, and from them d scores */
+    /* 1 and 2 */
     k->copy(d_out + first, tokens, width, dim, s.rows, w, w);
     k->panels_transposed(in->v + first, tokens, width, ld, s.values);
     dli_products_multiply(products, tokens, w, t, s.rows, s.values, s.scores);
     k->softmax_backward(exponential, inverse, s.scores, tokens, t, 1.0f / sqrtf((float)width), s.exponential,
                         s.squares[0], s.squares[1]);
-    /* dq = d_scores k */
+    /* 3 */
     k->panels(in->k + first, tokens, width, ld, s.keys);
     dli_products_multiply(products, tokens, t, width, s.exponential, s.keys, s.out);
     for (size_t i = 0; i < tokens; i++) {
       memcpy(d_in->q + i * ld + first, s.out + i * width, width * sizeof *s.out);
     }
-    /* dk^T = q^T d_scores and dv^T = d_out^T probabilities: what would have to be turned otherwise is larger */
+    /* 4 and 5 */
     k->copy_transposed(in->q + first, tokens, width, ld, NULL, s.columns, t);
     dli_products_multiply(products, width, t, t, s.columns, s.squares[0], s.out);
     k->transpose(s.out, tokens, width, t, d_in->k + first, ld);

@@ -9,6 +9,14 @@
 #include "base/assert.h"
 #include "nn/isa.h"
 
+/* Row by row, as in Ba, Kiros and Hinton (2016):
+ *
+ *     1   m = mean of the row
+ *     2   variance = mean of (x - m)^2, in a pass of its own: E[x^2] - m^2 cancels where |m| is large
+ *     3   r = 1 / sqrt(variance + eps)
+ *     4   y = (x - m) r gain + bias
+ *
+ * m and r are all that the backward pass needs besides x. */
 static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, const float *gain, const float *bias,
                        float eps, float *y, size_t ldy, float *mean, float *rstd) {
   DLI_ASSERT(dim > 0 && ldx >= dim && ldy >= dim && !gain == !bias);
@@ -19,7 +27,6 @@ static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, cons
 #pragma omp simd reduction(+ : sum)
     for (size_t j = 0; j < dim; j++) sum += a[j];
     const float m = sum / (float)dim;
-    /* A second pass for the variance: E[x^2] - m^2 cancels where |m| is large. */
 #pragma omp simd reduction(+ : square)
     for (size_t j = 0; j < dim; j++) square += (a[j] - m) * (a[j] - m);
     const float r = 1.0f / sqrtf(square / (float)dim + eps);
@@ -33,6 +40,13 @@ static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, cons
   }
 }
 
+/* With g = dy gain and n = (x - m) r, the normalised row of length `dim`, both m and r depend on every x:
+ *
+ *     dx = r (g - mean(g) - n mean(g n))
+ *
+ *     1   mean(g) and mean(g (x - m)), in one pass
+ *     2   c0 = mean(g) and c1 = r^2 mean(g (x - m)), so that n mean(g n) = (x - m) c1
+ *     3   dx is added to, since the residual stream carries a gradient past the norm */
 static void layer_norm_backward(const float *dy, size_t lddy, const float *x, size_t ldx, size_t rows, size_t dim,
                                 const float *gain, const float *mean, const float *rstd, float *dx, size_t lddx) {
   DLI_ASSERT(dim > 0 && lddy >= dim && ldx >= dim && lddx >= dim);
@@ -79,6 +93,7 @@ static void gelu(const float *x, size_t count, float *y) {
   for (size_t i = 0; i < count; i++) y[i] = 0.5f * x[i] * (1.0f + erf_approximate(x[i] * 0.707106781186547524f));
 }
 
+/* gelu'(x) = Phi(x) + x phi(x), with the distribution function Phi and the density phi of the normal distribution. */
 static void gelu_backward(const float *restrict x, size_t count, float *restrict dy) {
   for (size_t i = 0; i < count; i++) {
     const float cdf = 0.5f * (1.0f + erf_approximate(x[i] * 0.707106781186547524f));

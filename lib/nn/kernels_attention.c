@@ -12,7 +12,7 @@
 #include "nn/isa.h"
 #include "nn/kernels.h"
 
-/* The second one may lie anywhere among floats. */
+/* A register; one whose memory is aligned like any float; its bits. */
 typedef float vector __attribute__((vector_size(DLI_LANES * sizeof(float))));
 typedef float loose_vector __attribute__((vector_size(DLI_LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef uint32_t bits __attribute__((vector_size(DLI_LANES * sizeof(float))));
@@ -39,7 +39,9 @@ struct columns {
   size_t count; /* registers */
 };
 
-/* c [rows, vectors * LANES] of the product above; inlined with the first two known. */
+/* c [rows, vectors * LANES] of the product above: rows * vectors sums stay in registers while depth runs, and each
+ * number of a is used `vectors` times, each register of b `rows` times. Inlined with both counts known, so that the
+ * loops over them unroll. */
 static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, size_t depth, const float *a,
                                                        size_t a_row, size_t a_step, const float *b, size_t b_step,
                                                        size_t b_block, float *c, size_t ldc) {
@@ -87,13 +89,14 @@ typedef void tile_function(size_t depth, const float *a, size_t a_row, size_t a_
 #define NAMES_OF_TILES(rows) {FOR_VECTORS(NAME_OF_TILE, rows)},
 static tile_function *const tiles[ROWS][VECTORS] = {FOR_ROWS(NAMES_OF_TILES)};
 
-/* c [rows, b->count * LANES] = a [rows, depth] b [depth, ...], at most ROWS rows. */
+/* c [rows, b->count * LANES] = a [rows, depth] b [depth, ...], at most ROWS rows. The registers of b are divided into
+ * as few tiles as possible, of nearly equal width: in a narrow tile each multiplication waits for the one before it. */
 static void product(size_t rows, size_t depth, const float *a, size_t a_row, size_t a_step, const struct columns *b,
                     float *c, size_t ldc) {
   DLI_ASSERT(rows >= 1 && rows <= ROWS && ldc >= b->count * LANES);
   size_t parts = (b->count + VECTORS - 1) / VECTORS;
   for (size_t j = 0, vectors; j < b->count; j += vectors, parts--) {
-    vectors = (b->count - j + parts - 1) / parts; /* alike: narrow tiles wait for their sums */
+    vectors = (b->count - j + parts - 1) / parts;
     tiles[rows - 1][vectors - 1](depth, a, a_row, a_step, b->values + j * b->block, b->step, b->block, c + j * LANES,
                                  ldc);
   }
@@ -117,7 +120,8 @@ static struct columns columns_of(const float *x, size_t rows, size_t cols, size_
   return (struct columns){copy, wide, LANES, wide / LANES};
 }
 
-/* x [rows, cols]^T. Behind its last column come further copies of it. */
+/* x [rows, cols]^T as registers of LANES columns: LANES rows of x are interleaved at a time. Columns beyond the last
+ * one are copies of it; the caller ignores them. */
 static struct columns columns_of_transposed(const float *x, size_t rows, size_t cols, size_t ldx, float **scratch) {
   DLI_ASSERT(rows > 0 && ldx >= cols);
   const size_t count = padded(rows) / LANES;
@@ -195,7 +199,19 @@ static float exponentials(float *s, size_t count, float scale) {
   return sum_of(sum);
 }
 
-/* ---- forward ---- */
+/* ---- forward ----
+ *
+ * For a few queries at a time, at most ROWS:
+ *
+ *     1   scores = q k^T                                       [rows, columns]: tokens padded to whole registers
+ *     2   padding columns become -inf, so that their exponentials are next to nothing
+ *     3   e = exp(scale (scores - their maximum)), and its sum
+ *     4   if a backward pass follows, the probabilities e / sum are kept
+ *     5   weighted = e v                                       [rows, wide]: width padded to whole registers
+ *     6   out = weighted / sum: scales `width` numbers a query, where e / sum would scale all scores
+ *
+ * Steps 1 to 6 of these queries follow one another while the scores are in the first cache; no array of all scores
+ * exists. */
 
 void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *head, float *probabilities, float *out,
                                       size_t ldout, float *scratch) {
@@ -223,7 +239,18 @@ void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *head, flo
   }
 }
 
-/* ---- backward ---- */
+/* ---- backward ----
+ *
+ * With p the probabilities, s the scaled scores and d_<array> the gradient with respect to the array:
+ *
+ *     1   d_p = d_out v^T                                      [queries, tokens]
+ *     2   d_s = p (d_p - sum over tokens of d_p p)             through softmax
+ *     3   dq = scale d_s k                                     [queries, width]
+ *     4   dv = p^T d_out                                       [tokens, width]
+ *     5   dk = scale d_s^T q                                   [tokens, width]
+ *
+ * Steps 1 to 3 work on a few queries at a time, as forward does. Steps 4 and 5 sum over queries and read p and d_s by
+ * columns, for which the product's two strides are there. The scale is part of step 2. */
 
 /* d [count] = scale * p * (d - sum(d * p)): from the gradient of probabilities to that of the unscaled scores. */
 static void softmax_backward(const float *restrict p, size_t count, float scale, float *restrict d) {
@@ -235,7 +262,9 @@ static void softmax_backward(const float *restrict p, size_t count, float scale,
   for (j = 0; j < count; j++) d[j] = scale * p[j] * (d[j] - dot);
 }
 
-/* out [rows, width] = a [rows, depth] b [depth, width] */
+/* out [rows, width] = a [rows, depth] b [depth, width], ROWS rows at a time; through `block` where a row of b was
+ * padded.
+ */
 static void product_to(size_t rows, size_t depth, const float *a, size_t a_row, size_t a_step, const struct columns *b,
                        size_t width, float *out, size_t ldout, float *block) {
   for (size_t first = 0; first < rows; first += ROWS) {

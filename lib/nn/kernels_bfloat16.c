@@ -90,6 +90,7 @@ static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t 
   }
 }
 
+/* Squares of LANES rows by LANES columns: loaded, transposed in registers, rounded and stored. */
 static void copy_transposed(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, uint16_t *y,
                             size_t wide) {
   DLI_ASSERT(ldx >= cols && wide >= rows && wide % LANES == 0);
@@ -116,6 +117,8 @@ static inline size_t panel_at(size_t rows, size_t i, size_t j) {
   return j / PANEL * PANEL * round_up(rows, GROUP) + i * PANEL + j % PANEL * 2;
 }
 
+/* A panel holds PANEL columns; two rows alternate in it number by number, because one instruction multiplies and adds
+ * pairs of bfloat16. Rows and columns that fill it up are 0. */
 static void panels(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y) {
   for (size_t i = 0; i < round_up(rows, GROUP); i += 2) {
     const size_t in_upper = i < rows ? cols : 0, in_lower = i + 1 < rows ? cols : 0;
@@ -127,6 +130,8 @@ static void panels(const float *x, size_t rows, size_t cols, size_t ldx, uint16_
   }
 }
 
+/* Panels of x^T: pairs of columns of x become pairs of rows. A pair is one word of 32 bits, so that transposing squares
+ * of words does it. */
 static void panels_transposed(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y) {
   for (size_t i = 0; i < round_up(rows, PANEL); i += LANES) {
     for (size_t j = 0; j < round_up(cols, GROUP); j += 2 * LANES) {
@@ -174,6 +179,9 @@ static inline __m512 exp2_of(__m512 x) {
   return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n));
 }
 
+/* Row by row: the largest score; exponentials of the scaled differences from it, in bfloat16; 1 / their sum before they
+ * were rounded. Multiplying the maximum by the scale first leaves one fused operation for each score. Numbers from
+ * `count` on become 0. */
 static void softmax(const float *s, size_t rows, size_t count, size_t wide, float scale, uint16_t *e, float *inverse) {
   DLI_ASSERT(count > 0 && wide == round_up(count, GROUP));
   const __m512 factor = _mm512_set1_ps(scale * 1.44269504088896341f);
@@ -223,7 +231,7 @@ static void scale_rows(const float *x, size_t rows, size_t cols, size_t ldx, con
   }
 }
 
-/* Gradients of one row's scores; returns how much of g is taken off before they are scaled. */
+/* Sum over a row of p g with p = inverse e. */
 static inline float weighted_mean(const uint16_t *e, const float *g, size_t wide, float inverse) {
   __m512 sum = _mm512_setzero_ps();
   for (size_t j = 0; j < wide; j += LANES) {
@@ -233,6 +241,8 @@ static inline float weighted_mean(const uint16_t *e, const float *g, size_t wide
   return inverse * _mm512_reduce_add_ps(sum);
 }
 
+/* Two rows at a time, as panels hold them. For each row the sum of p g, then d = scale p (g - sum). Rows and columns
+ * that fill up panels become 0. */
 static void softmax_backward(const uint16_t *e, const float *inverse, const float *g, size_t rows, size_t wide,
                              float scale, uint16_t *d, uint16_t *d_panels, uint16_t *e_panels) {
   DLI_ASSERT(wide % GROUP == 0);

@@ -18,6 +18,9 @@ static inline size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
 
+/* ROWS rows of x with ROWS rows of b at a time: 16 sums of products, each in a register of its own, over the depth.
+ * First the masked rest of the depth, which also initialises the sums; then whole registers; then the sum of each
+ * register. */
 void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y) {
   DLI_ASSERT(ldx >= depth);
   const size_t whole = depth / LANES * LANES;
@@ -60,6 +63,7 @@ void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const f
   }
 }
 
+/* ROWS rows by VECTORS registers of y at a time stay in registers while the depth runs: y is read and written once. */
 void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t a_row, size_t a_step, const float *b,
                   size_t ldb, float *y, size_t ldy) {
   for (size_t j = 0; j < cols; j += VECTORS * LANES) {
