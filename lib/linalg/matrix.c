@@ -93,8 +93,9 @@ void dli_dgemm_tn(size_t m, size_t n, size_t k, double alpha, const double *a, s
   dgemm(true, false, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
+/* By tiles, since one of the two matrices is read or written against its order in memory. */
 void dli_mirror_lower(size_t n, double *s) {
-  enum { TILE = 32 }; /* tiles stay in the cache */
+  enum { TILE = 32 };
   for (size_t i = 0; i < n; i += TILE) {
     for (size_t j = 0; j <= i; j += TILE) {
       size_t end = smaller(i + TILE, n);
@@ -116,6 +117,9 @@ void dli_add_gram_lower(const double *x, size_t rows, size_t n, double *s) {
   dli_blas_leave(entered);
 }
 
+/* MOMENT_ROWS rows at a time are converted to double and added to the lower triangle; the upper one is copied at the
+ * end.
+ */
 void dli_add_second_moment(const float *x, size_t rows, size_t n, double *s, double *scratch) {
   if (rows == 0) return;
   for (size_t begin = 0; begin < rows; begin += MOMENT_ROWS) {

@@ -16,8 +16,9 @@
 #include <immintrin.h>
 #endif
 
-/* Rows of b that one bfloat16 kernel sums up. With up to 896, oneDNN 2.6's kernels for AMX and for AVX512_BF16 give the
- * same for any number of rows of x from 2 on, once y has more than 256 numbers: for fewer it does not use AMX. */
+/* Rows of b that one bfloat16 kernel sums up. With up to 896, the kernels of oneDNN 2.6 for AMX and for AVX512_BF16
+ * give a row of y the same value for any number of rows of x from 2 on, provided that y has more than 256 numbers; with
+ * fewer it does not use AMX. */
 enum { BFLOAT16_DEPTH = DLI_SLAB, LEAST_ROWS = 2, LEAST_NUMBERS = 256 };
 _Static_assert(BFLOAT16_DEPTH % (2 * DLI_ONEDNN_TILE) == 0, "a full part ends with a whole tile");
 
@@ -91,6 +92,8 @@ static inline float of_bfloat16(uint16_t value) {
   return wide;
 }
 
+/* Number (k, n) of a part lies in panel n / 64, there in row k / group and column n % 64; `group` consecutive rows
+ * alternate number by number: 2 in bfloat16, whose instructions multiply pairs, else 1. */
 static void fill_part(struct dli_packed *packed, size_t first, const float *w, size_t ld, bool transposed) {
   const size_t depth = part_depth(packed, first), size = panel_size(packed, depth), group = packed->bfloat16 ? 2 : 1;
   const size_t offset = part_offset(packed, first);
@@ -115,25 +118,25 @@ void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool 
 
 /* ---- one thread's products ---- */
 
-/* Forward and backward have about 30 shapes in bfloat16, most of them once more for every size of a last, smaller group
+/* Forward and backward have about 30 shapes in bfloat16, and most of them again for each size of a last, smaller group
  * of images. */
 enum { MAX_KERNELS = 128 };
-/* Bytes that kernels work in: a few hundred a thread, in most. */
+/* Bytes that kernels work in; most need a few hundred for each thread. */
 enum { SCRATCH = 1 << 16 };
 
 struct dli_products {
   const struct dli_onednn *onednn;
   dlora_allocator allocator;
   struct dli_onednn_kernel kernels[MAX_KERNELS];
-  size_t next; /* is replaced next */
+  size_t next; /* kernel that the next new shape replaces */
   size_t rows, inner, outer;
-  void *input;   /* input_count numbers: a slab with rows that it lacks, or rows in float32 without gaps */
-  float *output; /* output_count numbers: what goes into rows with gaps, or has more rows than are wanted */
+  void *input;   /* input_count numbers: a slab with additional rows, or rows in float32 without gaps */
+  float *output; /* output_count numbers: results with additional rows or columns, or whose rows have gaps */
   void *scratch;
   size_t scratch_size;
 };
 
-/* Of one product in bfloat16, whose first and last panel may be needed in part only. */
+/* Columns of one product in bfloat16: a slab, and the rest of the panels in which it begins and ends. */
 enum { MOST_COLUMNS = DLI_SLAB + 2 * DLI_ONEDNN_PANEL };
 
 static size_t larger(size_t a, size_t b) {
@@ -192,6 +195,7 @@ static bool same_shape(const struct dli_onednn_shape *a, const struct dli_onednn
          a->accumulate == b->accumulate && a->threads == b->threads;
 }
 
+/* The kernel for a shape: one that exists, or a new one in the place of the oldest. NULL without memory. */
 static const struct dli_onednn_kernel *find_kernel(struct dli_products *p, const struct dli_onednn_shape *shape) {
   for (size_t i = 0; i < MAX_KERNELS; i++) {
     if (same_shape(&p->kernels[i].shape, shape)) return &p->kernels[i];
@@ -254,7 +258,8 @@ static const uint16_t *convert_slab(struct dli_products *p, const float *x, size
   return to;
 }
 
-/* y [m, outer] = x [m, inner] b, plus bias, plus y if accumulate: what no kernel can be had for, for want of memory. */
+/* y [m, outer] = x [m, inner] b, plus bias, plus y if accumulate: for the case that no kernel can be made for want of
+ * memory. In bfloat16 the caller has no other way left, since x and b exist in this form only. */
 static void multiply_plainly(const struct dli_onednn_shape *shape, const float *bias, const uint16_t *x,
                              const uint16_t *b, float *y) {
   const size_t panel = round_up(shape->inner, 2 * DLI_ONEDNN_TILE) * DLI_ONEDNN_PANEL;
@@ -277,7 +282,7 @@ static void multiply(struct dli_products *p, const struct dli_onednn_shape *shap
   multiply_plainly(shape, bias, x, b, y);
 }
 
-/* x [m, depth] with rows of zeros behind */
+/* x [m, depth] followed by rows of zeros, [rows, depth] */
 static const uint16_t *with_more_rows(struct dli_products *p, const uint16_t *x, size_t m, size_t rows, size_t depth) {
   uint16_t *to = p->input;
   DLI_ASSERT(rows >= m && rows * depth <= input_count(p));
@@ -286,10 +291,17 @@ static const uint16_t *with_more_rows(struct dli_products *p, const uint16_t *x,
   return to;
 }
 
-/* One slab and at most DLI_SLAB columns: as many are left in the second cache while all rows meet them. */
+/* The product of one slab x with part `number` of b, at most DLI_SLAB columns of it: this block of b stays in the
+ * second cache while all rows of x use it.
+ *
+ *     1   columns [first, first + count) are extended to whole panels [low, end), rows to the least number for which
+ * the kernel does not depend on it (LEAST_ROWS, LEAST_NUMBERS) 2   if this or a gap between rows of y makes it
+ * necessary, the product goes aside, into p->output 3   when accumulating, y is copied there first and the kernel adds
+ * to it: sums have the same order as in place 4   the product 5   columns and rows that were wanted are copied to y */
 static void multiply_columns(struct dli_products *p, const struct dli_packed *packed, size_t number, size_t first,
                              size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
                              size_t ldy) {
+  /* 1 */
   const size_t low = first / DLI_ONEDNN_PANEL * DLI_ONEDNN_PANEL, end = round_up(first + count, DLI_ONEDNN_PANEL);
   const size_t outer = (end < packed->outer ? end : packed->outer) - low;
   const struct dli_onednn_shape shape = {.m = larger(m, larger(LEAST_ROWS, LEAST_NUMBERS / outer + 1)),
@@ -298,18 +310,21 @@ static void multiply_columns(struct dli_products *p, const struct dli_packed *pa
                                          .bias = bias != NULL,
                                          .accumulate = accumulate,
                                          .threads = dli_threads_current()};
+  /* 2 */
   const bool aside = ldy != count || shape.outer != count || shape.m != m;
   DLI_ASSERT(packed->bfloat16 && count <= DLI_SLAB && first + count <= packed->outer && ldy >= count);
   DLI_ASSERT(!aside || shape.m * outer <= output_count(p));
   float *out = aside ? p->output : y, *from = out + (first - low);
   const uint16_t *b = packed->values;
   b += part_offset(packed, number * packed->depth) + low / DLI_ONEDNN_PANEL * panel_size(packed, shape.inner);
-  /* Before the product rather than added to it: the order of sums is the same as in place. */
+  /* 3 */
   for (size_t i = 0; aside && accumulate && i < m; i++) {
     memcpy(from + i * shape.outer, y + i * ldy, count * sizeof *y);
   }
+  /* 4 */
   if (shape.m != m) x = with_more_rows(p, x, m, shape.m, shape.inner);
   multiply(p, &shape, bias ? bias + low : NULL, x, b, out);
+  /* 5 */
   for (size_t i = 0; aside && i < m; i++) memcpy(y + i * ldy, from + i * shape.outer, count * sizeof *y);
 }
 
@@ -340,7 +355,8 @@ void dli_products_multiply(struct dli_products *p, size_t m, size_t inner, size_
   dli_threads_leave(entered);
 }
 
-/* x [m, inner] in float32. */
+/* x [m, inner] in float32, converted slab by slab. The product with the first slab brings the bias, and the later ones
+ * add to it. */
 static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
                          const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y,
                          size_t ldy) {
@@ -351,6 +367,8 @@ static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed
   }
 }
 
+/* In bfloat16 every case can be computed. In float32 there is one part, and oneDNN reads whole panels in place: columns
+ * that begin or end inside a panel are the caller's to compute by the BLAS, and so is what exceeds the buffers. */
 bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
                       const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy) {
   if (m == 0 || count == 0) return true;

@@ -35,9 +35,15 @@ void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const 
 #define ROW_PART ((size_t)1 << 30)
 #define GRAM_BLOCK 32
 
-/* The steps of dsyevr with range 'I', except that a part of the spectrum is found by relatively robust representations
- * too: dsyevr would take inverse iteration, which orthogonalises clusters vector by vector, and one large eigenvalue
- * (which the inputs of attention have) makes all the others one cluster. */
+/* The steps of dsyevr for the k largest eigenvalues:
+ *
+ *     1   dsytrd reduces s to a tridiagonal T with the same eigenvalues, s = Q T Q^T
+ *     2   dstemr finds eigenpairs n - k + 1 ... n of T by relatively robust representations
+ *     3   dormtr multiplies the eigenvectors by Q
+ *     4   the order is reversed: LAPACK's eigenvalues ascend
+ *
+ * dsyevr itself would find a part of the spectrum by inverse iteration, which orthogonalises clusters vector by vector;
+ * one large eigenvalue, as inputs of attention have, makes all the others one cluster. */
 dlora_status dli_eigen_top(const dlora_allocator *allocator, size_t n, double *s, size_t k, double *values,
                            double *vectors) {
   if (k > n) k = n;
@@ -153,6 +159,14 @@ static void remove_span(double *v, size_t k, const double *basis, size_t m, size
   }
 }
 
+/* Gram-Schmidt in blocks of GRAM_BLOCK rows, so that most of it is products of matrices. For each block, twice:
+ *
+ *     1   the norms of its rows as they are
+ *     2   the spans of basis and of the rows that are already final are removed
+ *     3   row by row, the rows before it in the block are removed and the rest is normalised
+ *     4   a row of which less than 1e-8 is left depends on the others and is dropped; later rows move up
+ *
+ * The first pass can leave a relative error of unit roundoff / 1e-8; the second, on unit vectors, removes it. */
 size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, size_t n) {
   if (n == 0) return 0;
   DLI_ASSERT(n <= INT_MAX);
@@ -163,7 +177,6 @@ size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, si
     size_t count = k - begin < GRAM_BLOCK ? k - begin : GRAM_BLOCK;
     double *block = v + kept * n;
     memmove(block, v + begin * n, count * n * sizeof *v);
-    /* The first pass can leave a relative error of unit roundoff / 1e-8; the second, on unit vectors, removes it. */
     for (int pass = 0; pass < 2; pass++) {
       double own[GRAM_BLOCK];
       for (size_t i = 0; i < count; i++) own[i] = cblas_dnrm2(width, block + i * n, 1);

@@ -44,6 +44,8 @@ static bool packed_backward(const struct dli_weight *weight, struct dli_products
   return dli_products_run(products, part, 0, weight->cols, NULL, dy, n, lddy, accumulate, dx, lddx);
 }
 
+/* Rows on both sides of the split, where each side has a packed copy of its own, are two products: the second adds to
+ * the first. */
 void dli_weight_backward(const struct dli_weight *weight, struct dli_products *products, size_t first, size_t count,
                          const float *dy, size_t n, size_t lddy, int accumulate, float *dx, size_t lddx) {
   const size_t split = weight->split;
