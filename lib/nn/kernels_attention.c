@@ -31,6 +31,12 @@ static size_t padded(size_t count) {
 
 /* ---- the product ---- */
 
+/* The operand a, by two strides: number (i, k) is values[i * row + k * step]. */
+struct strided {
+  const float *values;
+  size_t row, step;
+};
+
 /* The operand b: registers of LANES columns. */
 struct columns {
   const float *values;
@@ -42,9 +48,11 @@ struct columns {
 /* c [rows, vectors * LANES] of the product above: rows * vectors sums stay in registers while depth runs, and each
  * number of a is used `vectors` times, each register of b `rows` times. Inlined with both counts known, so that the
  * loops over them unroll. */
-static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, size_t depth, const float *a,
-                                                       size_t a_row, size_t a_step, const float *b, size_t b_step,
-                                                       size_t b_block, float *c, size_t ldc) {
+static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, size_t depth,
+                                                       const struct strided *first, const struct columns *second,
+                                                       float *c, size_t ldc) {
+  const float *a = first->values, *b = second->values;
+  const size_t a_row = first->row, a_step = first->step, b_step = second->step, b_block = second->block;
   vector sum[ROWS][VECTORS];
 #pragma GCC unroll 8
   for (size_t i = 0; i < rows; i++) {
@@ -69,9 +77,9 @@ static inline __attribute__((always_inline)) void tile(size_t rows, size_t vecto
 }
 
 #define DEFINE_TILE(rows, vectors) \
-  static void tile_##rows##_##vectors(size_t depth, const float *a, size_t a_row, size_t a_step, const float *b, \
-                                      size_t b_step, size_t b_block, float *c, size_t ldc) { \
-    tile(rows, vectors, depth, a, a_row, a_step, b, b_step, b_block, c, ldc); \
+  static void tile_##rows##_##vectors(size_t depth, const struct strided *a, const struct columns *b, float *c, \
+                                      size_t ldc) { \
+    tile(rows, vectors, depth, a, b, c, ldc); \
   }
 #if DLI_LANES == 16
 #define FOR_VECTORS(X, rows) X(rows, 1) X(rows, 2) X(rows, 3) X(rows, 4)
@@ -83,22 +91,21 @@ static inline __attribute__((always_inline)) void tile(size_t rows, size_t vecto
 #define DEFINE_TILES(rows) FOR_VECTORS(DEFINE_TILE, rows)
 FOR_ROWS(DEFINE_TILES)
 
-typedef void tile_function(size_t depth, const float *a, size_t a_row, size_t a_step, const float *b, size_t b_step,
-                           size_t b_block, float *c, size_t ldc);
+typedef void tile_function(size_t depth, const struct strided *a, const struct columns *b, float *c, size_t ldc);
 #define NAME_OF_TILE(rows, vectors) tile_##rows##_##vectors,
 #define NAMES_OF_TILES(rows) {FOR_VECTORS(NAME_OF_TILE, rows)},
 static tile_function *const tiles[ROWS][VECTORS] = {FOR_ROWS(NAMES_OF_TILES)};
 
 /* c [rows, b->count * LANES] = a [rows, depth] b [depth, ...], at most ROWS rows. The registers of b are divided into
  * as few tiles as possible, of nearly equal width: in a narrow tile each multiplication waits for the one before it. */
-static void product(size_t rows, size_t depth, const float *a, size_t a_row, size_t a_step, const struct columns *b,
-                    float *c, size_t ldc) {
+static void product(size_t rows, size_t depth, const struct strided *a, const struct columns *b, float *c, size_t ldc) {
   DLI_ASSERT(rows >= 1 && rows <= ROWS && ldc >= b->count * LANES);
+  struct columns part = *b; /* from column j * LANES on */
   size_t parts = (b->count + VECTORS - 1) / VECTORS;
   for (size_t j = 0, vectors; j < b->count; j += vectors, parts--) {
     vectors = (b->count - j + parts - 1) / parts;
-    tiles[rows - 1][vectors - 1](depth, a, a_row, a_step, b->values + j * b->block, b->step, b->block, c + j * LANES,
-                                 ldc);
+    part.values = b->values + j * b->block;
+    tiles[rows - 1][vectors - 1](depth, a, &part, c + j * LANES, ldc);
   }
 }
 
@@ -223,7 +230,8 @@ void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *head, flo
   for (size_t first = 0; first < head->queries; first += ROWS) {
     const size_t rows = head->queries - first < ROWS ? head->queries - first : ROWS;
     float inverse[ROWS];
-    product(rows, width, head->q + first * head->ld, head->ld, 1, &keys, scores, columns);
+    const struct strided q = {head->q + first * head->ld, head->ld, 1}, weights = {scores, columns, 1};
+    product(rows, width, &q, &keys, scores, columns);
     for (size_t i = 0; i < rows; i++) {
       float *row = scores + i * columns;
       for (size_t j = tokens; j < columns; j++) row[j] = -INFINITY;
@@ -232,7 +240,7 @@ void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *head, flo
       float *kept = probabilities + (first + i) * tokens;
       for (size_t j = 0; j < tokens; j++) kept[j] = row[j] * inverse[i];
     }
-    product(rows, tokens, scores, columns, 1, &values, weighted, wide);
+    product(rows, tokens, &weights, &values, weighted, wide);
     for (size_t i = 0; i < rows; i++) {
       for (size_t j = 0; j < width; j++) out[(first + i) * ldout + j] = weighted[i * wide + j] * inverse[i];
     }
@@ -265,16 +273,18 @@ static void softmax_backward(const float *restrict p, size_t count, float scale,
 /* out [rows, width] = a [rows, depth] b [depth, width], ROWS rows at a time; through `block` where a row of b was
  * padded.
  */
-static void product_to(size_t rows, size_t depth, const float *a, size_t a_row, size_t a_step, const struct columns *b,
-                       size_t width, float *out, size_t ldout, float *block) {
+static void product_to(size_t rows, size_t depth, struct strided a, const struct columns *b, size_t width, float *out,
+                       size_t ldout, float *block) {
+  const size_t wide = b->count * LANES;
   for (size_t first = 0; first < rows; first += ROWS) {
-    const size_t count = rows - first < ROWS ? rows - first : ROWS, wide = b->count * LANES;
+    const size_t count = rows - first < ROWS ? rows - first : ROWS;
+    const struct strided part = {a.values + first * a.row, a.row, a.step};
     float *to = out + first * ldout;
     if (width == wide) {
-      product(count, depth, a + first * a_row, a_row, a_step, b, to, ldout);
+      product(count, depth, &part, b, to, ldout);
       continue;
     }
-    product(count, depth, a + first * a_row, a_row, a_step, b, block, wide);
+    product(count, depth, &part, b, block, wide);
     for (size_t i = 0; i < count; i++) memcpy(to + i * ldout, block + i * wide, width * sizeof *out);
   }
 }
@@ -293,12 +303,13 @@ void DLI_FOR_ISA(dli_attention_head_backward_)(const struct dli_attention_head *
   for (size_t first = 0; first < queries; first += ROWS) {
     const size_t rows = queries - first < ROWS ? queries - first : ROWS;
     float *s = d_scores + first * columns;
-    product(rows, width, d_out + first * ld_d_out, ld_d_out, 1, &values, s, columns);
+    const struct strided d_rows = {d_out + first * ld_d_out, ld_d_out, 1};
+    product(rows, width, &d_rows, &values, s, columns);
     for (size_t i = 0; i < rows; i++) {
       softmax_backward(probabilities + (first + i) * tokens, tokens, head->scale, s + i * columns);
     }
-    product_to(rows, tokens, s, columns, 1, &keys, width, dq + first * ld, ld, block);
+    product_to(rows, tokens, (struct strided){s, columns, 1}, &keys, width, dq + first * ld, ld, block);
   }
-  product_to(tokens, queries, probabilities, 1, tokens, &d, width, dv, ld, block);
-  product_to(tokens, queries, d_scores, 1, columns, &asking, width, dk, ld, block);
+  product_to(tokens, queries, (struct strided){probabilities, 1, tokens}, &d, width, dv, ld, block);
+  product_to(tokens, queries, (struct strided){d_scores, 1, columns}, &asking, width, dk, ld, block);
 }
