@@ -14,14 +14,19 @@ struct dli_qkv {
   size_t ld;
 };
 
+/* tokens: of the image, of which the first `queries` have queries. */
+struct dli_attention_shape {
+  size_t tokens, queries, dim, heads;
+};
+
 /* Floats of scratch for a forward pass, or for forward and backward, with any number of queries. */
 size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, int backward);
 /* out: [queries, dim]. probabilities: [heads, queries, tokens] kept for the backward pass, or NULL. */
-void dli_attention(const struct dli_kernels *kernels, const struct dli_qkv *in, size_t tokens, size_t queries,
-                   size_t dim, size_t heads, float *probabilities, float *out, float *scratch);
+void dli_attention(const struct dli_kernels *kernels, const struct dli_attention_shape *shape, const struct dli_qkv *in,
+                   float *probabilities, float *out, float *scratch);
 /* d_in from d_out [queries, dim], with the ld of `in`. Rows of d_in->q beyond the queries are left untouched. */
-void dli_attention_backward(const struct dli_kernels *kernels, const struct dli_qkv *in, size_t tokens, size_t queries,
-                            size_t dim, size_t heads, const float *probabilities, const float *d_out,
+void dli_attention_backward(const struct dli_kernels *kernels, const struct dli_attention_shape *shape,
+                            const struct dli_qkv *in, const float *probabilities, const float *d_out,
                             const struct dli_qkv *d_in, float *scratch);
 
 /* The same for queries of all tokens, with factors of products rounded to bfloat16. Softmax and sums are float32. */
@@ -35,10 +40,10 @@ struct dli_slab_rows {
 };
 /* The result goes to out or to slabs; the other one is NULL. kept may be NULL. */
 void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *kernels, struct dli_products *products,
-                            const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads, float *kept, float *out,
+                            const struct dli_attention_shape *shape, const struct dli_qkv *in, float *kept, float *out,
                             const struct dli_slab_rows *slabs, float *scratch);
 void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *kernels, struct dli_products *products,
-                                     const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads,
+                                     const struct dli_attention_shape *shape, const struct dli_qkv *in,
                                      const float *kept, const float *d_out, const struct dli_qkv *d_in, float *scratch);
 
 #endif

@@ -91,10 +91,11 @@ static void scale_to_slabs(const struct dli_kernels_bfloat16 *k, const float *x,
  *
  * e and 1 / sum are what the backward pass keeps. */
 void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
-                            const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads, float *kept, float *out,
+                            const struct dli_attention_shape *shape, const struct dli_qkv *in, float *kept, float *out,
                             const struct dli_slab_rows *slabs, float *scratch) {
   struct operands s;
-  DLI_ASSERT(dim % heads == 0 && in->ld >= dim && !out != !slabs);
+  const size_t tokens = shape->tokens, dim = shape->dim, heads = shape->heads;
+  DLI_ASSERT(shape->queries == tokens && dim % heads == 0 && in->ld >= dim && !out != !slabs);
   DLI_ASSERT(!slabs || slabs->row + tokens <= slabs->rows);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width);
   plan(&s, scratch, tokens, width, 0);
@@ -129,11 +130,12 @@ void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_pro
  * Steps 4 and 5 compute transposed results: for dk and dv themselves the large d_s and e would have to be transposed.
  */
 void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
-                                     const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads,
+                                     const struct dli_attention_shape *shape, const struct dli_qkv *in,
                                      const float *kept, const float *d_out, const struct dli_qkv *d_in,
                                      float *scratch) {
   struct operands s;
-  DLI_ASSERT(dim % heads == 0 && in->ld >= dim && d_in->ld == in->ld);
+  const size_t tokens = shape->tokens, dim = shape->dim, heads = shape->heads;
+  DLI_ASSERT(shape->queries == tokens && dim % heads == 0 && in->ld >= dim && d_in->ld == in->ld);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = in->ld;
   plan(&s, scratch, tokens, width, 1);
   for (size_t h = 0; h < heads; h++) {

@@ -27,24 +27,24 @@ size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries) {
 void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kernels,
                        const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries, float *kept,
                        float *out, const struct dli_slab_rows *slabs) {
+  const struct dli_attention_shape shape = {vit->tokens, queries, vit->dim, vit->heads};
   DLI_ASSERT(queries == 1 || queries == vit->tokens);
   DLI_ASSERT(!out != !slabs && (in_bfloat16(vit, queries) || !slabs));
   if (in_bfloat16(vit, queries)) {
-    dli_attention_bfloat16(vit->bfloat16, workspace->products, in, vit->tokens, vit->dim, vit->heads, kept, out, slabs,
-                           workspace->attention);
+    dli_attention_bfloat16(vit->bfloat16, workspace->products, &shape, in, kept, out, slabs, workspace->attention);
   } else {
-    dli_attention(kernels, in, vit->tokens, queries, vit->dim, vit->heads, kept, out, workspace->attention);
+    dli_attention(kernels, &shape, in, kept, out, workspace->attention);
   }
 }
 
 void dli_vit_attention_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
                                 const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries,
                                 const float *kept, const float *d_out, const struct dli_qkv *d_in) {
+  const struct dli_attention_shape shape = {vit->tokens, queries, vit->dim, vit->heads};
   if (in_bfloat16(vit, queries)) {
-    dli_attention_bfloat16_backward(vit->bfloat16, workspace->products, in, vit->tokens, vit->dim, vit->heads, kept,
-                                    d_out, d_in, workspace->attention);
+    dli_attention_bfloat16_backward(vit->bfloat16, workspace->products, &shape, in, kept, d_out, d_in,
+                                    workspace->attention);
   } else {
-    dli_attention_backward(kernels, in, vit->tokens, queries, vit->dim, vit->heads, kept, d_out, d_in,
-                           workspace->attention);
+    dli_attention_backward(kernels, &shape, in, kept, d_out, d_in, workspace->attention);
   }
 }
