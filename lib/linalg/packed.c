@@ -238,22 +238,22 @@ static void convert(const float *restrict x, size_t count, uint16_t *restrict y)
 }
 #endif
 
-/* x [m, depth] without gaps */
-static const float *without_gaps(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
-  if (ldx == depth) return x;
-  DLI_ASSERT(ldx > depth && m * depth <= input_count(p));
-  for (size_t i = 0; i < m; i++) memcpy((float *)p->input + i * depth, x + i * ldx, depth * sizeof *x);
+/* The numbers of x without gaps. */
+static const float *without_gaps(struct dli_products *p, struct dli_const_matrix x) {
+  if (x.ld == x.cols) return x.x;
+  DLI_ASSERT(x.ld > x.cols && x.rows * x.cols <= input_count(p));
+  for (size_t i = 0; i < x.rows; i++) memcpy((float *)p->input + i * x.cols, x.x + i * x.ld, x.cols * sizeof *x.x);
   return p->input;
 }
 
-/* x [m, depth] in bfloat16 */
-static const uint16_t *convert_slab(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
+/* The numbers of x in bfloat16. */
+static const uint16_t *convert_slab(struct dli_products *p, struct dli_const_matrix x) {
   uint16_t *to = p->input;
-  DLI_ASSERT(ldx >= depth && m * depth <= input_count(p));
-  if (ldx == depth) {
-    convert(x, m * depth, to);
+  DLI_ASSERT(x.ld >= x.cols && x.rows * x.cols <= input_count(p));
+  if (x.ld == x.cols) {
+    convert(x.x, x.rows * x.cols, to);
   } else {
-    for (size_t i = 0; i < m; i++) convert(x + i * ldx, depth, to + i * depth);
+    for (size_t i = 0; i < x.rows; i++) convert(x.x + i * x.ld, x.cols, to + i * x.cols);
   }
   return to;
 }
@@ -299,9 +299,9 @@ static const uint16_t *with_more_rows(struct dli_products *p, const uint16_t *x,
  * necessary, the product goes aside, into p->output 3   when accumulating, y is copied there first and the kernel adds
  * to it: sums have the same order as in place 4   the product 5   columns and rows that were wanted are copied to y */
 static void multiply_columns(struct dli_products *p, const struct dli_packed *packed, size_t number, size_t first,
-                             size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
-                             size_t ldy) {
+                             const float *bias, const uint16_t *x, bool accumulate, struct dli_matrix y) {
   /* 1 */
+  const size_t m = y.rows, count = y.cols;
   const size_t low = first / DLI_ONEDNN_PANEL * DLI_ONEDNN_PANEL, end = round_up(first + count, DLI_ONEDNN_PANEL);
   const size_t outer = (end < packed->outer ? end : packed->outer) - low;
   const struct dli_onednn_shape shape = {.m = larger(m, larger(LEAST_ROWS, LEAST_NUMBERS / outer + 1)),
@@ -311,39 +311,37 @@ static void multiply_columns(struct dli_products *p, const struct dli_packed *pa
                                          .accumulate = accumulate,
                                          .threads = dli_threads_current()};
   /* 2 */
-  const bool aside = ldy != count || shape.outer != count || shape.m != m;
-  DLI_ASSERT(packed->bfloat16 && count <= DLI_SLAB && first + count <= packed->outer && ldy >= count);
+  const bool aside = y.ld != count || shape.outer != count || shape.m != m;
+  DLI_ASSERT(packed->bfloat16 && count <= DLI_SLAB && first + count <= packed->outer && y.ld >= count);
   DLI_ASSERT(!aside || shape.m * outer <= output_count(p));
-  float *out = aside ? p->output : y, *from = out + (first - low);
+  float *out = aside ? p->output : y.x, *from = out + (first - low);
   const uint16_t *b = packed->values;
   b += part_offset(packed, number * packed->depth) + low / DLI_ONEDNN_PANEL * panel_size(packed, shape.inner);
   /* 3 */
   for (size_t i = 0; aside && accumulate && i < m; i++) {
-    memcpy(from + i * shape.outer, y + i * ldy, count * sizeof *y);
+    memcpy(from + i * shape.outer, y.x + i * y.ld, count * sizeof *y.x);
   }
   /* 4 */
   if (shape.m != m) x = with_more_rows(p, x, m, shape.m, shape.inner);
   multiply(p, &shape, bias ? bias + low : NULL, x, b, out);
   /* 5 */
-  for (size_t i = 0; aside && i < m; i++) memcpy(y + i * ldy, from + i * shape.outer, count * sizeof *y);
+  for (size_t i = 0; aside && i < m; i++) memcpy(y.x + i * y.ld, from + i * shape.outer, count * sizeof *y.x);
 }
 
 void dli_products_slab(struct dli_products *p, const struct dli_packed *packed, size_t number, size_t first,
-                       size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
-                       size_t ldy) {
+                       const float *bias, const uint16_t *x, bool accumulate, struct dli_matrix y) {
   const int entered = dli_blas_enter();
-  for (size_t j = 0, n; j < count; j += n) {
-    n = count - j < DLI_SLAB ? count - j : DLI_SLAB;
-    multiply_columns(p, packed, number, first + j, n, bias, x, m, accumulate, y + j, ldy);
+  for (size_t j = 0, n; j < y.cols; j += n) {
+    n = y.cols - j < DLI_SLAB ? y.cols - j : DLI_SLAB;
+    multiply_columns(p, packed, number, first + j, bias, x, accumulate, dli_view(y.x + j, y.rows, n, y.ld));
   }
   dli_blas_leave(entered);
 }
 
-void dli_products_slabs(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
-                        const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y, size_t ldy) {
+void dli_products_slabs(struct dli_products *p, const struct dli_packed *packed, size_t first, const float *bias,
+                        const uint16_t *x, bool accumulate, struct dli_matrix y) {
   for (size_t k = 0; k < packed->inner; k += packed->depth) {
-    dli_products_slab(p, packed, k / packed->depth, first, count, k ? NULL : bias, x + k * m, m, accumulate || k > 0, y,
-                      ldy);
+    dli_products_slab(p, packed, k / packed->depth, first, k ? NULL : bias, x + k * y.rows, accumulate || k > 0, y);
   }
 }
 
@@ -357,32 +355,32 @@ void dli_products_multiply(struct dli_products *p, size_t m, size_t inner, size_
 
 /* x [m, inner] in float32, converted slab by slab. The product with the first slab brings the bias, and the later ones
  * add to it. */
-static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
-                         const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y,
-                         size_t ldy) {
+static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed, size_t first, const float *bias,
+                         struct dli_const_matrix x, bool accumulate, struct dli_matrix y) {
   for (size_t k = 0; k < packed->inner; k += packed->depth) {
-    const uint16_t *slab = convert_slab(p, x + k, m, part_depth(packed, k), ldx);
-    dli_products_slab(p, packed, k / packed->depth, first, count, k ? NULL : bias, slab, m, accumulate || k > 0, y,
-                      ldy);
+    const uint16_t *slab = convert_slab(p, dli_const_view(x.x + k, x.rows, part_depth(packed, k), x.ld));
+    dli_products_slab(p, packed, k / packed->depth, first, k ? NULL : bias, slab, accumulate || k > 0, y);
   }
 }
 
 /* In bfloat16 every case can be computed. In float32 there is one part, and oneDNN reads whole panels in place: columns
  * that begin or end inside a panel are the caller's to compute by the BLAS, and so is what exceeds the buffers. */
-bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
-                      const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy) {
+bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, const float *bias,
+                      struct dli_const_matrix x, bool accumulate, struct dli_matrix y) {
+  const size_t m = y.rows, count = y.cols;
   if (m == 0 || count == 0) return true;
-  DLI_ASSERT(first + count <= packed->outer && ldx >= packed->inner && ldy >= count);
+  DLI_ASSERT(x.rows == m && x.cols == packed->inner && x.ld >= x.cols && first + count <= packed->outer);
+  DLI_ASSERT(y.ld >= count);
   if (m > p->rows || packed->inner > p->inner) return false;
   if (packed->bfloat16) {
-    run_bfloat16(p, packed, first, count, bias, x, m, ldx, accumulate, y, ldy);
+    run_bfloat16(p, packed, first, bias, x, accumulate, y);
     return true;
   }
   const size_t last = first + count;
   if (first % DLI_ONEDNN_PANEL || (last % DLI_ONEDNN_PANEL && last != packed->outer)) return false;
-  const bool aside = ldy != count;
+  const bool aside = y.ld != count;
   if (aside && m * count > output_count(p)) return false;
-  float *out = aside ? p->output : y;
+  float *out = aside ? p->output : y.x;
   const struct dli_onednn_shape shape = {.m = m,
                                          .inner = packed->inner,
                                          .outer = count,
@@ -393,12 +391,13 @@ bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, s
   const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
   bool done = kernel != NULL;
   if (done) {
-    for (size_t i = 0; aside && accumulate && i < m; i++) memcpy(out + i * count, y + i * ldy, count * sizeof *y);
+    for (size_t i = 0; aside && accumulate && i < m; i++) {
+      memcpy(out + i * count, y.x + i * y.ld, count * sizeof *y.x);
+    }
     const float *b = (const float *)packed->values + first / DLI_ONEDNN_PANEL * panel_size(packed, packed->inner);
-    done = dli_onednn_kernel_run(kernel, p->onednn, without_gaps(p, x, m, packed->inner, ldx), b,
-                                 bias ? bias + first : NULL, out, p->scratch);
+    done = dli_onednn_kernel_run(kernel, p->onednn, without_gaps(p, x), b, bias ? bias + first : NULL, out, p->scratch);
   }
   dli_blas_leave(entered);
-  for (size_t i = 0; done && aside && i < m; i++) memcpy(y + i * ldy, out + i * count, count * sizeof *y);
+  for (size_t i = 0; done && aside && i < m; i++) memcpy(y.x + i * y.ld, out + i * count, count * sizeof *y.x);
   return done;
 }

@@ -17,12 +17,13 @@
  *     4   y = (x - m) r gain + bias
  *
  * m and r are all that the backward pass needs besides x. */
-static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, const float *gain, const float *bias,
-                       float eps, float *y, size_t ldy, float *mean, float *rstd) {
-  DLI_ASSERT(dim > 0 && ldx >= dim && ldy >= dim && !gain == !bias);
-  for (size_t i = 0; i < rows; i++) {
-    const float *restrict a = x + i * ldx;
-    float *restrict b = y + i * ldy;
+static void layer_norm(struct dli_const_matrix x, const float *gain, const float *bias, float eps, struct dli_matrix y,
+                       float *mean, float *rstd) {
+  const size_t dim = x.cols;
+  DLI_ASSERT(dim > 0 && y.cols == dim && y.rows == x.rows && x.ld >= dim && y.ld >= dim && !gain == !bias);
+  for (size_t i = 0; i < x.rows; i++) {
+    const float *restrict a = x.x + i * x.ld;
+    float *restrict b = y.x + i * y.ld;
     float sum = 0.0f, square = 0.0f;
 #pragma omp simd reduction(+ : sum)
     for (size_t j = 0; j < dim; j++) sum += a[j];
@@ -47,12 +48,14 @@ static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, cons
  *     1   mean(g) and mean(g (x - m)), in one pass
  *     2   c0 = mean(g) and c1 = r^2 mean(g (x - m)), so that n mean(g n) = (x - m) c1
  *     3   dx is added to, since the residual stream carries a gradient past the norm */
-static void layer_norm_backward(const float *dy, size_t lddy, const float *x, size_t ldx, size_t rows, size_t dim,
-                                const float *gain, const float *mean, const float *rstd, float *dx, size_t lddx) {
-  DLI_ASSERT(dim > 0 && lddy >= dim && ldx >= dim && lddx >= dim);
-  for (size_t i = 0; i < rows; i++) {
-    const float *restrict a = x + i * ldx, *restrict d = dy + i * lddy;
-    float *restrict out = dx + i * lddx;
+static void layer_norm_backward(struct dli_const_matrix dy, struct dli_const_matrix x, const float *gain,
+                                const float *mean, const float *rstd, struct dli_matrix dx) {
+  const size_t dim = x.cols;
+  DLI_ASSERT(dim > 0 && dy.cols == dim && dx.cols == dim && dy.rows == x.rows && dx.rows == x.rows);
+  DLI_ASSERT(dy.ld >= dim && x.ld >= dim && dx.ld >= dim);
+  for (size_t i = 0; i < x.rows; i++) {
+    const float *restrict a = x.x + i * x.ld, *restrict d = dy.x + i * dy.ld;
+    float *restrict out = dx.x + i * dx.ld;
     const float m = mean[i], r = rstd[i];
     float sum = 0.0f, dot = 0.0f;
 #pragma omp simd reduction(+ : sum, dot)

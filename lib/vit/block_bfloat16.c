@@ -15,23 +15,23 @@ bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_b
   return at_attention && (!ws->training || blocks[vit->depth - 1].fc2.backward[0]);
 }
 
-/* Converts x [count, cols] into columns [first, first + cols) of the rows of a matrix [.., total] in slabs. One slab
- * holds DLI_SLAB columns of all rows, so that a run of columns may lie in several. */
-static void to_slabs(const struct dli_vit *vit, const float *x, size_t count, size_t cols, size_t ldx,
-                     const struct dli_slab_rows *out, size_t first, size_t total) {
-  for (size_t j = 0, n; j < cols; j += n) {
+/* Converts x into columns from `first` on of the rows of a matrix [.., total] in slabs. One slab holds DLI_SLAB columns
+ * of all rows, so that the columns of x may lie in several. */
+static void to_slabs(const struct dli_vit *vit, struct dli_const_matrix x, const struct dli_slab_rows *out,
+                     size_t first, size_t total) {
+  DLI_ASSERT(first + x.cols <= total && out->row + x.rows <= out->rows);
+  for (size_t j = 0, n; j < x.cols; j += n) {
     const size_t slab = (first + j) / DLI_SLAB * DLI_SLAB, wide = total - slab < DLI_SLAB ? total - slab : DLI_SLAB;
-    n = slab + wide - (first + j) < cols - j ? slab + wide - (first + j) : cols - j;
+    n = slab + wide - (first + j) < x.cols - j ? slab + wide - (first + j) : x.cols - j;
     uint16_t *to = out->values + slab * out->rows + out->row * wide + (first + j - slab);
-    vit->bfloat16->copy(x + j, count, n, ldx, to, n, wide);
+    vit->bfloat16->copy(x.x + j, x.rows, n, x.ld, to, n, wide);
   }
 }
 
-/* Converts a whole matrix x [rows, cols]. */
-static const uint16_t *convert(const struct dli_block_call *call, const float *x, size_t rows, size_t cols,
-                               size_t ldx) {
-  const struct dli_slab_rows out = {call->workspace->half.rows, rows, 0};
-  to_slabs(call->vit, x, rows, cols, ldx, &out, 0, cols);
+/* Converts a whole matrix. */
+static const uint16_t *convert(const struct dli_block_call *call, struct dli_const_matrix x) {
+  const struct dli_slab_rows out = {call->workspace->half.rows, x.rows, 0};
+  to_slabs(call->vit, x, &out, 0, x.cols);
   return out.values;
 }
 
@@ -46,9 +46,9 @@ static const uint16_t *norm(const struct dli_block_call *call, const float *x, s
     const size_t i = out.row;
     float *normed = y ? y + i * dim : call->workspace->half.norms;
     n = rows - i < DLI_NORM_ROWS ? rows - i : DLI_NORM_ROWS;
-    call->kernels->layer_norm(x + i * dim, n, dim, dim, gain, bias, vit->eps, normed, dim, mean ? mean + i : NULL,
-                              rstd ? rstd + i : NULL);
-    to_slabs(vit, normed, n, dim, dim, &out, 0, dim);
+    call->kernels->layer_norm(dli_const_view(x + i * dim, n, dim, dim), gain, bias, vit->eps,
+                              dli_view(normed, n, dim, dim), mean ? mean + i : NULL, rstd ? rstd + i : NULL);
+    to_slabs(vit, dli_const_view(normed, n, dim, dim), &out, 0, dim);
   }
   dli_profile_lap(&call->workspace->profile, DLI_NORMS);
   return out.values;
@@ -75,11 +75,12 @@ static void adapt(const struct dli_block_call *call, const float *h1, const stru
   const struct dli_vit *vit = call->vit;
   const size_t dim = vit->dim, tokens = vit->tokens, queries = dli_vit_queries(vit, call->index);
   for (size_t i = 0; i < call->workspace->now; i++) {
-    const float *in = h1 + i * tokens * dim;
     const size_t row = i * tokens * dim;
-    dli_block_hook(call, DLORA_SITE_QUERY, i, in, queries, dim, queries, out->q + i * queries * dim, dim);
-    dli_block_hook(call, DLORA_SITE_KEY, i, in, tokens, dim, tokens, out->k + row, dim);
-    dli_block_hook(call, DLORA_SITE_VALUE, i, in, tokens, dim, tokens, out->v + row, dim);
+    const struct dli_const_matrix in = dli_const_view(h1 + row, tokens, dim, dim);
+    dli_block_hook(call, DLORA_SITE_QUERY, i, dli_const_view(in.x, queries, dim, dim), queries,
+                   dli_view(out->q + i * queries * dim, queries, dim, dim));
+    dli_block_hook(call, DLORA_SITE_KEY, i, in, tokens, dli_view(out->k + row, tokens, dim, dim));
+    dli_block_hook(call, DLORA_SITE_VALUE, i, in, tokens, dli_view(out->v + row, tokens, dim, dim));
   }
 }
 
@@ -90,11 +91,13 @@ static void adapt_backward(const struct dli_block_call *call, const float *h1, c
   const size_t dim = vit->dim, tokens = vit->tokens, queries = dli_vit_queries(vit, call->index);
   for (size_t i = 0; i < call->workspace->now; i++) {
     const size_t row = i * tokens * dim;
-    const float *in = h1 + row;
-    float *d_in = d_h1 ? d_h1 + row : NULL;
-    dli_block_hook_backward(call, DLORA_SITE_QUERY, in, queries, dim, d_out->q + i * queries * dim, dim, d_in, dim);
-    dli_block_hook_backward(call, DLORA_SITE_KEY, in, tokens, dim, d_out->k + row, dim, d_in, dim);
-    dli_block_hook_backward(call, DLORA_SITE_VALUE, in, tokens, dim, d_out->v + row, dim, d_in, dim);
+    const struct dli_const_matrix in = dli_const_view(h1 + row, tokens, dim, dim);
+    const struct dli_matrix d_in = dli_view(d_h1 ? d_h1 + row : NULL, tokens, dim, dim);
+    dli_block_hook_backward(call, DLORA_SITE_QUERY, dli_const_view(in.x, queries, dim, dim),
+                            dli_const_view(d_out->q + i * queries * dim, queries, dim, dim),
+                            dli_view(d_in.x, queries, dim, dim));
+    dli_block_hook_backward(call, DLORA_SITE_KEY, in, dli_const_view(d_out->k + row, tokens, dim, dim), d_in);
+    dli_block_hook_backward(call, DLORA_SITE_VALUE, in, dli_const_view(d_out->v + row, tokens, dim, dim), d_in);
   }
 }
 
@@ -116,7 +119,7 @@ static const uint16_t *attention(const struct dli_block_call *call, bool keep) {
     } else {
       in.q = b->qkv + i * dim;
       dli_vit_attention(vit, call->kernels, ws, &in, queries, kept, b->o + i * queries * dim, NULL);
-      to_slabs(vit, b->o + i * queries * dim, queries, dim, dim, &out, 0, dim);
+      to_slabs(vit, dli_const_view(b->o + i * queries * dim, queries, dim, dim), &out, 0, dim);
     }
   }
   dli_profile_lap(&ws->profile, DLI_ATTENTION);
@@ -135,12 +138,13 @@ static void mlp_forward(const struct dli_block_call *call, const uint16_t *h, si
   const size_t dim = call->vit->dim, mlp = call->vit->mlp_dim;
   for (size_t first = 0; first < mlp; first += DLI_SLAB) {
     const size_t wide = mlp - first < DLI_SLAB ? mlp - first : DLI_SLAB;
-    dli_products_slabs(ws->products, w->fc1.forward, first, wide, w->fc1_bias, h, tail, false, half->sums, wide);
+    dli_products_slabs(ws->products, w->fc1.forward, first, w->fc1_bias, h, false,
+                       dli_view(half->sums, tail, wide, wide));
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
     call->vit->bfloat16->gelu(half->sums, tail * wide, half->slab, keep ? call->buffers.f_half + first * tail : NULL);
     dli_profile_lap(&ws->profile, DLI_ACTIVATION);
-    dli_products_slab(ws->products, w->fc2.forward, first / DLI_SLAB, 0, dim, first ? NULL : w->fc2_bias, half->slab,
-                      tail, true, x, dim);
+    dli_products_slab(ws->products, w->fc2.forward, first / DLI_SLAB, 0, first ? NULL : w->fc2_bias, half->slab, true,
+                      dli_view(x, tail, dim, dim));
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
   }
 }
@@ -164,10 +168,10 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
       norm(call, b->x_in, rows, w->norm1_gain, w->norm1_bias, keep || read ? b->h1 : NULL, b->mean1, b->rstd1);
   /* 2 */
   const struct dli_qkv qkv = dli_vit_qkv(vit, ws, b->qkv, true, 0);
-  dli_products_slabs(ws->products, w->qkv.forward, 0, dim, w->qkv_bias, queries == tokens ? h1 : class_rows(call, h1),
-                     tail, false, qkv.q, dim);
-  dli_products_slabs(ws->products, w->qkv.forward, dim, dim, w->qkv_bias, h1, rows, false, qkv.k, dim);
-  dli_products_slabs(ws->products, w->qkv.forward, 2 * dim, dim, w->qkv_bias, h1, rows, false, qkv.v, dim);
+  dli_products_slabs(ws->products, w->qkv.forward, 0, w->qkv_bias, queries == tokens ? h1 : class_rows(call, h1), false,
+                     dli_view(qkv.q, tail, dim, dim));
+  dli_products_slabs(ws->products, w->qkv.forward, dim, w->qkv_bias, h1, false, dli_view(qkv.k, rows, dim, dim));
+  dli_products_slabs(ws->products, w->qkv.forward, 2 * dim, w->qkv_bias, h1, false, dli_view(qkv.v, rows, dim, dim));
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
   adapt(call, b->h1, &qkv);
   /* 3 */
@@ -178,7 +182,7 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
     if (x_mid + i * dim != b->x_in + i * stride) memmove(x_mid + i * dim, b->x_in + i * stride, dim * sizeof *x_mid);
   }
   dli_profile_lap(&ws->profile, DLI_COPIES);
-  dli_products_slabs(ws->products, w->output.forward, 0, dim, w->output_bias, o, tail, true, x_mid, dim);
+  dli_products_slabs(ws->products, w->output.forward, 0, w->output_bias, o, true, dli_view(x_mid, tail, dim, dim));
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
 
   /* 5 to 8 */
@@ -197,15 +201,15 @@ static void mlp_backward(const struct dli_block_call *call, const float *d_y, si
   struct dli_vit_workspace *ws = call->workspace;
   const struct dli_half_buffers *half = &ws->half;
   const size_t dim = call->vit->dim, mlp = call->vit->mlp_dim;
-  const uint16_t *d = convert(call, d_y, tail, dim, dim);
+  const uint16_t *d = convert(call, dli_const_view(d_y, tail, dim, dim));
   for (size_t first = 0; first < mlp; first += DLI_SLAB) {
     const size_t wide = mlp - first < DLI_SLAB ? mlp - first : DLI_SLAB;
-    dli_products_slabs(ws->products, w->fc2.backward[0], first, wide, NULL, d, tail, false, half->sums, wide);
+    dli_products_slabs(ws->products, w->fc2.backward[0], first, NULL, d, false, dli_view(half->sums, tail, wide, wide));
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
     call->vit->bfloat16->gelu_backward(call->buffers.f_half + first * tail, half->sums, tail * wide, half->slab);
     dli_profile_lap(&ws->profile, DLI_ACTIVATION);
-    dli_products_slab(ws->products, w->fc1.backward[0], first / DLI_SLAB, 0, dim, NULL, half->slab, tail, first > 0,
-                      d_h, dim);
+    dli_products_slab(ws->products, w->fc1.backward[0], first / DLI_SLAB, 0, NULL, half->slab, first > 0,
+                      dli_view(d_h, tail, dim, dim));
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
   }
 }
@@ -227,11 +231,12 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
 
   /* 8 to 5 */
   mlp_backward(call, d_y, tail, d_h);
-  k->layer_norm_backward(d_h, dim, b->x_mid, dim, tail, dim, w->norm2_gain, b->mean2, b->rstd2, d_y, dim);
+  k->layer_norm_backward(dli_const_view(d_h, tail, dim, dim), dli_const_view(b->x_mid, tail, dim, dim), w->norm2_gain,
+                         b->mean2, b->rstd2, dli_view(d_y, tail, dim, dim));
   dli_profile_lap(&ws->profile, DLI_NORMS);
   /* 4 */
-  dli_products_slabs(ws->products, w->output.backward[0], 0, dim, NULL, convert(call, d_y, tail, dim, dim), tail, false,
-                     d_h, dim);
+  dli_products_slabs(ws->products, w->output.backward[0], 0, NULL, convert(call, dli_const_view(d_y, tail, dim, dim)),
+                     false, dli_view(d_h, tail, dim, dim));
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
   /* 3 */
   for (size_t i = 0; i < images; i++) {
@@ -250,11 +255,11 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
   const bool go_on = lowest < DLORA_INPUT_ATTENTION;
   if (go_on) {
     const struct dli_slab_rows both = {ws->half.rows, rows, 0};
-    to_slabs(vit, d_qkv.k, rows, dim, dim, &both, 0, 2 * dim);
-    to_slabs(vit, d_qkv.v, rows, dim, dim, &both, dim, 2 * dim);
-    dli_products_slabs(ws->products, w->qkv.backward[1], 0, dim, NULL, both.values, rows, false, d_h, dim);
-    dli_products_slabs(ws->products, w->qkv.backward[0], 0, dim, NULL, convert(call, d_qkv.q, tail, dim, dim), tail,
-                       true, d_h, stride);
+    to_slabs(vit, dli_const_view(d_qkv.k, rows, dim, dim), &both, 0, 2 * dim);
+    to_slabs(vit, dli_const_view(d_qkv.v, rows, dim, dim), &both, dim, 2 * dim);
+    dli_products_slabs(ws->products, w->qkv.backward[1], 0, NULL, both.values, false, dli_view(d_h, rows, dim, dim));
+    dli_products_slabs(ws->products, w->qkv.backward[0], 0, NULL,
+                       convert(call, dli_const_view(d_qkv.q, tail, dim, dim)), true, dli_view(d_h, tail, dim, stride));
   }
   dli_profile_lap(&ws->profile, DLI_PRODUCTS);
   adapt_backward(call, b->h1, &d_qkv, go_on ? d_h : NULL);
@@ -266,6 +271,7 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
     for (size_t i = 0; i < tail; i++) memcpy(d_x + i * stride, d_y + i * dim, dim * sizeof *d_x);
   }
   dli_profile_lap(&ws->profile, DLI_COPIES);
-  k->layer_norm_backward(d_h, dim, b->x_in, dim, rows, dim, w->norm1_gain, b->mean1, b->rstd1, d_x, dim);
+  k->layer_norm_backward(dli_const_view(d_h, rows, dim, dim), dli_const_view(b->x_in, rows, dim, dim), w->norm1_gain,
+                         b->mean1, b->rstd1, dli_view(d_x, rows, dim, dim));
   dli_profile_lap(&ws->profile, DLI_NORMS);
 }

@@ -47,21 +47,29 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
   const size_t stride = queries == 1 ? tokens * dim : dim; /* from query to query in arrays of all tokens */
   struct dli_profile *profile = &ws->profile;
+  const struct dli_const_matrix h1 = dli_const_view(b->h1, rows, dim, dim), o = dli_const_view(b->o, tail, dim, dim);
+  const struct dli_const_matrix h2 = dli_const_view(b->h2, tail, dim, dim), g = dli_const_view(b->g, tail, mlp, mlp);
+  const struct dli_matrix f = dli_view(b->f, tail, mlp, mlp), middle = dli_view(x_mid, tail, dim, dim);
+  const struct dli_matrix out = dli_view(x_out, tail, dim, dim);
 
   /* 1 */
-  k->layer_norm(b->x_in, rows, dim, dim, w->norm1_gain, w->norm1_bias, vit->eps, b->h1, dim, b->mean1, b->rstd1);
+  k->layer_norm(dli_const_view(b->x_in, rows, dim, dim), w->norm1_gain, w->norm1_bias, vit->eps,
+                dli_view(b->h1, rows, dim, dim), b->mean1, b->rstd1);
   dli_profile_lap(profile, DLI_NORMS);
   /* 2: query, key and value side by side, in one product where all rows have queries */
+  const struct dli_const_matrix h1_of_queries = dli_const_view(b->h1, tail, dim, stride);
+  const struct dli_matrix q = dli_view(b->qkv, tail, dim, 3 * stride);
   if (queries == tokens) {
-    dli_weight_forward(&w->qkv, ws->products, 0, 3 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv, 3 * dim);
+    dli_weight_forward(&w->qkv, ws->products, 0, w->qkv_bias, h1, false, dli_view(b->qkv, rows, 3 * dim, 3 * dim));
   } else {
-    dli_weight_forward(&w->qkv, ws->products, 0, dim, w->qkv_bias, b->h1, tail, stride, 0, b->qkv, 3 * stride);
-    dli_weight_forward(&w->qkv, ws->products, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
+    dli_weight_forward(&w->qkv, ws->products, 0, w->qkv_bias, h1_of_queries, false, q);
+    dli_weight_forward(&w->qkv, ws->products, dim, w->qkv_bias, h1, false,
+                       dli_view(b->qkv + dim, rows, 2 * dim, 3 * dim));
   }
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_QUERY, 0, b->h1, tail, stride, queries, b->qkv, 3 * stride);
-  dli_block_hook(call, DLORA_SITE_KEY, 0, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
-  dli_block_hook(call, DLORA_SITE_VALUE, 0, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
+  dli_block_hook(call, DLORA_SITE_QUERY, 0, h1_of_queries, queries, q);
+  dli_block_hook(call, DLORA_SITE_KEY, 0, h1, tokens, dli_view(b->qkv + dim, rows, dim, 3 * dim));
+  dli_block_hook(call, DLORA_SITE_VALUE, 0, h1, tokens, dli_view(b->qkv + 2 * dim, rows, dim, 3 * dim));
 
   /* 3: image by image, since a token attends to tokens of its own image only */
   for (size_t i = 0; i < images; i++) {
@@ -76,25 +84,26 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
     if (x_mid + i * dim != b->x_in + i * stride) memmove(x_mid + i * dim, b->x_in + i * stride, dim * sizeof *x_mid);
   }
   dli_profile_lap(profile, DLI_COPIES);
-  dli_weight_forward(&w->output, ws->products, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
+  dli_weight_forward(&w->output, ws->products, 0, w->output_bias, o, true, middle);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_OUTPUT, 0, b->o, tail, dim, queries, x_mid, dim);
+  dli_block_hook(call, DLORA_SITE_OUTPUT, 0, o, queries, middle);
 
   /* 5 and 6 */
-  k->layer_norm(x_mid, tail, dim, dim, w->norm2_gain, w->norm2_bias, vit->eps, b->h2, dim, b->mean2, b->rstd2);
+  k->layer_norm(dli_const_view(x_mid, tail, dim, dim), w->norm2_gain, w->norm2_bias, vit->eps,
+                dli_view(b->h2, tail, dim, dim), b->mean2, b->rstd2);
   dli_profile_lap(profile, DLI_NORMS);
-  dli_weight_forward(&w->fc1, ws->products, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
+  dli_weight_forward(&w->fc1, ws->products, 0, w->fc1_bias, h2, false, f);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_FC1, 0, b->h2, tail, dim, queries, b->f, mlp);
+  dli_block_hook(call, DLORA_SITE_FC1, 0, h2, queries, f);
   /* 7: f stays where the backward pass needs it; in inference g takes its place */
   k->gelu(b->f, tail * mlp, b->g);
   dli_profile_lap(profile, DLI_ACTIVATION);
   /* 8: the product is added to a copy of x_mid */
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
   dli_profile_lap(profile, DLI_COPIES);
-  dli_weight_forward(&w->fc2, ws->products, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
+  dli_weight_forward(&w->fc2, ws->products, 0, w->fc2_bias, g, true, out);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_FC2, 0, b->g, tail, mlp, queries, x_out, dim);
+  dli_block_hook(call, DLORA_SITE_FC2, 0, g, queries, out);
 }
 
 /* In two steps:
@@ -114,8 +123,10 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
     float *x = workspace->x + i * vit->tokens * dim;
     memcpy(x, vit->class_token, dim * sizeof *x);
     memcpy(x + dim, vit->positions, patches * dim * sizeof *x);
-    dli_weight_forward(&vit->patch, workspace->products, 0, dim, NULL,
-                       workspace->patches + i * patches * vit->patch.cols, patches, vit->patch.cols, 1, x + dim, dim);
+    const size_t pixels = vit->patch.cols;
+    dli_weight_forward(&vit->patch, workspace->products, 0, NULL,
+                       dli_const_view(workspace->patches + i * patches * pixels, patches, pixels, pixels), true,
+                       dli_view(x + dim, patches, dim, dim));
   }
   dli_profile_lap(&workspace->profile, DLI_PRODUCTS);
   /* 2 */
@@ -141,7 +152,8 @@ void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, 
   float *row = workspace->shared.h1;
   for (size_t i = 0; i < images; i++) {
     float *class_token = out + i * 2 * dim, *mean = class_token + dim;
-    kernels->layer_norm(x + i * vit->tokens * dim, vit->tokens, dim, dim, NULL, NULL, vit->eps, row, dim, NULL, NULL);
+    kernels->layer_norm(dli_const_view(x + i * vit->tokens * dim, vit->tokens, dim, dim), NULL, NULL, vit->eps,
+                        dli_view(row, vit->tokens, dim, dim), NULL, NULL);
     memcpy(class_token, row, dim * sizeof *class_token);
     for (size_t j = 0; j < dim; j++) {
       double sum = 0.0;
@@ -183,7 +195,7 @@ void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block
       (bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, workspace->training, call.buffers.x_mid, x_out);
     }
   }
-  kernels->layer_norm(workspace->last, images, dim, dim, vit->norm_gain, vit->norm_bias, vit->eps, features, dim,
-                      workspace->last_mean, workspace->last_rstd);
+  kernels->layer_norm(dli_const_view(workspace->last, images, dim, dim), vit->norm_gain, vit->norm_bias, vit->eps,
+                      dli_view(features, images, dim, dim), workspace->last_mean, workspace->last_rstd);
   dli_profile_lap(&workspace->profile, DLI_NORMS);
 }
