@@ -9,8 +9,7 @@ void dli_block_hook(const struct dli_block_call *call, int32_t projection, size_
   const struct dli_vit_hooks *hooks = call->hooks;
   if (!hooks) return;
   DLI_ASSERT(in.rows == out.rows && in.rows % rows_per_image == 0);
-  hooks->forward(hooks->user, call->index, projection, call->workspace->at + image, in.x, in.rows, in.ld,
-                 rows_per_image, out.x, out.ld);
+  hooks->forward(hooks->user, call->index, projection, call->workspace->at + image, in, rows_per_image, out);
   dli_profile_lap(&call->workspace->profile, DLI_HOOKS);
 }
 
@@ -19,6 +18,6 @@ void dli_block_hook_backward(const struct dli_block_call *call, int32_t projecti
   const struct dli_vit_hooks *hooks = call->hooks;
   if (!hooks) return;
   DLI_ASSERT(in.rows == d_out.rows && (!d_in.x || (d_in.rows == in.rows && d_in.cols == in.cols)));
-  hooks->backward(hooks->user, call->index, projection, in.x, in.rows, in.ld, d_out.x, d_out.ld, d_in.x, d_in.ld);
+  hooks->backward(hooks->user, call->index, projection, in, d_out, d_in);
   dli_profile_lap(&call->workspace->profile, DLI_HOOKS);
 }

@@ -59,11 +59,11 @@ struct dli_vit_hooks {
   void *user;
   /* out [rows, output_dim] += f(in [rows, input_dim]) of the images from `image` on; each owns rows_per_image rows that
    * follow one another. projection: DLORA_SITE_... */
-  void (*forward)(void *user, size_t block, int32_t projection, size_t image, const float *in, size_t rows, size_t ldin,
-                  size_t rows_per_image, float *out, size_t ldout);
-  /* d_in += its backward pass (d_in may be NULL). */
-  void (*backward)(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
-                   const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in);
+  void (*forward)(void *user, size_t block, int32_t projection, size_t image, struct dli_const_matrix in,
+                  size_t rows_per_image, struct dli_matrix out);
+  /* d_in += its backward pass, unless the memory of d_in is NULL. */
+  void (*backward)(void *user, size_t block, int32_t projection, struct dli_const_matrix in,
+                   struct dli_const_matrix d_out, struct dli_matrix d_in);
 };
 
 /* ---- workspace: all memory of one thread's passes, taken at once ---- */

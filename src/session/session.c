@@ -253,23 +253,23 @@ static const float *routing_of(struct dli_session_part *part, size_t block, int3
   return part->routing;
 }
 
-static void hook_forward(void *user, size_t block, int32_t projection, size_t image, const float *in, size_t rows,
-                         size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
+static void hook_forward(void *user, size_t block, int32_t projection, size_t image, struct dli_const_matrix in,
+                         size_t rows_per_image, struct dli_matrix out) {
   struct dli_session_part *part = user;
   const size_t *site = site_at(part->session, block, projection);
   if (!site) return;
-  const float *routing = routing_of(part, block, projection, image, in, rows, ldin, rows_per_image);
-  dli_bank_forward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in, rows, ldin,
-                   part->mode->terms & ~DLORA_TERM_MERGED, routing, rows_per_image, out, ldout, part->scratch);
+  const float *routing = routing_of(part, block, projection, image, in.x, in.rows, in.ld, rows_per_image);
+  dli_bank_forward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in.x, in.rows, in.ld,
+                   part->mode->terms & ~DLORA_TERM_MERGED, routing, rows_per_image, out.x, out.ld, part->scratch);
 }
 
-static void hook_backward(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
-                          const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in) {
+static void hook_backward(void *user, size_t block, int32_t projection, struct dli_const_matrix in,
+                          struct dli_const_matrix d_out, struct dli_matrix d_in) {
   struct dli_session_part *part = user;
   const size_t *site = site_at(part->session, block, projection);
   if (!site) return;
-  dli_bank_backward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in, rows, ldin, d_out, ld_d_out,
-                    part->mode->terms & ~DLORA_TERM_MERGED, d_in, ld_d_in, part->gradients, part->scratch);
+  dli_bank_backward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in.x, in.rows, in.ld, d_out.x,
+                    d_out.ld, part->mode->terms & ~DLORA_TERM_MERGED, d_in.x, d_in.ld, part->gradients, part->scratch);
 }
 
 /* ---- passes ---- */
