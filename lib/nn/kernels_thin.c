@@ -64,8 +64,9 @@ void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const f
 }
 
 /* ROWS rows by VECTORS registers of y at a time stay in registers while the depth runs: y is read and written once. */
-void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t a_row, size_t a_step, const float *b,
-                  size_t ldb, float *y, size_t ldy) {
+void dli_thin_add(const float *a, size_t a_row, size_t a_step, struct dli_const_matrix b, struct dli_matrix y) {
+  DLI_ASSERT(b.cols == y.cols && b.ld >= b.cols && y.ld >= y.cols);
+  const size_t rows = y.rows, depth = b.rows, cols = y.cols;
   for (size_t j = 0; j < cols; j += VECTORS * LANES) {
     __mmask16 mask[VECTORS];
     for (size_t v = 0; v < VECTORS; v++) mask[v] = mask_of(j + v * LANES, cols);
@@ -78,13 +79,13 @@ void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t
         as[l] = a + row * a_row;
 #pragma GCC unroll 4
         for (size_t v = 0; v < VECTORS; v++) {
-          sum[l][v] = _mm512_maskz_loadu_ps(mask[v], y + row * ldy + j + v * LANES);
+          sum[l][v] = _mm512_maskz_loadu_ps(mask[v], y.x + row * y.ld + j + v * LANES);
         }
       }
       for (size_t k = 0; k < depth; k++) {
         __m512 w[VECTORS];
 #pragma GCC unroll 4
-        for (size_t v = 0; v < VECTORS; v++) w[v] = _mm512_maskz_loadu_ps(mask[v], b + k * ldb + j + v * LANES);
+        for (size_t v = 0; v < VECTORS; v++) w[v] = _mm512_maskz_loadu_ps(mask[v], b.x + k * b.ld + j + v * LANES);
 #pragma GCC unroll 4
         for (size_t l = 0; l < ROWS; l++) {
           const __m512 factor = _mm512_set1_ps(as[l][k * a_step]);
@@ -97,7 +98,7 @@ void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t
         if (i + l >= rows) break;
 #pragma GCC unroll 4
         for (size_t v = 0; v < VECTORS; v++) {
-          _mm512_mask_storeu_ps(y + (i + l) * ldy + j + v * LANES, mask[v], sum[l][v]);
+          _mm512_mask_storeu_ps(y.x + (i + l) * y.ld + j + v * LANES, mask[v], sum[l][v]);
         }
       }
     }

@@ -29,7 +29,8 @@ static void add_pair(const struct dli_kernels_bfloat16 *thin, const dlora_site *
     float *turned = scratch + rows * rank; /* [rank, O] */
     thin->thin_dot(x, rows, site->input_dim, ldx, a, rank, scratch);
     transpose(b, site->output_dim, rank, scale, turned);
-    thin->thin_add(rows, rank, site->output_dim, scratch, rank, 1, turned, site->output_dim, y, ldy);
+    thin->thin_add(scratch, rank, 1, dli_const_view(turned, rank, site->output_dim, site->output_dim),
+                   dli_view(y, rows, site->output_dim, ldy));
     return;
   }
   dli_gemm_nt(rows, rank, site->input_dim, 1.0f, x, ldx, a, site->input_dim, 0.0f, scratch, rank);
@@ -82,15 +83,17 @@ static void thin_backward(const struct dli_kernels_bfloat16 *thin, const dlora_s
   float *u = scratch, *du = u + rows * rank, *turned = du + rows * rank, *d_turned = turned + rank * out;
   thin->thin_dot(x, rows, in, ldx, a, rank, u);
   memset(d_turned, 0, rank * out * sizeof *d_turned);
-  thin->thin_add(rank, rows, out, u, 1, rank, dy, lddy, d_turned, out);
+  thin->thin_add(u, 1, rank, dli_const_view(dy, rows, out, lddy), dli_view(d_turned, rank, out, out));
   for (size_t i = 0; i < out; i++) {
     for (size_t j = 0; j < rank; j++) b_gradient[i * rank + j] += d_turned[j * out + i];
   }
   if (!dx && !a_gradient) return;
   transpose(b, out, rank, 1.0f, turned);
   thin->thin_dot(dy, rows, out, lddy, turned, rank, du);
-  if (a_gradient) thin->thin_add(rank, rows, in, du, 1, rank, x, ldx, a_gradient, in);
-  if (dx) thin->thin_add(rows, rank, in, du, rank, 1, a, in, dx, lddx);
+  if (a_gradient) {
+    thin->thin_add(du, 1, rank, dli_const_view(x, rows, in, ldx), dli_view(a_gradient, rank, in, in));
+  }
+  if (dx) thin->thin_add(du, rank, 1, dli_const_view(a, rank, in, in), dli_view(dx, rows, in, lddx));
 }
 
 void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
