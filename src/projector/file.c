@@ -1,4 +1,9 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* Projectors in safetensors files: tensors <prefix>.bases, .starts, .energy_sums, .energy_counts. docs/FILES.md.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Files are untrusted input. A reader checks shapes before it allocates, and then that Phi^T Phi = I, that the groups
+ * divide Phi, and that energy sums are possible. The sums of an open task, <prefix>.observed and .moment, are read
+ * apart: S must be symmetric with a non-negative diagonal. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +40,8 @@ dlora_status dli_projector_write(const dlora_projector *projector, struct dli_wr
   return dli_writer_add(writer, name, DLI_U64, 1, tasks, projector->energy_counts);
 }
 
-/* Whether the rows of bases are finite and Phi^T Phi = I to 1e-3, a block of rows at a time. */
+/* Refuses bases that are not finite or with Phi^T Phi off I by more than 1e-3. Products are formed a block at a time.
+ */
 static dlora_status check_bases(const dlora_projector *projector, const char *label, const char *name) {
   size_t dim = projector->dim, size = projector->size;
   const double *bases = projector->bases;
@@ -74,7 +80,7 @@ static dlora_status check_groups(const dlora_projector *projector, const char *l
     }
   }
   for (size_t i = 0; i < tasks; i++) {
-    /* Each summand is a share of at most 1, to the rounding of float products. */
+    /* Each summand is a fraction of at most 1, to the rounding of float products. */
     if (!(projector->energy_sums[i] >= 0.0 &&
           projector->energy_sums[i] <= 1.01 * (double)projector->energy_counts[i])) {
       return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.energy_sums has an impossible value for task %zu", label,
