@@ -1,5 +1,13 @@
-/* Equation (1) without W h + b: what the adapters of a site add, forward and backward.
- * SPDX-License-Identifier: Apache-2.0 */
+/* Equation (1) without W h + b: the terms that adapters add at a site, forward and backward.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * For rows x [rows, in] of a site, with u = x A^T [rows, r] for each pair:
+ *
+ *   forward    y += x M^T + sum over pairs of scale u B^T + sum over finished tasks s of w_s (x A_s^T) B_s^T
+ *   backward   with dy = dL/dy and du = dy B [rows, r]:  dB += dy^T u,  dA += du^T x,  dx += dy M + du A
+ *
+ * No product is larger than rows x (in + out) x r, except the one with M. Sessions have M in their weights already and
+ * leave that term out. Ranks are small: with `thin` kernels, products of rank up to 32 bypass the BLAS. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -11,10 +19,10 @@ static const float *a_of(const dlora_bank *bank, const struct dli_pair *pair) {
   return pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
 }
 
-/* Larger ranks are the BLAS's. */
+/* The BLAS does products of larger ranks. */
 enum { MAX_THIN_RANK = 32 };
 
-/* y [cols, rows] = scale x^T of x [rows, cols] */
+/* y [cols, rows] = scale * x^T, x [rows, cols] */
 static void transpose(const float *x, size_t rows, size_t cols, float scale, float *y) {
   for (size_t j = 0; j < cols; j++) {
     for (size_t i = 0; i < rows; i++) y[j * rows + i] = scale * x[i * cols + j];
@@ -37,14 +45,18 @@ static void add_pair(const struct dli_kernels_bfloat16 *thin, const dlora_site *
   dli_gemm_nt(rows, site->output_dim, rank, scale, scratch, rank, b, rank, 1.0f, y, ldy);
 }
 
-/* Weight of an open pair: TERM_ORTHOGONAL stands for what M is to get of both, TERM_RESIDUAL for what of the residual
- * one is to be kept. */
+/* Scale of an open pair. TERM_ORTHOGONAL is the part of both updates that M will get, TERM_RESIDUAL the part of the
+ * residual update that stays in the adapter: before merge fractions are set, exactly B'A' and B_t A_t. */
 static float open_scale(const dlora_bank *bank, size_t branch, int32_t terms) {
   const float merged = terms & DLORA_TERM_ORTHOGONAL ? bank->merge_fractions[branch] : 0.0f;
   const int kept = branch == DLI_RESIDUAL && (terms & DLORA_TERM_RESIDUAL);
   return merged + (kept ? 1.0f - bank->merge_fractions[branch] : 0.0f);
 }
 
+/*   1. The term M, if it is wanted and not 0.
+ *   2. The open task's pairs, each at its scale.
+ *   3. Residual adapters of finished tasks. Consecutive items with equal routing weights, as images of one task, make
+ *      one product for each task s with w_s > 0. */
 void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
                       size_t rows, size_t ldx, int32_t terms, const float *routing, size_t rows_per_item, float *y,
                       size_t ldy, float *scratch) {
@@ -75,7 +87,7 @@ void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 
   }
 }
 
-/* The same of one pair by thin products. a_gradient: or NULL */
+/* Gradients of one pair by thin kernels. dx, a_gradient: NULL if not wanted. */
 static void thin_backward(const struct dli_kernels_bfloat16 *thin, const dlora_site *site, const float *a,
                           const float *b, size_t rank, const float *x, size_t rows, size_t ldx, const float *dy,
                           size_t lddy, float *dx, size_t lddx, float *a_gradient, float *b_gradient, float *scratch) {
@@ -96,6 +108,8 @@ static void thin_backward(const struct dli_kernels_bfloat16 *thin, const dlora_s
   if (dx) thin->thin_add(du, rank, 1, dli_const_view(a, rank, in, in), dli_view(dx, rows, in, lddx));
 }
 
+/* For M, then for each open pair: u = x A^T, dB += dy^T u, and where it is wanted du = dy B, dA += du^T x, dx += du A.
+ * Both scales are 1: a backward pass after merge fractions are set is refused. */
 void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
                        size_t rows, size_t ldx, const float *dy, size_t lddy, int32_t terms, float *dx, size_t lddx,
                        float *gradients, float *scratch) {

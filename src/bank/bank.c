@@ -1,5 +1,12 @@
-/* The adapter bank: sites, the open task's pairs and their parameters, and the end of a task.
- * SPDX-License-Identifier: Apache-2.0 */
+/* The life of a bank and of its open task: sites, pairs, parameters, steps, and the end of a task by (2a).
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The open task's pairs are A' [r, in], B' [out, r] and A_t, B_t of each site (METHOD.md 2, 4, 5). What is trained lies
+ * in one array `parameters`, with a second one for gradients, so that the optimizer sees contiguous memory:
+ *
+ *   site 0: B' (A') B_t (A_t) | site 1: B' (A') B_t (A_t) | ... | extra: the learner's head rows
+ *
+ * A' and A_t are present only if they are trained. Setting a pair lays the arrays out anew and resets the optimizer. */
 #include "src/bank/bank.h"
 
 #include <math.h>
@@ -115,8 +122,13 @@ static void assign_offsets(const dlora_bank *bank, struct layout *layout) {
   }
 }
 
-/* Lays the parameters out anew with one pair replaced (index SIZE_MAX: none) and `extra` more behind; values of the
- * other pairs move along. All or nothing. */
+/* Lays the parameters out anew, with pair `index` replaced (SIZE_MAX: none) and `extra` zeros at the end. A failure
+ * changes nothing.
+ *
+ *   1. The pairs, with copies of fixed A.
+ *   2. Offsets of what is trained, and parameters, gradients and a fresh optimizer of the new size.
+ *   3. Values of the other pairs move to their new places; of the new pair A is `a` and B is 0.
+ *   4. The new arrays replace the old ones. */
 static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, size_t rank, int train_a,
                              const dlora_projector *projector, size_t extra) {
   const dlora_allocator *allocator = &bank->allocator;
@@ -189,7 +201,7 @@ void dlora_bank_destroy(dlora_bank *bank) {
   dli_free(&allocator, bank);
 }
 
-/* ---- plain questions ---- */
+/* ---- queries ---- */
 
 size_t dlora_bank_num_sites(const dlora_bank *bank) {
   return bank ? bank->num_sites : 0;
@@ -274,7 +286,7 @@ dlora_status dli_bank_require_training(const dlora_bank *bank, const char *calle
 dlora_status dlora_bank_begin_task(dlora_bank *bank) {
   DLI_REQUIRE(bank);
   if (bank->open) {
-    return dli_raise(DLORA_ERR_STATE, "dlora_bank_begin_task: a task is open; end or cancel it first");
+    return dli_raise(DLORA_ERR_STATE, "dlora_bank_begin_task: a task is open; commit or discard it first");
   }
   dlora_status status = DLI_NEW(&bank->allocator, bank->pairs, 2 * bank->num_sites);
   if (status == DLORA_OK) status = relayout(bank, SIZE_MAX, NULL, 0, 0, NULL, 0);
@@ -330,8 +342,8 @@ dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, flo
   return DLORA_OK;
 }
 
-/* a [rank, dim] <- a P. A' starts outside span(Phi), so this multiplies each of its updates by P. Unlike
- * dlora_projector_project it cannot fail: no memory is taken inside a step. */
+/* a [rank, dim] <- a P. A' starts outside span(Phi), so this multiplies each of its updates by P (METHOD.md 4). Unlike
+ * dlora_projector_project it cannot fail: a step allocates nothing. */
 static void keep_free(const dlora_projector *projector, float *a, size_t rank) {
   const size_t dim = dlora_projector_dim(projector);
   for (size_t task = 0; task < dlora_projector_num_tasks(projector); task++) {
@@ -390,11 +402,16 @@ void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit
   *commit = (struct dli_bank_commit){0};
 }
 
-/* What of an open pair M is to get; 0 without the pair. */
+/* Fraction of an open pair's update that M will get; 0 without the pair. */
 static float merged_share(const dlora_bank *bank, size_t site, size_t branch) {
   return bank->pairs[2 * site + branch].rank ? bank->merge_fractions[branch] : 0.0f;
 }
 
+/* Allocates what the end of a task changes, by (2a) with fractions a of B'A' and r a of B_t A_t:
+ *
+ *   1. A zero M for sites that have none yet and will get an update.
+ *   2. The list of residual adapters, one longer for each site where (1 - r a) B_t remains: copies of A_t and of B_t
+ *      times this factor. */
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
   const dlora_allocator *allocator = &bank->allocator;
   struct dli_bank_commit commit = {.num_residuals = bank->num_residuals};
@@ -431,6 +448,7 @@ done:
   return status;
 }
 
+/* M += a B'A' + r a B_t A_t at every site, (2a). Then the prepared lists replace the bank's, and the task closes. */
 void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i / 2];
