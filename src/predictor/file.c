@@ -1,4 +1,9 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* Predictors in safetensors files: settings, sums and calibration, and the open task. docs/FILES.md.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * One list of fields for each group says tensor name, type, shape and address; writing and reading walk through the
+ * same list. Files are untrusted input: all shapes are checked before anything is allocated, then all values. The
+ * readout is not stored but computed again. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +21,7 @@
 #define MAX_FIELDS 24
 #define MAX_SETTINGS 10
 
-/* One tensor "<prefix>.<suffix>" and where it lives. */
+/* One tensor "<prefix>.<suffix>" and its address. */
 struct field {
   const char *suffix;
   enum dli_dtype dtype;
@@ -31,7 +36,7 @@ static dlora_status name_tensor(char name[NAME_SIZE], const char *prefix, const 
   return dli_raise(DLORA_ERR_ARGUMENT, "tensor name of prefix %.64s is longer than %d", prefix, NAME_SIZE - 1);
 }
 
-/* Options and temperature: one value each, as tensors because they must come back bit by bit whatever the locale. */
+/* Options and temperature, one value each. Tensors keep every bit, in any locale. */
 static size_t list_settings(const dlora_predictor *predictor, struct field fields[MAX_SETTINGS]) {
   const struct field list[] = {
       {"readout", DLI_U64, 1, {1}, &predictor->readout},
@@ -92,7 +97,7 @@ dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_wr
   return DLORA_OK;
 }
 
-/* Copies the tensors to where the fields' data points, which must be memory of the predictor that is being read. */
+/* Copies tensors to the fields' addresses, which must be memory of the predictor that is read. */
 static dlora_status copy_fields(const struct dli_tensors *tensors, const char *prefix, const struct field *fields,
                                 size_t count) {
   char name[NAME_SIZE];
@@ -108,11 +113,11 @@ static bool is_positive(double value) {
   return value >= (double)FLT_TRUE_MIN && value <= (double)FLT_MAX;
 }
 
-/* The options that a file was saved with, or the caller's where it agrees with the file on what the sums are. */
+/* The saved options, or the caller's if their readout and projection are the saved ones. */
 static dlora_status choose_options(dlora_predictor_options *out, const struct dlora_predictor *saved, const char *label,
                                    const char *prefix, const dlora_predictor_options *given) {
   bool random = saved->readout == DLORA_READOUT_RANDOM_PROJECTION;
-  /* Options are floats, so that the smallest and the largest are those of floats. */
+  /* Options are floats, hence the range of floats. */
   if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > DLI_TEMPERATURE_BY_HAND ||
       (random && (saved->saved_random_features == 0 || saved->saved_random_features > DLI_PREDICTOR_MAX_DIM)) ||
       !(saved->shrinkage >= 0.0 && saved->shrinkage <= (double)FLT_MAX) || !is_positive(saved->temperature) ||
@@ -183,7 +188,7 @@ static const char *find_impossible(const dlora_predictor *predictor) {
   return NULL;
 }
 
-/* Whether a class comes twice in a task. */
+/* Refuses a class that comes twice in a task. */
 static dlora_status check_unique(const dlora_predictor *predictor, const char *label, const char *prefix) {
   const struct dli_readout *readout = &predictor->readout_state;
   int64_t *last = NULL; /* [num_classes] 1 + the last task with the class */
@@ -201,7 +206,7 @@ static dlora_status check_unique(const dlora_predictor *predictor, const char *l
   return status;
 }
 
-/* A file of before they were kept gets those of today, with which the temperature is the one that it had. */
+/* A file without separations gets the present one for every task, with which T is the saved temperature. */
 static dlora_status read_separations(dlora_predictor *predictor, const struct dli_tensors *tensors,
                                      const char *prefix) {
   const struct field field = separations_of(predictor);
@@ -222,7 +227,7 @@ static dlora_status read_separations(dlora_predictor *predictor, const struct dl
   return DLORA_OK;
 }
 
-/* A file of before it was kept has temperatures that were fitted with that of then. */
+/* Temperatures of a file without beta were fitted with DLI_BROAD_WEIGHT_BEFORE. */
 static dlora_status read_broad_share(dlora_predictor *predictor, const struct dli_tensors *tensors,
                                      const char *prefix) {
   const struct field field = broad_share_of(predictor);
@@ -261,7 +266,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has rows of %zu, expected 1 ... %zu", label, name, saved.dim,
                      DLI_PREDICTOR_MAX_DIM);
   }
-  /* Nothing is allocated before the file is known to hold all of it. */
+  /* Nothing is allocated before the file is known to have it all. */
   count = list_sums(&saved, num, num_tasks, fields);
   for (size_t i = 0; i < count; i++) {
     DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
@@ -395,8 +400,8 @@ static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_
                    bad);
 }
 
-/* Reads floats [count, dim] from the tensor "<prefix>.<what>_<part>", or, where there is none, copies `absent`, which
- * may be NULL if there must be one. */
+/* Reads floats [count, dim] from the tensor "<prefix>.<what>_<part>". Without such a tensor, copies `absent`; with
+ * absent NULL the tensor is required. */
 static dlora_status read_features(const dlora_predictor *predictor, float **out, const struct dli_tensors *tensors,
                                   const char *prefix, const char *what, const char *part, size_t count,
                                   const float *absent) {
@@ -414,7 +419,7 @@ static dlora_status read_features(const dlora_predictor *predictor, float **out,
   return DLORA_OK;
 }
 
-/* The tensors "<prefix>.<what>_features", "..._labels" and, where images had two views, "..._mirrored"; at most `most`
+/* Reads the tensors "<prefix>.<what>_features", "..._labels" and, of image pairs, "..._mirrored", with at most `most`
  * rows. */
 static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows *rows,
                               const struct dli_tensors *tensors, const char *prefix, const char *what, size_t most) {
