@@ -161,7 +161,7 @@ static dlora_status check_call(const dlora_bank *bank, size_t site, const float 
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: terms is %d, expected DLORA_TERM_... or-ed", caller, terms);
   }
   if ((terms & open_terms) && !bank->open) {
-    return dli_raise(DLORA_ERR_STATE, "%s: terms ask for the current task's pairs, but no task is open", caller);
+    return dli_raise(DLORA_ERR_STATE, "%s: terms name the open task's pairs, but no task is open", caller);
   }
   return DLORA_OK;
 }

@@ -1,4 +1,4 @@
-/* Describes this build and processor in one line: kernels, packed products, threads and BLAS.
+/* One line on kernels, packed products, threads and BLAS in use: dlora_build_info.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
@@ -7,7 +7,7 @@
 #include "nn/kernels.h"
 
 #if defined(__GNUC__)
-/* There with OpenBLAS, absent with other BLAS libraries. */
+/* OpenBLAS defines it, other BLAS libraries do not. */
 extern char *openblas_get_config(void) __attribute__((weak));
 #endif
 

@@ -1,4 +1,4 @@
-/* The library's version as a string, from the numbers in the public header.
+/* The version as text, from the macros of the public header.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "duallora/duallora.h"
 

@@ -1,4 +1,4 @@
-/* Features of the untouched backbone: a session without a bank.
+/* Features of the untouched backbone: dlora_model_embed, by sessions without a bank.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 #include "src/session/pool.h"
