@@ -1,5 +1,16 @@
-/* The end of a task: everything that may fail is done on copies, then the copies take the place of what they replace.
- * SPDX-License-Identifier: Apache-2.0 */
+/* The end of a task: dlora_learner_commit_task. METHOD.md 8, "Learning a task", step 5.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Everything that can fail is done on copies, in `prepare`:
+ *
+ *   1. A copy of each predictor: base, routed, gate, untouched. Old means and scatter follow the drift (4), then the
+ *      open task is committed (METHOD.md 7.2). The four run in parallel.
+ *   2. The class index: components and classes of the new `base`.
+ *   3. A copy of each projector, with the new directions (2) and, for routing by energy, mean energies; in parallel.
+ *   4. The head: the trained rows, or (3) without training, and its temperature.
+ *   5. The accuracy matrix, one task larger; memory for M, residual adapters (2a) and W + M.
+ *
+ * `commit` then swaps all copies in, which cannot fail. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,8 +50,8 @@ static void release(dlora_learner *learner, struct outcome *o) {
   dli_class_index_release(&o->class_index, allocator);
 }
 
-/* Jobs that do not touch each other run side by side, each with a BLAS of one thread: eigenproblems of a few hundred
- * rows are too small to be split further. A worker's sentence is carried over to the calling thread. */
+/* Independent jobs run in parallel, each with a BLAS of one thread: eigenproblems of a few hundred rows are too small
+ * to be split further. A worker's error sentence is raised again in the calling thread. */
 struct jobs {
   const dlora_learner *learner;
   struct outcome *outcome;
@@ -75,7 +86,7 @@ static dlora_status in_parallel(const dlora_learner *learner, struct outcome *ou
   return status;
 }
 
-/* A copy of each predictor with the open task closed; old statistics follow the features first, where these moved. */
+/* Step 1 for one predictor. */
 static dlora_status commit_predictor(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
   const dlora_predictor *const from[] = {learner->base, learner->routed, learner->gate, learner->untouched};
@@ -91,6 +102,7 @@ static dlora_status commit_predictor(const dlora_learner *learner, struct outcom
   return dlora_predictor_commit_task(*to[job]);
 }
 
+/* Step 3 for one adapted input. */
 static dlora_status commit_projector(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
   const size_t first = 4 * learner->first_block, i = first + job;
@@ -110,8 +122,9 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
 
-/* The prior on log T of a head. With Gaussians it is around their own T, as rows begin as those of equation (3) do,
- * times a part where they are on a part of the columns. A ridge regression has other scores. docs/METHOD.md 7. */
+/* The prior on log T of a head. Rows start as (3), so that with the Gaussian readout its centre is T of the statistics,
+ * times HEAD_PART if these read more columns than the head. A ridge regression has scores of another size: the centre
+ * is then 1 and the prior wide. METHOD.md 7.2. */
 #define HEAD_PART 0.7
 #define HEAD_DEVIATION 0.5
 #define HEAD_WIDE_DEVIATION 2.0
@@ -124,7 +137,7 @@ struct head_fit {
   const size_t *targets; /* [rows] */
 };
 
-/* Negative log-likelihood at log T, with the prior: a handful of easy images does not drive T to an extreme. */
+/* Negative log-likelihood at log T, plus the prior, which keeps a few easy images from driving T to an extreme. */
 static double head_cost(const void *context, double log_temperature) {
   const struct head_fit *fit = context;
   const double sharpness = exp(-log_temperature);
@@ -140,6 +153,7 @@ static double head_cost(const void *context, double log_temperature) {
   return loss;
 }
 
+/* The head's temperature: fitted to logits of held-out final features, or the prior's centre without any. */
 static dlora_status calibrate_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
@@ -170,7 +184,7 @@ done:
   return status;
 }
 
-/* The task's head, its rows in the order of the components of `base`. Without training: equation (3) itself. */
+/* Step 4: the task's head, with rows in the order of the components of `base`; without training, (3) itself. */
 static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
@@ -250,7 +264,7 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   }
 }
 
-/* Cannot fail. What was replaced is left in *o to be released. */
+/* Swaps; cannot fail. *o then has the replaced parts, to be released. */
 static void commit(dlora_learner *learner, struct outcome *o) {
   dlora_predictor *const predictors[] = {o->base, o->routed, o->gate, o->untouched};
   dlora_predictor **const mine[] = {&learner->base, &learner->routed, &learner->gate, &learner->untouched};

@@ -1,5 +1,10 @@
-/* Evaluation on labelled images: accuracies, calibration, and the accuracy matrix over tasks.
- * SPDX-License-Identifier: Apache-2.0 */
+/* dlora_learner_evaluate: accuracies, calibration errors, and a row of the accuracy matrix. METHOD.md 8.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   1. Images of known classes are chosen, each with its true task: the given one, or the last task with its class.
+ *   2. A micro-batch at a time, predictions are made as dlora_learner_predict makes them, and compared.
+ *   3. Accuracies become row num_tasks - 1 of the matrix, with digests of their images. Later only accuracies on the
+ *      same images are compared (metrics.c). */
 #include <math.h>
 #include <string.h>
 
@@ -14,7 +19,7 @@ struct tally {
   size_t images, skipped, right, task_right, given_right, untouched_right;
   size_t *task_images, *task_images_right; /* [num_tasks] */
   uint64_t *task_digests;                  /* [num_tasks] of their images */
-  uint64_t *stage_digests; /* [num_tasks] of the images that could be measured after each task already */
+  uint64_t *stage_digests;                 /* [num_tasks] of images that could be evaluated after each task */
   struct dli_reliability class_reliability, task_reliability;
 };
 
@@ -26,14 +31,14 @@ static int64_t task_of_class(const struct dli_class_index *d, int64_t class_id) 
   return -1;
 }
 
-/* The first task that has it. */
+/* The first task that has the class. */
 static size_t first_task_of_class(const struct dli_class_index *d, int64_t class_id) {
   size_t k = 0;
   while (d->component_classes[k] != class_id) k++;
   return (size_t)d->component_tasks[k];
 }
 
-/* What was measured, as sums, so that the order of the images does not matter. */
+/* Digests are sums over images, so that their order does not matter. */
 static void count_images(struct tally *tally, const struct dli_class_index *d, const uint64_t *digests,
                          const int64_t *labels, const int64_t *tasks, int tasks_given, size_t count) {
   for (size_t i = 0; i < count; i++) {
@@ -112,7 +117,7 @@ static dlora_status run(struct evaluation *e) {
   const size_t total = e->source->count - e->tally.skipped;
   const double started = dli_seconds();
   const struct dli_decision out = {.predictions = e->predictions, .joint = e->joint};
-  /* Where the caller alone knows the task, it is told: what is measured then is accuracy given the task. */
+  /* With routing `given` the true task is given, and accuracy is accuracy given the task. */
   const int given = learner->options.routing == DLORA_ROUTING_GIVEN;
   for (size_t first = 0; first < total; first += e->batch) {
     const size_t part = total - first < e->batch ? total - first : e->batch;
@@ -132,7 +137,7 @@ static dlora_status run(struct evaluation *e) {
   return DLORA_OK;
 }
 
-/* 0 would say that the images are not known. */
+/* 0 stands for unknown images. */
 static uint64_t known_digest(uint64_t sum) {
   return sum ? sum : 1;
 }

@@ -1,4 +1,14 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* Average accuracy, forgetting, backward transfer from the accuracy matrix; calibration error. METHOD.md 8.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * With a_ij the accuracy on task j after task i, and t the last task:
+ *
+ *   average accuracy    mean over i of the accuracy on all images after task i
+ *   forgetting          mean over j < t of max over i < t of a_ij, minus a_tj  (Chaudhry et al. 2018)
+ *   backward transfer   mean over j < t of a_tj - a_jj  (Lopez-Paz and Ranzato 2017)
+ *   calibration error   mean over images of abs(confidence - accuracy) of the image's bin (Guo et al. 2017)
+ *
+ * An accuracy counts only if it was taken on the same images as that of the last stage. */
 #include "src/learner/metrics.h"
 
 #include <math.h>
@@ -46,7 +56,7 @@ void dli_metrics_release(struct dli_metrics *metrics, const dlora_allocator *all
   *metrics = (struct dli_metrics){0};
 }
 
-/* Mean over the stages that were measured, if all were on what the last one has of their images. */
+/* Mean over the evaluated stages, or NaN if one was on other images than the last evaluation has of its classes. */
 static double average_accuracy(const struct dli_metrics *metrics, const uint64_t *known) {
   double sum = 0.0;
   size_t stages = 0;
@@ -59,14 +69,13 @@ static double average_accuracy(const struct dli_metrics *metrics, const uint64_t
   return stages ? sum / (double)stages : NAN;
 }
 
-/* Accuracy on task j after task i, if it was measured on the images of the last stage; else NaN. */
+/* a_ij, or NaN if it was taken on other images than a_tj. */
 static double comparable(const struct dli_metrics *metrics, size_t i, size_t j) {
   const size_t tasks = metrics->num_tasks;
   const uint64_t images = metrics->images[i * tasks + j];
   return images && images == metrics->images[(tasks - 1) * tasks + j] ? metrics->accuracy[i * tasks + j] : NAN;
 }
 
-/* Chaudhry et al. 2018 (forgetting), Lopez-Paz and Ranzato 2017 (backward transfer). */
 void dli_metrics_summary(const struct dli_metrics *metrics, const uint64_t *known, dlora_evaluation *out) {
   const size_t tasks = metrics->num_tasks;
   double lost = 0.0, transfer = 0.0;
@@ -93,7 +102,7 @@ void dli_metrics_summary(const struct dli_metrics *metrics, const uint64_t *know
 }
 
 void dli_reliability_add(struct dli_reliability *reliability, double probability, int right) {
-  /* Also what is no number goes to a bin: the last. */
+  /* NaN counts in the last bin. */
   const size_t bin = probability < 1.0 ? (size_t)(probability * 15.0) : 14;
   reliability->confidence[bin] += probability;
   reliability->right[bin] += right ? 1.0 : 0.0;
