@@ -344,7 +344,7 @@ dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, flo
 
 /* a [rank, dim] <- a P. A' starts outside span(Phi), so this multiplies each of its updates by P (METHOD.md 4). Unlike
  * dlora_projector_project it cannot fail: a step allocates nothing. */
-static void keep_free(const dlora_projector *projector, float *a, size_t rank) {
+static void project_rows(const dlora_projector *projector, float *a, size_t rank) {
   const size_t dim = dlora_projector_dim(projector);
   for (size_t task = 0; task < dlora_projector_num_tasks(projector); task++) {
     const float *bases = NULL;
@@ -374,7 +374,7 @@ dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate) {
   dli_optimizer_step(&bank->optimizer, learning_rate, bank->gradients, bank->parameters);
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
-    if (pair->projector && pair->rank) keep_free(pair->projector, bank->parameters + pair->a_offset, pair->rank);
+    if (pair->projector && pair->rank) project_rows(pair->projector, bank->parameters + pair->a_offset, pair->rank);
   }
   memset(bank->gradients, 0, count * sizeof *bank->gradients);
   return DLORA_OK;
@@ -403,7 +403,7 @@ void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit
 }
 
 /* Fraction of an open pair's update that M will get; 0 without the pair. */
-static float merged_share(const dlora_bank *bank, size_t site, size_t branch) {
+static float merged_fraction(const dlora_bank *bank, size_t site, size_t branch) {
   return bank->pairs[2 * site + branch].rank ? bank->merge_fractions[branch] : 0.0f;
 }
 
@@ -415,7 +415,7 @@ static float merged_share(const dlora_bank *bank, size_t site, size_t branch) {
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
   const dlora_allocator *allocator = &bank->allocator;
   struct dli_bank_commit commit = {.num_residuals = bank->num_residuals};
-  const float kept_share = 1.0f - bank->merge_fractions[DLI_RESIDUAL];
+  const float kept_fraction = 1.0f - bank->merge_fractions[DLI_RESIDUAL];
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, commit.merged, bank->num_sites));
   DLI_TRY_DONE(DLI_NEW(allocator, commit.kept, bank->num_residuals + bank->num_sites));
@@ -425,10 +425,10 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
     const struct dli_pair *pair = &bank->pairs[2 * i + DLI_RESIDUAL];
     commit.merged[i] = bank->merged[i];
     if (!commit.merged[i] &&
-        (merged_share(bank, i, DLI_ORTHOGONAL) > 0.0f || merged_share(bank, i, DLI_RESIDUAL) > 0.0f)) {
+        (merged_fraction(bank, i, DLI_ORTHOGONAL) > 0.0f || merged_fraction(bank, i, DLI_RESIDUAL) > 0.0f)) {
       DLI_TRY_DONE(DLI_NEW(allocator, commit.merged[i], site->output_dim * site->input_dim));
     }
-    if (!pair->rank || kept_share == 0.0f) continue;
+    if (!pair->rank || kept_fraction == 0.0f) continue;
     float *a, *b;
     struct dli_residual_adapter *kept = &commit.kept[commit.num_residuals++];
     *kept = (struct dli_residual_adapter){.task = bank->num_tasks, .site = i, .adapter.rank = pair->rank};
@@ -439,7 +439,7 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
     const float *from = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
     memcpy(a, from, pair->rank * site->input_dim * sizeof *a);
     const float *trained = bank->parameters + pair->b_offset;
-    for (size_t j = 0; j < pair->rank * site->output_dim; j++) b[j] = kept_share * trained[j];
+    for (size_t j = 0; j < pair->rank * site->output_dim; j++) b[j] = kept_fraction * trained[j];
   }
   *out = commit;
   return DLORA_OK;
@@ -453,11 +453,11 @@ void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i / 2];
     const struct dli_pair *pair = &bank->pairs[i];
-    const float share = merged_share(bank, i / 2, i % 2);
-    if (share == 0.0f) continue;
+    const float fraction = merged_fraction(bank, i / 2, i % 2);
+    if (fraction == 0.0f) continue;
     const float *a = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
-    dli_gemm_nn(site->output_dim, site->input_dim, pair->rank, share, bank->parameters + pair->b_offset, pair->rank, a,
-                site->input_dim, 1.0f, commit->merged[i / 2], site->input_dim);
+    dli_gemm_nn(site->output_dim, site->input_dim, pair->rank, fraction, bank->parameters + pair->b_offset, pair->rank,
+                a, site->input_dim, 1.0f, commit->merged[i / 2], site->input_dim);
   }
   dli_free(&bank->allocator, bank->merged);
   dli_free(&bank->allocator, bank->kept);

@@ -49,7 +49,7 @@ static void count_images(struct tally *tally, const struct dli_class_index *d, c
 }
 
 /* The most probable class among those of one task. */
-static int64_t best_within(const struct dli_class_index *d, const float *joint, int64_t task) {
+static int64_t best_in_task(const struct dli_class_index *d, const float *joint, int64_t task) {
   size_t best = SIZE_MAX;
   for (size_t k = 0; k < d->num_components; k++) {
     if (d->component_tasks[k] == task && (best == SIZE_MAX || joint[k] > joint[best])) best = k;
@@ -65,7 +65,7 @@ static void count_decisions(const dlora_learner *learner, struct tally *tally, c
     const int right = p[i].class_id == labels[i], task_right = p[i].task == tasks[i];
     tally->right += (size_t)right;
     tally->task_right += (size_t)task_right;
-    tally->given_right += best_within(d, joint + i * d->num_components, tasks[i]) == labels[i];
+    tally->given_right += best_in_task(d, joint + i * d->num_components, tasks[i]) == labels[i];
     if (untouched) tally->untouched_right += untouched[i].class_id == labels[i];
     tally->task_images[tasks[i]]++;
     tally->task_images_right[tasks[i]] += (size_t)right;
@@ -99,8 +99,8 @@ static dlora_status choose_images(struct evaluation *e) {
       task = e->source->tasks[i];
       if (task < 0 || (size_t)task >= num_tasks) {
         return dli_raise(DLORA_ERR_ARGUMENT,
-                         "dlora_learner_evaluate: task %lld of image %zu is not one of the %zu learnt", (long long)task,
-                         i, num_tasks);
+                         "dlora_learner_evaluate: task %lld of image %zu is not one of the %zu learned",
+                         (long long)task, i, num_tasks);
       }
     }
     e->chosen[chosen] = i;
@@ -108,7 +108,7 @@ static dlora_status choose_images(struct evaluation *e) {
   }
   e->tally.skipped = e->source->count - chosen;
   if (chosen) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_evaluate: none of the %zu images is of a class that was learnt",
+  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_evaluate: none of the %zu images is of a class that was learned",
                    e->source->count);
 }
 
@@ -180,7 +180,7 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
     DLI_TRY(dli_struct_write("dlora_evaluation", evaluation, evaluation->struct_size, &empty, sizeof empty));
   }
   const size_t tasks = dlora_learner_num_tasks(learner);
-  if (!tasks) return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learnt yet; learn a task first");
+  if (!tasks) return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learned yet; learn a task first");
   const dlora_allocator *allocator = &learner->allocator;
   struct evaluation e = {.learner = learner, .source = &known, .batch = dli_learner_max_batch(learner, 0, known.count)};
   dlora_status status = DLORA_OK;

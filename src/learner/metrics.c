@@ -81,7 +81,7 @@ void dli_metrics_summary(const struct dli_metrics *metrics, const uint64_t *know
   double lost = 0.0, transfer = 0.0;
   size_t lost_count = 0, transfer_count = 0;
   for (size_t j = 0; j + 1 < tasks; j++) {
-    const double now = comparable(metrics, tasks - 1, j), learnt = comparable(metrics, j, j);
+    const double now = comparable(metrics, tasks - 1, j), learned = comparable(metrics, j, j);
     double best = NAN;
     for (size_t i = j; i + 1 < tasks; i++) {
       const double a = comparable(metrics, i, j);
@@ -91,8 +91,8 @@ void dli_metrics_summary(const struct dli_metrics *metrics, const uint64_t *know
       lost += best - now;
       lost_count++;
     }
-    if (!isnan(now) && !isnan(learnt)) {
-      transfer += now - learnt;
+    if (!isnan(now) && !isnan(learned)) {
+      transfer += now - learned;
       transfer_count++;
     }
   }

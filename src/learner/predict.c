@@ -143,11 +143,12 @@ static void normalise(double *values, size_t count, double log_total) {
  *   1. log p(c | s, x) up to a constant: `component` itself (statistics), the head's logits over its temperature, or
  *      the mean of both, which is the logarithm of a geometric mean.
  *   2. Normalised over the task's components, plus log p(s | x). */
-static void combine_within(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
+static void combine_class_scores(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
   const struct dli_class_index *d = &learner->class_index;
   const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
   const int heads = learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
-  const double share = learner->options.class_scores == DLORA_CLASS_SCORES_BOTH ? 0.5 : 1.0; /* of the heads */
+  const double head_weight =
+      learner->options.class_scores == DLORA_CLASS_SCORES_BOTH ? 0.5 : 1.0; /* against the statistics */
   size_t first = 0;
   for (size_t t = 0; t < tasks; t++) {
     size_t last = first;
@@ -159,9 +160,9 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
     for (size_t i = 0; i < count; i++) {
       double *row = b->component + i * components;
       for (size_t c = first; heads && c < last; c++) {
-        const double statistics = share < 1.0 ? (1.0 - share) * row[c] : 0.0;
+        const double statistics = head_weight < 1.0 ? (1.0 - head_weight) * row[c] : 0.0;
         const float product = b->logits[i * components + c];
-        row[c] = statistics + share * head_logit(head, c - first, b->z + i * dim, dim, product);
+        row[c] = statistics + head_weight * head_logit(head, c - first, b->z + i * dim, dim, product);
       }
       normalise(row + first, last - first, log((double)b->task[i * tasks + t] + 1e-30));
     }
@@ -268,7 +269,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
     DLI_TRY(posterior(learner, routed ? routed : learner->base, b, count, NULL));
     if (own_task) memcpy(b->task, b->routing, count * num_tasks * sizeof *b->task);
   }
-  combine_within(learner, b, count);
+  combine_class_scores(learner, b, count);
   sum_classes(d, b, count);
   write_decision(learner, b, count, d->thresholds[routed && !first_pass ? 1 : 0], out);
   return DLORA_OK;
@@ -294,7 +295,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
                                : "predictions");
   }
   const size_t num_tasks = dlora_learner_num_tasks(learner);
-  if (!num_tasks) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; learn a task first", caller);
+  if (!num_tasks) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learned yet; learn a task first", caller);
   if (!tasks && learner->options.routing == DLORA_ROUTING_GIVEN) {
     return dli_raise(DLORA_ERR_STATE, "%s: routing is `given`; call dlora_learner_predict_with_tasks", caller);
   }
@@ -302,7 +303,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   DLI_TRY(dli_images_part(images, 0, images->count, &part, caller));
   for (size_t i = 0; tasks && i < images->count; i++) {
     if (tasks[i] < 0 || (size_t)tasks[i] >= num_tasks) {
-      return dli_raise(DLORA_ERR_ARGUMENT, "%s: task %lld of image %zu is not one of the %zu learnt", caller,
+      return dli_raise(DLORA_ERR_ARGUMENT, "%s: task %lld of image %zu is not one of the %zu learned", caller,
                        (long long)tasks[i], i, num_tasks);
     }
   }
@@ -348,7 +349,7 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
   for (size_t i = 0; tasks && i < images->count; i++) {
     if (tasks[i] < -1 || tasks[i] >= (int64_t)num_tasks) {
       return dli_raise(DLORA_ERR_ARGUMENT,
-                       "dlora_learner_embed: task %lld of image %zu is not -1 or one of the %zu learnt",
+                       "dlora_learner_embed: task %lld of image %zu is not -1 or one of the %zu learned",
                        (long long)tasks[i], i, num_tasks);
     }
   }

@@ -70,7 +70,7 @@ done:
 void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from) {
   if (b->held_out[from] == 0) return;
   double na = (double)a->held_out[to], nb = (double)b->held_out[from];
-  const double share = nb / (na + nb);
+  const double fraction = nb / (na + nb);
   float both[2 * DLI_UNKNOWN_SCORES];
   size_t count = (size_t)a->num_scores[to], added = (size_t)b->num_scores[from];
   memcpy(both, a->scores + to * DLI_UNKNOWN_SCORES, count * sizeof *both);
@@ -79,8 +79,8 @@ void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_
   size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
   for (size_t i = 0; i < kept; i++) a->scores[to * DLI_UNKNOWN_SCORES + i] = both[i * count / kept];
   a->num_scores[to] = kept;
-  a->log_temperatures[to] += share * (b->log_temperatures[from] - a->log_temperatures[to]);
-  a->log_separations[to] += share * (b->log_separations[from] - a->log_separations[to]);
+  a->log_temperatures[to] += fraction * (b->log_temperatures[from] - a->log_temperatures[to]);
+  a->log_separations[to] += fraction * (b->log_separations[from] - a->log_separations[to]);
   a->held_out[to] += b->held_out[from];
 }
 
@@ -152,9 +152,9 @@ static dlora_status weigh(const dlora_predictor *predictor, const struct dli_rea
   size_t *counts = NULL, present = 0;
   DLI_TRY(DLI_NEW(&predictor->allocator, counts, readout->num_classes));
   for (size_t i = 0; i < left_out->count; i++) present += counts[left_out->expected[i]]++ == 0;
-  const double share = (double)left_out->count / (double)present;
+  const double fraction = (double)left_out->count / (double)present;
   for (size_t i = 0; i < left_out->count; i++) {
-    weights[i] = predictor->use_prior ? 1.0 : share / (double)counts[left_out->expected[i]];
+    weights[i] = predictor->use_prior ? 1.0 : fraction / (double)counts[left_out->expected[i]];
   }
   dli_free(&predictor->allocator, counts);
   return DLORA_OK;

@@ -75,7 +75,7 @@ static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num
   return count;
 }
 
-static struct field broad_share_of(const dlora_predictor *predictor) {
+static struct field broad_weight_of(const dlora_predictor *predictor) {
   return (struct field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_weight};
 }
 
@@ -89,7 +89,7 @@ dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_wr
   size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
   count += list_settings(predictor, fields + count);
   fields[count++] = separations_of(predictor);
-  fields[count++] = broad_share_of(predictor);
+  fields[count++] = broad_weight_of(predictor);
   for (size_t i = 0; i < count; i++) {
     DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
     DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
@@ -195,12 +195,12 @@ static dlora_status check_unique(const dlora_predictor *predictor, const char *l
   DLI_TRY(DLI_NEW(&predictor->allocator, last, readout->num_classes));
   dlora_status status = DLORA_OK;
   for (size_t i = 0; i < predictor->finished.num && status == DLORA_OK; i++) {
-    int64_t *seen = last + readout->columns[i];
-    if (*seen == predictor->finished.tasks[i] + 1) {
+    int64_t *last_task = last + readout->columns[i];
+    if (*last_task == predictor->finished.tasks[i] + 1) {
       status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.classes has class %lld twice in task %lld", label, prefix,
                          (long long)predictor->finished.classes[i], (long long)predictor->finished.tasks[i]);
     }
-    *seen = predictor->finished.tasks[i] + 1;
+    *last_task = predictor->finished.tasks[i] + 1;
   }
   dli_free(&predictor->allocator, last);
   return status;
@@ -228,9 +228,9 @@ static dlora_status read_separations(dlora_predictor *predictor, const struct dl
 }
 
 /* Temperatures of a file without beta were fitted with DLI_BROAD_WEIGHT_BEFORE. */
-static dlora_status read_broad_share(dlora_predictor *predictor, const struct dli_tensors *tensors,
-                                     const char *prefix) {
-  const struct field field = broad_share_of(predictor);
+static dlora_status read_broad_weight(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                      const char *prefix) {
+  const struct field field = broad_weight_of(predictor);
   char name[NAME_SIZE];
   DLI_TRY(name_tensor(name, prefix, field.suffix));
   if (!dli_tensors_find(tensors, name)) {
@@ -302,7 +302,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   if (status != DLORA_OK) goto done;
   DLI_TRY_DONE(check_unique(predictor, label, prefix));
   DLI_TRY_DONE(read_separations(predictor, tensors, prefix));
-  DLI_TRY_DONE(read_broad_share(predictor, tensors, prefix));
+  DLI_TRY_DONE(read_broad_weight(predictor, tensors, prefix));
   DLI_TRY_DONE(dli_calibration_threshold(predictor, &predictor->calibration, num_tasks, DLI_UNKNOWN_QUANTILE,
                                          &predictor->threshold));
   *out = predictor;

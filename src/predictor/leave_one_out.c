@@ -30,7 +30,7 @@
 #include "src/predictor/state.h"
 
 /* Least 1 - k h, the fraction of a variance that stays without one feature: below it there is rounding. */
-#define LEAST_SHARE 1e-12
+#define LEAST_REMAINDER 1e-12
 
 void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *out) {
   dli_free(&predictor->allocator, out->expected);
@@ -113,9 +113,9 @@ static void leave_out_gaussian(const struct dli_readout *readout, size_t num, si
  * L^-1 q, where A = L L^T. w1 and w2 may be negative. */
 static double updated_square(const double *s, const double *p, const double *q, size_t n, double w1, double w2) {
   const double sp = dot(s, p, n), pq = dot(p, q, n);
-  const double share = w1 / fmax(1.0 + w1 * dot(p, p, n), LEAST_SHARE);
-  const double sq = dot(s, q, n) - share * sp * pq, qq = dot(q, q, n) - share * pq * pq;
-  return dot(s, s, n) - share * sp * sp - w2 / fmax(1.0 + w2 * qq, LEAST_SHARE) * sq * sq;
+  const double factor = w1 / fmax(1.0 + w1 * dot(p, p, n), LEAST_REMAINDER);
+  const double sq = dot(s, q, n) - factor * sp * pq, qq = dot(q, q, n) - factor * pq * pq;
+  return dot(s, s, n) - factor * sp * sp - w2 / fmax(1.0 + w2 * qq, LEAST_REMAINDER) * sq * sq;
 }
 
 /* unknown [rows] += |L^-1 (z - mu)|^2 - d_E(z, mu), without the image. Destroys z, r, d, u, along, aside and spread. */
@@ -123,8 +123,8 @@ static void add_distances(const dlora_predictor *predictor, const struct dli_rea
                           const struct terms *terms, struct block *b, double *unknown) {
   const size_t dim = predictor->dim;
   if (readout->between) {
-    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->share[i % num];
-    for (size_t i = 0; i < rows * num; i++) b->aside[i] *= readout->share[i % num];
+    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->root_fraction[i % num];
+    for (size_t i = 0; i < rows * num; i++) b->aside[i] *= readout->root_fraction[i % num];
     dli_cholesky_forward(num, readout->between, b->spread, rows);
     dli_cholesky_forward(num, readout->between, b->along, rows);
     dli_cholesky_forward(num, readout->between, b->aside, rows);
@@ -178,7 +178,7 @@ static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_r
   for (size_t i = 0; i < rows; i++) {
     const double *p = b->solved + i * random, *q = p + rows * random;
     const double pp = 0.5 * dot(p, p, random), pq = 0.5 * dot(p, q, random), qq = 0.5 * dot(q, q, random);
-    const double determinant = fmax((1.0 - pp) * (1.0 - qq) - pq * pq, LEAST_SHARE);
+    const double determinant = fmax((1.0 - pp) * (1.0 - qq) - pq * pq, LEAST_REMAINDER);
     const double first = (pp * (1.0 - qq) + pq * pq) / determinant, second = pq / determinant;
     const double *y_other = other + i * num;
     double *y = scores + i * num;
@@ -219,18 +219,19 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
     t->n = (double)statistics->counts[c];
     t->h = dot(r, u, dim);
     t->k = t->n / (t->n - 1.0) / degrees;
-    t->a = t->k / fmax(1.0 - t->k * t->h, LEAST_SHARE);
+    t->a = t->k / fmax(1.0 - t->k * t->h, LEAST_REMAINDER);
     t->l = 1.0 / degrees;
     const double step = t->a * dot(u, d, dim);
     for (size_t j = 0; j < dim; j++) v[j] += step * u[j];
     for (size_t j = 0; j < num; j++) aside[j] += step * along[j];
-    t->b = t->l / fmax(1.0 - t->l * dot(d, v, dim), LEAST_SHARE);
+    t->b = t->l / fmax(1.0 - t->l * dot(d, v, dim), LEAST_REMAINDER);
     t->uz = dot(b->z + i * dim, u, dim);
     t->vz = dot(b->z + i * dim, v, dim);
     t->vr = dot(r, v, dim);
     own[i] = t->n / (t->n - 1.0) * (t->n / (t->n - 1.0)) * (t->h + t->a * t->h * t->h + t->b * t->vr * t->vr);
     for (size_t j = 0; j < num; j++) {
-      spread[j] = readout->share[j] * (row[j] - readout->bias[j] + t->a * along[j] * t->uz + t->b * aside[j] * t->vz);
+      spread[j] =
+          readout->root_fraction[j] * (row[j] - readout->bias[j] + t->a * along[j] * t->uz + t->b * aside[j] * t->vz);
     }
     leave_out_gaussian(readout, num, c, t, along, aside, row);
     double best = row[0];

@@ -56,7 +56,7 @@ static dlora_status posterior_new(const dlora_predictor *predictor, struct poste
  *
  *   1. Scores minus the largest, over T. Only differences enter, whatever the scores' size.
  *   2. Log-sums of both softmaxes, and log p(c | z) of their mixture.
- *   3. Tasks: plain sums of p. Classes: log-sums relative to each class's own largest term, so that the logarithm of an
+ *   3. Tasks: sums of p. Classes: log-sums relative to each class's own largest term, so that the logarithm of an
  *      improbable class is as exact as that of a probable one.
  *
  * Probabilities sum to 1 within 1e-15 in float64, and within 1e-6 after rounding to float32: a log-probability l is
@@ -100,7 +100,7 @@ static void posterior_compute(const dlora_predictor *predictor, struct posterior
   }
 }
 
-static dlora_status check_learnt(const char *function, const dlora_predictor *predictor) {
+static dlora_status require_task(const char *function, const dlora_predictor *predictor) {
   if (predictor->num_tasks > 0) return DLORA_OK;
   return dli_raise(DLORA_ERR_STATE, "%s: no task is finished; call dlora_predictor_commit_task first", function);
 }
@@ -122,7 +122,7 @@ struct outputs {
 
 static dlora_status write_posterior(const dlora_predictor *predictor, const char *function, const float *features,
                                     size_t n, const struct outputs *out) {
-  DLI_TRY(check_learnt(function, predictor));
+  DLI_TRY(require_task(function, predictor));
   DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
   size_t num = predictor->finished.num, num_classes = predictor->readout_state.num_classes,
          tasks = predictor->num_tasks;
@@ -176,7 +176,7 @@ dlora_status dlora_predictor_predict(const dlora_predictor *predictor, const flo
                                      dlora_prediction *predictions) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(predictions);
-  DLI_TRY(check_learnt(__func__, predictor));
+  DLI_TRY(require_task(__func__, predictor));
   DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
   const struct dli_readout *readout = &predictor->readout_state;
   struct posterior posterior;

@@ -242,7 +242,7 @@ static dlora_status observe(const char *function, dlora_predictor *predictor, co
                             const float *mirrored, const int64_t *labels, size_t n, bool held_out) {
   DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
   if (mirrored != features) DLI_TRY(dli_check_features(function, "mirrored", mirrored, n, predictor->dim));
-  dli_pool_clear(predictor->scratch); /* learning wants the memory */
+  dli_pool_clear(predictor->scratch); /* leaves the memory to learning */
   if (held_out) {
     DLI_TRY(dli_rows_reserve(predictor, &predictor->held_out, n));
     dli_rows_append(predictor, &predictor->held_out, features, mirrored, labels, n);

@@ -36,7 +36,7 @@ void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *read
   dli_free(allocator, readout->weight);
   dli_free(allocator, readout->global_factor);
   dli_free(allocator, readout->between);
-  dli_free(allocator, readout->share);
+  dli_free(allocator, readout->root_fraction);
   dli_free(allocator, readout->factor);
   dli_free(allocator, readout->centre);
   dli_free(allocator, readout->columns);
@@ -134,7 +134,7 @@ static dlora_status fill_offsets(const dlora_predictor *predictor, const struct 
 }
 
 /* The factor of I + U^T C^-1 U [num, num], or of E = C + U U^T [dim, dim] where num >= dim. *covariance is C; in the
- * second case it becomes the factor. out has share, centre and weight. */
+ * second case it becomes the factor. out has root_fraction, centre and weight. */
 static dlora_status build_between(const dlora_predictor *predictor, struct dli_readout *out,
                                   const struct dli_statistics *statistics, double **covariance) {
   const size_t num = statistics->num, dim = predictor->dim;
@@ -142,13 +142,13 @@ static dlora_status build_between(const dlora_predictor *predictor, struct dli_r
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, spread, num * dim));
   for (size_t i = 0; i < num * dim; i++) {
-    spread[i] = out->share[i / dim] * (statistics->means[i] - out->centre[i % dim]);
+    spread[i] = out->root_fraction[i / dim] * (statistics->means[i] - out->centre[i % dim]);
   }
   if (num < dim) {
     DLI_TRY_DONE(DLI_NEW(&predictor->allocator, out->between, num * num));
     dli_dgemm_nt(num, num, dim, 1.0, out->weight, dim, spread, dim, 0.0, out->between, num);
     for (size_t i = 0; i < num * num; i++) {
-      out->between[i] = out->share[i / num] * out->between[i] + (i % (num + 1) ? 0.0 : 1.0);
+      out->between[i] = out->root_fraction[i / num] * out->between[i] + (i % (num + 1) ? 0.0 : 1.0);
     }
     DLI_TRY_DONE(dli_cholesky(num, out->between));
   } else {
@@ -177,7 +177,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   DLI_TRY_DONE(DLI_NEW(allocator, readout.factor, dim * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, covariance, dim * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, raised, dim));
-  DLI_TRY_DONE(DLI_NEW(allocator, readout.share, num));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.root_fraction, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.weight, num * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.bias, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.offset, num));
@@ -196,7 +196,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
       square += readout.weight[i * dim + j] * (statistics->means[i * dim + j] - readout.centre[j]);
     }
     readout.bias[i] = -0.5 * square;
-    readout.share[i] = sqrt((double)statistics->counts[i] / total);
+    readout.root_fraction[i] = sqrt((double)statistics->counts[i] / total);
     readout.separation += square / (double)num;
   }
   if (predictor->random_features > 0) readout.separation = 1.0; /* ridge outputs have one scale */
@@ -259,7 +259,7 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
     double *row = gaussian + i * num;
     best[i] = row[0];
     for (size_t j = 1; j < num; j++) best[i] = row[j] > best[i] ? row[j] : best[i];
-    for (size_t j = 0; j < num; j++) row[j] = readout->share[j] * (row[j] - readout->bias[j]);
+    for (size_t j = 0; j < num; j++) row[j] = readout->root_fraction[j] * (row[j] - readout->bias[j]);
   }
   if (readout->between) {
     mahalanobis(readout->between, gaussian, rows, num, unknown);
@@ -291,7 +291,7 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
   DLI_TRY(dli_statistics_join(predictor, &statistics, &predictor->finished, include_open ? &predictor->open : &nothing,
                               (int64_t)predictor->num_tasks, false));
   if (statistics.num == 0) {
-    status = dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; call dlora_predictor_observe first", __func__);
+    status = dli_raise(DLORA_ERR_STATE, "%s: nothing was learned yet; call dlora_predictor_observe first", __func__);
     goto done;
   }
   size_t num = statistics.num;

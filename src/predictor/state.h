@@ -48,13 +48,13 @@ struct dli_statistics {
  * lie far from 0. */
 struct dli_readout {
   size_t num_classes;
-  double separation; /* q: mean of (mu_c - mu)^T C^-1 (mu_c - mu); 1 with random projection */
-  int64_t *classes;  /* [num_classes] in order of first appearance */
-  size_t *columns;   /* [num] class of each component */
-  double *centre;    /* [dim] mu, mean of all features */
-  double *factor;    /* [dim, dim] Cholesky factor of C */
-  double *share;     /* [num] sqrt(n_c / N) */
-  double *between;   /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U of columns share (mean - centre) */
+  double separation;     /* q: mean of (mu_c - mu)^T C^-1 (mu_c - mu); 1 with random projection */
+  int64_t *classes;      /* [num_classes] in order of first appearance */
+  size_t *columns;       /* [num] class of each component */
+  double *centre;        /* [dim] mu, mean of all features */
+  double *factor;        /* [dim, dim] Cholesky factor of C */
+  double *root_fraction; /* [num] sqrt(n_c / N) */
+  double *between; /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U of columns sqrt(n_c / N) (mu_c - mu) */
   double *global_factor; /* else: [dim, dim] that of E = C + U U^T. One of the two is NULL */
   double *weight;        /* [num, dim] C^-1 (mean - centre) */
   double *bias;          /* [num] minus half its squared length */

@@ -175,10 +175,10 @@ static void add_block(const dlora_predictor *predictor, struct dli_statistics *s
   for (size_t slot = 0; slot < num_slots; slot++) {
     double *step = rows + (count + slot) * dim, *mean = statistics->means + component_of[slot] * dim;
     double before = (double)statistics->counts[component_of[slot]], added = (double)size_of[slot];
-    double share = added / (before + added), weight = sqrt(before * share);
+    double fraction = added / (before + added), weight = sqrt(before * fraction);
     for (size_t j = 0; j < dim; j++) {
       double difference = step[j] - mean[j];
-      mean[j] += share * difference;
+      mean[j] += fraction * difference;
       step[j] = weight * difference;
     }
     statistics->counts[component_of[slot]] += size_of[slot];
@@ -258,11 +258,12 @@ done:
 static void combine_component(const dlora_predictor *predictor, struct dli_statistics *a, size_t to,
                               const struct dli_statistics *b, size_t from, double *row) {
   size_t dim = predictor->dim, random = predictor->random_features;
-  double na = (double)a->counts[to], nb = (double)b->counts[from], share = nb / (na + nb), weight = sqrt(na * share);
+  double na = (double)a->counts[to], nb = (double)b->counts[from], fraction = nb / (na + nb),
+         weight = sqrt(na * fraction);
   double *mean = a->means + to * dim;
   for (size_t j = 0; j < dim; j++) {
     double difference = b->means[from * dim + j] - mean[j];
-    mean[j] += share * difference;
+    mean[j] += fraction * difference;
     row[j] = weight * difference;
   }
   a->counts[to] += b->counts[from];
@@ -343,8 +344,8 @@ void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_st
   double total = (double)dli_statistics_total(statistics);
   memset(centre, 0, dim * sizeof *centre);
   for (size_t i = 0; i < statistics->num; i++) {
-    double share = (double)statistics->counts[i] / total;
-    for (size_t j = 0; j < dim; j++) centre[j] += share * statistics->means[i * dim + j];
+    double fraction = (double)statistics->counts[i] / total;
+    for (size_t j = 0; j < dim; j++) centre[j] += fraction * statistics->means[i * dim + j];
   }
 }
 

@@ -25,7 +25,7 @@
 #include "linalg/symmetric.h"
 #include "src/projector/state.h"
 
-#define MOMENT_ROWS 256   /* scratch rows that dli_add_second_moment asks for */
+#define MOMENT_ROWS 256   /* scratch rows of dli_add_second_moment */
 #define PRODUCT_ROWS 1024 /* rows whose coefficients in Phi are held at once */
 
 /* A direction is empty if its energy is below this fraction of trace(S) / dim, the mean energy of a direction. Inputs
@@ -177,7 +177,7 @@ dlora_status dlora_projector_observe(dlora_projector *projector, const float *x,
   DLI_REQUIRE(projector);
   DLI_TRY(check_rows(__func__, projector, x, rows));
   double *scratch = NULL;
-  dli_pool_clear(projector->scratch); /* learning wants the memory */
+  dli_pool_clear(projector->scratch); /* leaves the memory to learning */
   DLI_TRY(need_moment(projector));
   DLI_TRY(DLI_NEW(&projector->allocator, scratch, MOMENT_ROWS * projector->dim));
   dli_add_second_moment(x, rows, projector->dim, projector->moment, scratch);
@@ -223,8 +223,8 @@ static double trace(const double *s, size_t n) {
  *   4. As few of them as satisfy (2): k grows while 1 - (trace(R) - e_1 - ... - e_k) / trace(S) < threshold, and while
  *      e_(k+1) is not empty. With the threshold HUGE_VAL every direction with energy is taken.
  *   5. Gram-Schmidt against Phi and each other, because rounding leaves a little of Phi in R. */
-static dlora_status find_free(const dlora_projector *projector, size_t limit, double threshold, double **directions,
-                              size_t *found) {
+static dlora_status find_unused(const dlora_projector *projector, size_t limit, double threshold, double **directions,
+                                size_t *found) {
   const dlora_allocator *allocator = &projector->allocator;
   size_t dim = projector->dim, size = projector->size;
   double *remainder = NULL, *coefficients = NULL, *values = NULL, *vectors = NULL;
@@ -265,10 +265,10 @@ static void to_float(float *out, const double *values, size_t count) {
   for (size_t i = 0; i < count; i++) out[i] = (float)values[i];
 }
 
-static dlora_status copy_free(const dlora_projector *projector, size_t k, double threshold, float *directions,
-                              size_t *found) {
+static dlora_status copy_unused(const dlora_projector *projector, size_t k, double threshold, float *directions,
+                                size_t *found) {
   double *rows = NULL;
-  DLI_TRY(find_free(projector, k, threshold, &rows, found));
+  DLI_TRY(find_unused(projector, k, threshold, &rows, found));
   to_float(directions, rows, *found * projector->dim);
   dli_free(&projector->allocator, rows);
   return DLORA_OK;
@@ -287,7 +287,7 @@ dlora_status dlora_projector_unused_directions(const dlora_projector *projector,
   DLI_REQUIRE(found);
   *found = 0;
   DLI_TRY(check_observed(__func__, projector));
-  return copy_free(projector, k, HUGE_VAL, directions, found);
+  return copy_unused(projector, k, HUGE_VAL, directions, found);
 }
 
 dlora_status dlora_projector_task_directions(const dlora_projector *projector, float energy_threshold, size_t k,
@@ -298,7 +298,7 @@ dlora_status dlora_projector_task_directions(const dlora_projector *projector, f
   *found = 0;
   DLI_TRY(check_threshold(__func__, energy_threshold));
   DLI_TRY(check_observed(__func__, projector));
-  return copy_free(projector, k, (double)energy_threshold, directions, found);
+  return copy_unused(projector, k, (double)energy_threshold, directions, found);
 }
 
 dlora_status dlora_projector_used_directions(const dlora_projector *projector, size_t k, float *directions,
@@ -352,7 +352,7 @@ dlora_status dlora_projector_commit_task(dlora_projector *projector, float energ
   float *use = NULL;
   uint64_t *starts = NULL, *counts = NULL;
   dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(find_free(projector, dim, (double)energy_threshold, &directions, &count));
+  DLI_TRY_DONE(find_unused(projector, dim, (double)energy_threshold, &directions, &count));
   DLI_TRY_DONE(DLI_NEW(allocator, bases, old + count * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, use, old + count * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, starts, tasks + 2));
