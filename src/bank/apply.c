@@ -49,7 +49,7 @@ static void add_pair(const struct dli_kernels_bfloat16 *thin, const dlora_site *
  * residual update that stays in the adapter: before merge fractions are set, exactly B'A' and B_t A_t. */
 static float open_scale(const dlora_bank *bank, size_t branch, int32_t terms) {
   const float merged = terms & DLORA_TERM_ORTHOGONAL ? bank->merge_fractions[branch] : 0.0f;
-  const int kept = branch == DLI_RESIDUAL && (terms & DLORA_TERM_RESIDUAL);
+  const bool kept = branch == DLI_RESIDUAL && (terms & DLORA_TERM_RESIDUAL);
   return merged + (kept ? 1.0f - bank->merge_fractions[branch] : 0.0f);
 }
 
@@ -67,7 +67,7 @@ void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 
   for (size_t branch = 0; bank->pairs && branch < 2; branch++) {
     const struct dli_pair *pair = &bank->pairs[2 * site + branch];
     const float scale = open_scale(bank, branch, terms);
-    if (scale == 0.0f || !pair->rank) continue;
+    if (scale == 0.0f || pair->rank == 0) continue;
     add_pair(thin, s, a_of(bank, pair), bank->parameters + pair->b_offset, pair->rank, scale, x, rows, ldx, y, ldy,
              scratch);
   }
@@ -121,7 +121,7 @@ void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16
   for (size_t branch = 0; bank->pairs && branch < 2; branch++) {
     const struct dli_pair *pair = &bank->pairs[2 * site + branch];
     const size_t r = pair->rank;
-    if (!(terms & branch_terms[branch]) || !r) continue;
+    if (!(terms & branch_terms[branch]) || r == 0) continue;
     const float *a = a_of(bank, pair), *b = bank->parameters + pair->b_offset;
     if (thin && r <= MAX_THIN_RANK) {
       thin_backward(thin, s, a, b, r, x, rows, ldx, dy, lddy, dx, lddx,
@@ -152,7 +152,7 @@ static dlora_status check_call(const dlora_bank *bank, size_t site, const float 
   }
   size_t bytes;
   const dlora_site *s = &bank->sites[site];
-  if (!rows ||
+  if (rows == 0 ||
       !dli_multiply(&bytes, rows, (s->input_dim > s->output_dim ? s->input_dim : s->output_dim) * sizeof(float))) {
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: rows is %zu", caller, rows);
   }
@@ -169,7 +169,7 @@ static dlora_status check_call(const dlora_bank *bank, size_t site, const float 
 dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, int32_t terms,
                                 const float *routing, size_t rows_per_item, float *y) {
   DLI_TRY(check_call(bank, site, x, y, rows, terms, __func__));
-  if (routing && (!rows_per_item || rows % rows_per_item)) {
+  if (routing && (rows_per_item == 0 || rows % rows_per_item != 0)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_forward: %zu rows are no multiple of rows_per_item %zu", rows,
                      rows_per_item);
   }

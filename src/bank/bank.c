@@ -47,10 +47,10 @@ dlora_status dlora_bank_create(dlora_bank **out, const dlora_site *sites, size_t
   dlora_allocator allocator;
   DLI_TRY(read_options(options, &known));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  if (!num_sites) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_create: num_sites is 0");
+  if (num_sites == 0) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_create: num_sites is 0");
   for (size_t i = 0; i < num_sites; i++) {
     size_t product, bytes;
-    if (!sites[i].input_dim || !sites[i].output_dim ||
+    if (sites[i].input_dim == 0 || sites[i].output_dim == 0 ||
         !dli_multiply(&product, sites[i].input_dim, sites[i].output_dim) || !dli_multiply(&bytes, product, 16)) {
       return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_create: site %zu has input_dim %zu and output_dim %zu", i,
                        sites[i].input_dim, sites[i].output_dim);
@@ -129,7 +129,7 @@ static void assign_offsets(const dlora_bank *bank, struct layout *layout) {
  *   2. Offsets of what is trained, and parameters, gradients and a fresh optimizer of the new size.
  *   3. Values of the other pairs move to their new places; of the new pair A is `a` and B is 0.
  *   4. The new arrays replace the old ones. */
-static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, size_t rank, int train_a,
+static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, size_t rank, bool train_a,
                              const dlora_projector *projector, size_t extra) {
   const dlora_allocator *allocator = &bank->allocator;
   const size_t num_pairs = 2 * bank->num_sites;
@@ -142,7 +142,7 @@ static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, siz
     const float *source = i == index ? (train_a ? NULL : a) : old->fixed_a;
     next.pairs[i] = i == index ? (struct dli_pair){.rank = rank, .projector = projector} : *old;
     next.pairs[i].fixed_a = NULL;
-    if (!source || !next.pairs[i].rank) continue;
+    if (!source || next.pairs[i].rank == 0) continue;
     DLI_TRY_DONE(DLI_NEW(allocator, next.pairs[i].fixed_a, next.pairs[i].rank * input_dim));
     memcpy(next.pairs[i].fixed_a, source, next.pairs[i].rank * input_dim * sizeof *source);
   }
@@ -156,11 +156,11 @@ static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, siz
   for (size_t i = 0; i < num_pairs; i++) {
     const struct dli_pair *old = &bank->pairs[i], *pair = &next.pairs[i];
     const dlora_site *site = &bank->sites[i / 2];
-    if (i != index && pair->rank) {
+    if (i != index && pair->rank > 0) {
       memcpy(next.parameters + pair->b_offset, bank->parameters + old->b_offset,
              pair->rank * site->output_dim * sizeof *a);
     }
-    if (!pair->rank || pair->fixed_a) continue;
+    if (pair->rank == 0 || pair->fixed_a) continue;
     memcpy(next.parameters + pair->a_offset, i == index ? a : bank->parameters + old->a_offset,
            pair->rank * site->input_dim * sizeof *a);
   }
@@ -178,7 +178,7 @@ static void close_task(dlora_bank *bank) {
   struct layout layout = take_layout(bank);
   release_layout(bank, &layout);
   bank->extra = 0;
-  bank->open = 0;
+  bank->open = false;
 }
 
 /* The list, and the arrays of its entries first ... end - 1. */
@@ -289,18 +289,18 @@ dlora_status dlora_bank_begin_task(dlora_bank *bank) {
     return dli_raise(DLORA_ERR_STATE, "dlora_bank_begin_task: a task is open; commit or discard it first");
   }
   dlora_status status = DLI_NEW(&bank->allocator, bank->pairs, 2 * bank->num_sites);
-  if (status == DLORA_OK) status = relayout(bank, SIZE_MAX, NULL, 0, 0, NULL, 0);
+  if (status == DLORA_OK) status = relayout(bank, SIZE_MAX, NULL, 0, false, NULL, 0);
   if (status != DLORA_OK) {
     close_task(bank);
     return status;
   }
-  bank->open = 1;
+  bank->open = true;
   bank->merge_fractions[DLI_ORTHOGONAL] = 1.0f;
   bank->merge_fractions[DLI_RESIDUAL] = 0.0f;
   return DLORA_OK;
 }
 
-static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const float *a, size_t rank, int train_a,
+static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const float *a, size_t rank, bool train_a,
                              const dlora_projector *projector, const char *caller) {
   DLI_TRY(require_open(bank, caller));
   DLI_TRY(check_site(bank, site, caller));
@@ -309,8 +309,8 @@ static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const fl
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: rank is %zu, more than the input_dim %zu of site %zu", caller, rank,
                      input_dim, site);
   }
-  if (rank && !a) return dli_raise(DLORA_ERR_ARGUMENT, "%s: a is NULL", caller);
-  if (rank && dli_first_not_finite(a, rank * input_dim) < rank * input_dim) {
+  if (rank > 0 && !a) return dli_raise(DLORA_ERR_ARGUMENT, "%s: a is NULL", caller);
+  if (rank > 0 && dli_first_not_finite(a, rank * input_dim) < rank * input_dim) {
     return dli_raise(DLORA_ERR_NOT_FINITE, "%s: a has a value that is NaN or infinite", caller);
   }
   if (projector && dlora_projector_dim(projector) != input_dim) {
@@ -331,7 +331,7 @@ dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float 
 
 dlora_status dli_bank_set_extra(dlora_bank *bank, size_t extra) {
   DLI_TRY(require_open(bank, __func__));
-  return relayout(bank, SIZE_MAX, NULL, 0, 0, NULL, extra);
+  return relayout(bank, SIZE_MAX, NULL, 0, false, NULL, extra);
 }
 
 dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, float **gradients, size_t *count) {
@@ -374,7 +374,7 @@ dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate) {
   dli_optimizer_step(&bank->optimizer, learning_rate, bank->gradients, bank->parameters);
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
-    if (pair->projector && pair->rank) project_rows(pair->projector, bank->parameters + pair->a_offset, pair->rank);
+    if (pair->projector && pair->rank > 0) project_rows(pair->projector, bank->parameters + pair->a_offset, pair->rank);
   }
   memset(bank->gradients, 0, count * sizeof *bank->gradients);
   return DLORA_OK;
@@ -404,7 +404,7 @@ void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit
 
 /* Fraction of an open pair's update that M will get; 0 without the pair. */
 static float merged_fraction(const dlora_bank *bank, size_t site, size_t branch) {
-  return bank->pairs[2 * site + branch].rank ? bank->merge_fractions[branch] : 0.0f;
+  return bank->pairs[2 * site + branch].rank > 0 ? bank->merge_fractions[branch] : 0.0f;
 }
 
 /* Allocates what the end of a task changes, by (2a) with fractions a of B'A' and r a of B_t A_t:
@@ -419,7 +419,7 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, commit.merged, bank->num_sites));
   DLI_TRY_DONE(DLI_NEW(allocator, commit.kept, bank->num_residuals + bank->num_sites));
-  if (bank->num_residuals) memcpy(commit.kept, bank->kept, bank->num_residuals * sizeof *bank->kept);
+  if (bank->num_residuals > 0) memcpy(commit.kept, bank->kept, bank->num_residuals * sizeof *bank->kept);
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     const struct dli_pair *pair = &bank->pairs[2 * i + DLI_RESIDUAL];
@@ -428,7 +428,7 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
         (merged_fraction(bank, i, DLI_ORTHOGONAL) > 0.0f || merged_fraction(bank, i, DLI_RESIDUAL) > 0.0f)) {
       DLI_TRY_DONE(DLI_NEW(allocator, commit.merged[i], site->output_dim * site->input_dim));
     }
-    if (!pair->rank || kept_fraction == 0.0f) continue;
+    if (pair->rank == 0 || kept_fraction == 0.0f) continue;
     float *a, *b;
     struct dli_residual_adapter *kept = &commit.kept[commit.num_residuals++];
     *kept = (struct dli_residual_adapter){.task = bank->num_tasks, .site = i, .adapter.rank = pair->rank};

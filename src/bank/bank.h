@@ -6,6 +6,8 @@
 #ifndef DLI_SRC_BANK_BANK_H
 #define DLI_SRC_BANK_BANK_H
 
+#include <stdbool.h>
+
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
 #include "nn/kernels_bfloat16.h"
@@ -38,7 +40,7 @@ struct dlora_bank {
   float **merged;                    /* [num_sites] of [output_dim, input_dim] or NULL */
   struct dli_residual_adapter *kept; /* [num_residuals] in order of task, and of site within one */
   size_t num_residuals;
-  int open;
+  bool open;
   float merge_fractions[2]; /* by branch: part of the open pair's update that M will get; trained while {1, 0} */
   struct dli_pair *pairs;   /* [num_sites, 2] of the open task */
   size_t count;             /* parameters of the pairs; `extra` more follow */

@@ -73,7 +73,7 @@ static dlora_status read_adapter(const dlora_bank *bank, const struct dli_tensor
   snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, kept->task, site);
   const struct dli_tensor *found = dli_tensors_find(tensors, name);
   const size_t rank = found && found->num_dims == 2 ? found->shape[0] : 0;
-  if (!rank || rank > bank->sites[site].input_dim) {
+  if (rank == 0 || rank > bank->sites[site].input_dim) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has no rank between 1 and %zu", dli_tensors_label(tensors), name,
                      bank->sites[site].input_dim);
   }
@@ -198,7 +198,7 @@ dlora_status dli_bank_write_open(const dlora_bank *bank, struct dli_writer *writ
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
     const dlora_site *site = &bank->sites[i / 2];
-    if (!pair->rank) continue;
+    if (pair->rank == 0) continue;
     name_factor(name, prefix, i, 'a');
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){pair->rank, site->input_dim},
                            pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset));
@@ -223,7 +223,7 @@ static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensor
   const struct dli_tensor *found = dli_tensors_find(tensors, name);
   if (!found) return DLORA_OK;
   const size_t rank = found->num_dims == 2 ? found->shape[0] : 0;
-  if (!rank || rank > limit) {
+  if (rank == 0 || rank > limit) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has no rank between 1 and %zu", dli_tensors_label(tensors), name,
                      limit);
   }
@@ -239,7 +239,7 @@ static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensor
 }
 
 static dlora_status read_state(const dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
-                               const char *suffix, int nonnegative, float *out) {
+                               const char *suffix, bool nonnegative, float *out) {
   const size_t count = bank->count + bank->extra;
   const struct dli_tensor *tensor;
   char name[NAME_SIZE];
@@ -270,14 +270,14 @@ dlora_status dli_bank_read_values(dlora_bank *bank, const struct dli_tensors *te
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
     const struct dli_tensor *tensor;
-    if (!pair->rank) continue;
+    if (pair->rank == 0) continue;
     name_factor(name, prefix, i, 'b');
     const size_t shape[] = {bank->sites[i / 2].output_dim, pair->rank};
     DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, shape, &tensor));
     DLI_TRY(dli_tensor_to_float(tensors, tensor, bank->parameters + pair->b_offset));
   }
-  DLI_TRY(read_state(bank, tensors, prefix, "first", 0, bank->optimizer.first));
-  if (bank->optimizer.second) DLI_TRY(read_state(bank, tensors, prefix, "second", 1, bank->optimizer.second));
+  DLI_TRY(read_state(bank, tensors, prefix, "first", false, bank->optimizer.first));
+  if (bank->optimizer.second) DLI_TRY(read_state(bank, tensors, prefix, "second", true, bank->optimizer.second));
   bank->optimizer.step = num_steps;
   return DLORA_OK;
 }

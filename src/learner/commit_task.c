@@ -91,10 +91,10 @@ static dlora_status commit_predictor(const dlora_learner *learner, struct outcom
   const struct dli_task *task = learner->task;
   const dlora_predictor *const from[] = {learner->base, learner->routed, learner->gate, learner->untouched};
   dlora_predictor **const to[] = {&o->base, &o->routed, &o->gate, &o->untouched};
-  const int follows_drift = job < 2;
+  const bool follows_drift = job < 2;
   if (!from[job]) return DLORA_OK;
   DLI_TRY(dlora_predictor_clone(to[job], from[job]));
-  if (follows_drift && task->num_drift) {
+  if (follows_drift && task->num_drift > 0) {
     const size_t columns = dli_learner_num_drifting_columns(learner);
     DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_commit_task", task->drift_before, task->drift_after,
                                      task->num_drift, learner->width - columns, columns, learner->model->vit.dim));
@@ -109,7 +109,7 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
   if (!learner->projectors[i]) return DLORA_OK;
   DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
   dlora_projector *projector = o->projectors[i];
-  if (!dlora_projector_num_observed(projector)) { /* instant mode: the task takes an empty group */
+  if (dlora_projector_num_observed(projector) == 0) { /* instant mode: the task takes an empty group */
     float *zero;
     DLI_TRY(DLI_NEW(&learner->allocator, zero, dlora_projector_dim(projector)));
     const dlora_status status = dlora_projector_observe(projector, zero, 1);
@@ -117,7 +117,7 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
     DLI_TRY(status);
   }
   DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
-  if (!task->energy_rows || !task->num_energy) return DLORA_OK;
+  if (!task->energy_rows || task->num_energy == 0) return DLORA_OK;
   const float *rows = task->energy_rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
   return dlora_projector_calibrate(projector, dlora_learner_num_tasks(learner), rows, task->num_energy);
 }
@@ -162,12 +162,12 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   dlora_status status = DLORA_OK;
   float *logits = NULL;
   size_t *targets = NULL;
-  const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
+  const bool gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
   const double part = learner->width > dim ? HEAD_PART : 1.0;
   const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->base) : 1.0;
   const double centre = fmin(DLI_HIGHEST_TEMPERATURE, fmax(DLI_LOWEST_TEMPERATURE, guess));
   o->head.temperature = (float)centre;
-  if (!n) return DLORA_OK;
+  if (n == 0) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
   DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
   for (size_t i = 0; i < n; i++) {
@@ -194,7 +194,7 @@ static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   o->head.num_classes = own;
   DLI_TRY(DLI_NEW(allocator, o->head.weight, own * dim));
   DLI_TRY(DLI_NEW(allocator, o->head.bias, own));
-  if (task->num_steps) {
+  if (task->num_steps > 0) {
     for (size_t i = 0; i < own; i++) {
       const size_t row = dli_task_find_class(task, o->class_index.component_classes[known + i]);
       memcpy(o->head.weight + i * dim, task->head_weight + row * dim, dim * sizeof *weight);
@@ -228,7 +228,7 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   DLI_TRY(make_head(learner, o));
   DLI_TRY(calibrate_head(learner, o));
   DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_task_heads + 1));
-  if (learner->num_task_heads) memcpy(o->heads, learner->heads, learner->num_task_heads * sizeof *o->heads);
+  if (learner->num_task_heads > 0) memcpy(o->heads, learner->heads, learner->num_task_heads * sizeof *o->heads);
   o->heads[learner->num_task_heads] = o->head;
   DLI_TRY(dli_metrics_grown(&o->metrics, &learner->metrics, allocator));
   DLI_TRY(dli_bank_prepare_end(learner->bank, &o->bank));
@@ -245,8 +245,8 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   report->num_classes = task->num_classes;
   report->num_images = task->num_images[0];
   report->num_steps = task->num_steps;
-  report->first_loss = window ? task->first_loss / (double)window : NAN;
-  report->last_loss = window ? last / (double)window : NAN;
+  report->first_loss = window > 0 ? task->first_loss / (double)window : NAN;
+  report->last_loss = window > 0 ? last / (double)window : NAN;
   report->seconds_observe = task->seconds[DLI_OBSERVE_BEFORE];
   report->seconds_train = task->seconds[DLI_TRAIN];
   report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
@@ -299,7 +299,7 @@ dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report
     return dli_raise(DLORA_ERR_STATE,
                      "dlora_learner_commit_task: no task is open; call dlora_learner_begin_task first");
   }
-  if (!task->num_images[0]) {
+  if (task->num_images[0] == 0) {
     return dli_raise(DLORA_ERR_STATE, "dlora_learner_commit_task: the task has no images; observe them first");
   }
   if (task->phase == DLI_TRAIN) {

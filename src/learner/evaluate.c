@@ -40,7 +40,7 @@ static size_t first_task_of_class(const struct dli_class_index *d, int64_t class
 
 /* Digests are sums over images, so that their order does not matter. */
 static void count_images(struct tally *tally, const struct dli_class_index *d, const uint64_t *digests,
-                         const int64_t *labels, const int64_t *tasks, int tasks_given, size_t count) {
+                         const int64_t *labels, const int64_t *tasks, bool tasks_given, size_t count) {
   for (size_t i = 0; i < count; i++) {
     const uint64_t digest = dli_mix(digests[i], (uint64_t)labels[i]);
     tally->task_digests[tasks[i]] += digest;
@@ -62,7 +62,7 @@ static void count_decisions(const dlora_learner *learner, struct tally *tally, c
                             const dlora_prediction *untouched, size_t count) {
   const struct dli_class_index *d = &learner->class_index;
   for (size_t i = 0; i < count; i++) {
-    const int right = p[i].class_id == labels[i], task_right = p[i].task == tasks[i];
+    const bool right = p[i].class_id == labels[i], task_right = p[i].task == tasks[i];
     tally->right += (size_t)right;
     tally->task_right += (size_t)task_right;
     tally->given_right += best_in_task(d, joint + i * d->num_components, tasks[i]) == labels[i];
@@ -107,7 +107,7 @@ static dlora_status choose_images(struct evaluation *e) {
     e->tasks[chosen++] = task;
   }
   e->tally.skipped = e->source->count - chosen;
-  if (chosen) return DLORA_OK;
+  if (chosen > 0) return DLORA_OK;
   return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_evaluate: none of the %zu images is of a class that was learned",
                    e->source->count);
 }
@@ -118,7 +118,7 @@ static dlora_status run(struct evaluation *e) {
   const double started = dli_seconds();
   const struct dli_decision out = {.predictions = e->predictions, .joint = e->joint};
   /* With routing `given` the true task is given, and accuracy is accuracy given the task. */
-  const int given = learner->options.routing == DLORA_ROUTING_GIVEN;
+  const bool given = learner->options.routing == DLORA_ROUTING_GIVEN;
   for (size_t first = 0; first < total; first += e->batch) {
     const size_t part = total - first < e->batch ? total - first : e->batch;
     dlora_images images;
@@ -139,7 +139,7 @@ static dlora_status run(struct evaluation *e) {
 
 /* 0 stands for unknown images. */
 static uint64_t known_digest(uint64_t sum) {
-  return sum ? sum : 1;
+  return sum != 0 ? sum : 1;
 }
 
 static void record(dlora_learner *learner, struct tally *tally) {
@@ -149,7 +149,7 @@ static void record(dlora_learner *learner, struct tally *tally) {
   learner->metrics.overall_images[tasks - 1] = tally->stage_digests[tasks - 1];
   learner->metrics.overall[tasks - 1] = (double)tally->right / (double)tally->images;
   for (size_t t = 0; t < tasks; t++) {
-    if (!tally->task_images[t]) continue;
+    if (tally->task_images[t] == 0) continue;
     learner->metrics.images[(tasks - 1) * tasks + t] = known_digest(tally->task_digests[t]);
     learner->metrics.accuracy[(tasks - 1) * tasks + t] =
         (double)tally->task_images_right[t] / (double)tally->task_images[t];
@@ -180,13 +180,14 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
     DLI_TRY(dli_struct_write("dlora_evaluation", evaluation, evaluation->struct_size, &empty, sizeof empty));
   }
   const size_t tasks = dlora_learner_num_tasks(learner);
-  if (!tasks) return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learned yet; learn a task first");
+  if (tasks == 0)
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learned yet; learn a task first");
   const dlora_allocator *allocator = &learner->allocator;
   struct evaluation e = {.learner = learner, .source = &known, .batch = dli_learner_max_batch(learner, 0, known.count)};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_reader_create(&e.reader, learner->model, &known, e.batch, allocator));
   DLI_TRY_DONE(dli_session_create(&e.session, learner->model, learner->merged_weights, learner->first_block, e.batch,
-                                  learner->options.threads, 0, allocator));
+                                  learner->options.threads, false, allocator));
   DLI_TRY_DONE(dli_predict_buffers_create(&e.buffers, learner, e.batch));
   DLI_TRY_DONE(DLI_NEW(allocator, e.chosen, known.count));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tasks, known.count));
@@ -229,6 +230,6 @@ dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *learner, dou
   DLI_REQUIRE(learner);
   DLI_REQUIRE(matrix);
   const size_t tasks = learner->metrics.num_tasks;
-  if (tasks) memcpy(matrix, learner->metrics.accuracy, tasks * tasks * sizeof *matrix);
+  if (tasks > 0) memcpy(matrix, learner->metrics.accuracy, tasks * tasks * sizeof *matrix);
   return DLORA_OK;
 }

@@ -62,18 +62,18 @@ static double average_accuracy(const struct dli_metrics *metrics, const uint64_t
   size_t stages = 0;
   for (size_t i = 0; i < metrics->num_tasks; i++) {
     if (isnan(metrics->overall[i])) continue;
-    if (!metrics->overall_images[i] || metrics->overall_images[i] != known[i]) return NAN;
+    if (metrics->overall_images[i] == 0 || metrics->overall_images[i] != known[i]) return NAN;
     sum += metrics->overall[i];
     stages++;
   }
-  return stages ? sum / (double)stages : NAN;
+  return stages > 0 ? sum / (double)stages : NAN;
 }
 
 /* a_ij, or NaN if it was taken on other images than a_tj. */
 static double comparable(const struct dli_metrics *metrics, size_t i, size_t j) {
   const size_t tasks = metrics->num_tasks;
   const uint64_t images = metrics->images[i * tasks + j];
-  return images && images == metrics->images[(tasks - 1) * tasks + j] ? metrics->accuracy[i * tasks + j] : NAN;
+  return images != 0 && images == metrics->images[(tasks - 1) * tasks + j] ? metrics->accuracy[i * tasks + j] : NAN;
 }
 
 void dli_metrics_summary(const struct dli_metrics *metrics, const uint64_t *known, dlora_evaluation *out) {
@@ -97,11 +97,11 @@ void dli_metrics_summary(const struct dli_metrics *metrics, const uint64_t *know
     }
   }
   out->average_accuracy = average_accuracy(metrics, known);
-  out->forgetting = lost_count ? lost / (double)lost_count : NAN;
-  out->backward_transfer = transfer_count ? transfer / (double)transfer_count : NAN;
+  out->forgetting = lost_count > 0 ? lost / (double)lost_count : NAN;
+  out->backward_transfer = transfer_count > 0 ? transfer / (double)transfer_count : NAN;
 }
 
-void dli_reliability_add(struct dli_reliability *reliability, double probability, int right) {
+void dli_reliability_add(struct dli_reliability *reliability, double probability, bool right) {
   /* NaN counts in the last bin. */
   const size_t bin = probability < 1.0 ? (size_t)(probability * 15.0) : 14;
   reliability->confidence[bin] += probability;
@@ -113,5 +113,5 @@ void dli_reliability_add(struct dli_reliability *reliability, double probability
 double dli_reliability_error(const struct dli_reliability *reliability) {
   double error = 0.0;
   for (size_t b = 0; b < 15; b++) error += fabs(reliability->confidence[b] - reliability->right[b]);
-  return reliability->total ? error / (double)reliability->total : NAN;
+  return reliability->total > 0 ? error / (double)reliability->total : NAN;
 }

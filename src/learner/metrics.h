@@ -3,6 +3,8 @@
 #ifndef DLI_SRC_LEARNER_METRICS_H
 #define DLI_SRC_LEARNER_METRICS_H
 
+#include <stdbool.h>
+
 #include "duallora/duallora.h"
 
 struct dli_metrics {
@@ -30,7 +32,7 @@ struct dli_reliability {
   double confidence[15], right[15];
   size_t count[15], total;
 };
-void dli_reliability_add(struct dli_reliability *reliability, double probability, int right);
+void dli_reliability_add(struct dli_reliability *reliability, double probability, bool right);
 double dli_reliability_error(const struct dli_reliability *reliability);
 
 #endif

@@ -146,7 +146,7 @@ static void normalise(double *values, size_t count, double log_total) {
 static void combine_class_scores(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
   const struct dli_class_index *d = &learner->class_index;
   const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
-  const int heads = learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
+  const bool heads = learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
   const double head_weight =
       learner->options.class_scores == DLORA_CLASS_SCORES_BOTH ? 0.5 : 1.0; /* against the statistics */
   size_t first = 0;
@@ -261,8 +261,8 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
 
   /* Steps 4 and 5. With two passes or a given task, p(s | x) is known and must survive the second posterior. With two
    * passes, `routed` counts only if p(c | s, x) is to be its own: it is too tight on features of its own images. */
-  const int own_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
-  const int first_pass =
+  const bool own_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
+  const bool first_pass =
       routing == DLORA_ROUTING_TWO_PASS && learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
   if (!first_pass) {
     if (own_task) memcpy(b->routing, b->task, count * num_tasks * sizeof *b->task);
@@ -295,7 +295,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
                                : "predictions");
   }
   const size_t num_tasks = dlora_learner_num_tasks(learner);
-  if (!num_tasks) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learned yet; learn a task first", caller);
+  if (num_tasks == 0) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learned yet; learn a task first", caller);
   if (!tasks && learner->options.routing == DLORA_ROUTING_GIVEN) {
     return dli_raise(DLORA_ERR_STATE, "%s: routing is `given`; call dlora_learner_predict_with_tasks", caller);
   }
@@ -366,7 +366,8 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
     for (size_t i = 0; tasks && i < part.count; i++) {
       if (tasks[first + i] >= 0) routing[i * num_tasks + (size_t)tasks[first + i]] = 1.0f;
     }
-    const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED, .routing = tasks && num_tasks ? routing : NULL};
+    const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED,
+                                          .routing = tasks && num_tasks > 0 ? routing : NULL};
     dli_session_upper(session, &mode, features + first * dim);
     DLI_TRY_DONE(dli_features_finite(features + first * dim, part.count, dim, __func__));
   }

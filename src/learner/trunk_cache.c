@@ -57,10 +57,10 @@ dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task 
   const size_t count = task->session->count, columns = dli_learner_num_drifting_columns(learner),
                values = count * trunk_size(task->session);
   const size_t room = dlora_session_workspace_size(task->session) / TRUNK_PART;
-  const int wants_trunk = values * sizeof(float) <= room - task->cached_bytes && learner->first_block;
-  const int wants_features = learner->options.drift_compensation && dlora_learner_num_tasks(learner) &&
-                             count <= FEATURE_IMAGES - task->cached_features;
-  if (!dli_learner_trains(learner) || (task->source_images && !task->planned_steps)) return DLORA_OK;
+  const bool wants_trunk = values * sizeof(float) <= room - task->cached_bytes && learner->first_block > 0;
+  const bool wants_features = learner->options.drift_compensation && dlora_learner_num_tasks(learner) > 0 &&
+                              count <= FEATURE_IMAGES - task->cached_features;
+  if (!dli_learner_trains(learner) || (task->source_images > 0 && task->planned_steps == 0)) return DLORA_OK;
   if (!wants_trunk && !wants_features) return DLORA_OK;
   dlora_status status = DLORA_OK;
   struct dli_trunk_cache *cached;

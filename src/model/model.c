@@ -30,7 +30,7 @@ static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const
   model->allocator = *allocator;
   model->tensors = tensors;
   model->kernels = dli_kernels_select();
-  model->threads = options->threads ? options->threads : dli_threads_available();
+  model->threads = options->threads > 0 ? options->threads : dli_threads_available();
   model->products = options->products;
   status = dli_pool_create(&model->sessions, allocator);
   if (status == DLORA_OK) status = dli_vit_load(&model->vit, tensors, options, allocator);

@@ -147,7 +147,7 @@ done:
 dlora_status dli_projector_write_open(const dlora_projector *projector, struct dli_writer *writer, const char *prefix) {
   const size_t shape[] = {projector->dim, projector->dim}, one = 1;
   char name[NAME_SIZE];
-  if (!projector->observed) return DLORA_OK;
+  if (projector->observed == 0) return DLORA_OK;
   DLI_TRY(name_tensor(name, prefix, "observed"));
   DLI_TRY(dli_writer_add(writer, name, DLI_U64, 1, &one, &projector->observed));
   DLI_TRY(name_tensor(name, prefix, "moment"));

@@ -56,7 +56,7 @@ static dlora_status reserve_backward(struct dli_merged_weights *merged_weights) 
       weight->split = backward_rows(vit, weight, slot, 0);
       for (size_t i = 0; i < 2; i++) {
         const size_t rows = backward_rows(vit, weight, slot, i);
-        if (!rows) continue;
+        if (rows == 0) continue;
         DLI_TRY(dli_packed_create(&copies[BACKWARD + i], vit->onednn, rows, weight->cols, &merged_weights->allocator));
         weight->backward[i] = copies[BACKWARD + i];
       }
@@ -77,7 +77,7 @@ static void repack(struct dli_merged_weights *merged_weights, size_t block, size
 }
 
 dlora_status dli_merged_weights_create(struct dli_merged_weights **out, const dlora_model *model,
-                                       const dlora_bank *bank, int training, const dlora_allocator *allocator) {
+                                       const dlora_bank *bank, bool training, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
   dlora_status status = DLORA_OK;
   struct dli_merged_weights *merged_weights;

@@ -16,7 +16,8 @@ dlora_status dli_session_take(dlora_session **out, struct dli_pool *pool, const 
     session = NULL;
   }
   if (!session)
-    return dli_session_create(out, model, merged_weights, first_block, max_batch, threads, 0, dli_pool_allocator(pool));
+    return dli_session_create(out, model, merged_weights, first_block, max_batch, threads, false,
+                              dli_pool_allocator(pool));
   const dlora_status status = dli_session_reserve(session); /* the bank may have grown */
   if (status == DLORA_OK) {
     *out = session;

@@ -42,7 +42,7 @@ int32_t dli_input_of(int32_t projection) {
 size_t dli_session_micro_batch(const struct dli_vit *vit, size_t threads, size_t count) {
   /* About 1000 rows a product: enough for full speed of the BLAS, small enough to stay near the caches. */
   size_t images = (1000 + vit->tokens - 1) / vit->tokens * threads;
-  if (count && images > count) images = count;
+  if (count > 0 && images > count) images = count;
   return images;
 }
 
@@ -53,11 +53,11 @@ dlora_status dlora_session_options_init(dlora_session_options *options, size_t s
 
 dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
                                 struct dli_merged_weights *merged_weights, size_t first_block, size_t max_batch,
-                                size_t threads, int training, const dlora_allocator *allocator) {
+                                size_t threads, bool training, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
   dlora_status status = DLORA_OK;
   dlora_session *session;
-  if (!max_batch) max_batch = 1;
+  if (max_batch == 0) max_batch = 1;
   const size_t allowed = threads;
   /* If the BLAS has threads of its own, products from several threads would compete for them. */
   if (!dli_blas_runs_inside_threads()) threads = 1;
@@ -111,7 +111,7 @@ dlora_status dlora_session_create(dlora_session **out, const dlora_model *model,
   dlora_allocator allocator;
   DLI_TRY(dli_options_read("dlora_session_options", &known, sizeof known, options));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  if (!known.max_batch || known.max_batch > INT32_MAX / model->vit.tokens) {
+  if (known.max_batch == 0 || known.max_batch > INT32_MAX / model->vit.tokens) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_session_create: max_batch is %zu, expected 1 to %zu", known.max_batch,
                      INT32_MAX / model->vit.tokens);
   }
@@ -121,19 +121,19 @@ dlora_status dlora_session_create(dlora_session **out, const dlora_model *model,
   struct dli_merged_weights *merged_weights = NULL;
   size_t first = model->vit.depth / 2;
   if (bank) {
-    DLI_TRY(dli_merged_weights_create(&merged_weights, model, bank, known.training, &allocator));
+    DLI_TRY(dli_merged_weights_create(&merged_weights, model, bank, known.training != 0, &allocator));
     first = model->vit.depth;
     for (size_t i = 0; i < bank->num_sites; i++) {
       if ((size_t)bank->sites[i].block < first) first = (size_t)bank->sites[i].block;
     }
   }
-  const size_t threads = known.threads ? known.threads : dli_threads_available();
+  const size_t threads = known.threads > 0 ? known.threads : dli_threads_available();
   const dlora_status status =
       dli_session_create(out, model, merged_weights, first, known.max_batch, threads, known.training != 0, &allocator);
   if (status != DLORA_OK) {
     dli_merged_weights_destroy(merged_weights);
   } else {
-    (*out)->owns_merged_weights = 1;
+    (*out)->owns_merged_weights = true;
   }
   return status;
 }
@@ -170,9 +170,10 @@ size_t dlora_session_workspace_size(const dlora_session *session) {
 dlora_status dli_images_part(const dlora_images *images, size_t first, size_t count, dlora_images *out,
                              const char *caller) {
   size_t image;
-  const size_t channels = images->u8 ? (images->channels ? images->channels : 3) : 3;
-  if (!images->count || !images->height || !images->width || !dli_multiply(&image, images->height, images->width) ||
-      !dli_multiply(&image, image, channels * sizeof(float)) || !dli_multiply(&image, image, images->count)) {
+  const size_t channels = images->u8 ? (images->channels > 0 ? images->channels : 3) : 3;
+  if (images->count == 0 || images->height == 0 || images->width == 0 ||
+      !dli_multiply(&image, images->height, images->width) || !dli_multiply(&image, image, channels * sizeof(float)) ||
+      !dli_multiply(&image, image, images->count)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: images has count %zu, height %zu, width %zu", caller, images->count,
                      images->height, images->width);
   }
@@ -225,10 +226,10 @@ dlora_status dli_session_load(dlora_session *session, const dlora_images *images
                               const char *caller) {
   for (size_t i = 0; i < session->threads; i++) {
     /* Each part plans resizing for bytes. Floats are only checked, and once is enough. */
-    if (!i || images->u8) DLI_TRY(dli_image_plan_prepare(session->parts[i].plan, images, caller));
+    if (i == 0 || images->u8) DLI_TRY(dli_image_plan_prepare(session->parts[i].plan, images, caller));
   }
   session->count = images->count;
-  session->ran = 0;
+  session->ran = false;
   struct load_call call = {session, images, augment};
   run_parts(session, load_part, &call);
   return DLORA_OK;
@@ -291,8 +292,8 @@ dlora_status dli_session_reserve(dlora_session *session) {
   const struct dli_vit *vit = &session->model->vit;
   const size_t thin = !vit->bfloat16 ? 0 : vit->mlp_dim > vit->dim ? vit->mlp_dim : vit->dim;
   const dlora_allocator *allocator = &session->allocator;
-  const int more_scratch = rank > session->scratch_rank, more_tasks = bank->num_tasks > session->routing_tasks;
-  const int more_gradients = session->training && gradients > session->gradient_capacity;
+  const bool more_scratch = rank > session->scratch_rank, more_tasks = bank->num_tasks > session->routing_tasks;
+  const bool more_gradients = session->training && gradients > session->gradient_capacity;
   /* Capacities are 0 until every part has the new size, so that the next call repairs a failure half-way. */
   if (more_scratch) session->scratch_rank = 0;
   if (more_tasks) session->routing_tasks = 0;
@@ -370,7 +371,7 @@ static void upper_part(size_t begin, size_t end, size_t index, void *user) {
 dlora_status dli_session_upper(dlora_session *session, const struct dli_session_mode *mode, float *features) {
   if (mode->energy) DLI_TRY(reserve_route_scratch(session, mode->energy));
   session->last = *mode;
-  session->ran = 1;
+  session->ran = true;
   session->routed = mode->routing || mode->energy;
   struct upper_call call = {session, features ? features : session->features, NULL};
   run_parts(session, upper_part, &call);

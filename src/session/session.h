@@ -3,6 +3,8 @@
 #ifndef DLI_SRC_SESSION_SESSION_H
 #define DLI_SRC_SESSION_SESSION_H
 
+#include <stdbool.h>
+
 #include "duallora/duallora.h"
 #include "io/image.h"
 #include "src/model/model.h"
@@ -20,7 +22,7 @@ struct dli_merged_weights {
 };
 /* training: packs what gradients need, from the lowest adapted block up. */
 dlora_status dli_merged_weights_create(struct dli_merged_weights **out, const dlora_model *model,
-                                       const dlora_bank *bank, int training, const dlora_allocator *allocator);
+                                       const dlora_bank *bank, bool training, const dlora_allocator *allocator);
 void dli_merged_weights_destroy(struct dli_merged_weights *merged_weights);
 /* Allocates the copies for sites whose merged matrix is not NULL. merged: [num_sites]. */
 dlora_status dli_merged_weights_reserve(struct dli_merged_weights *merged_weights, float *const *merged);
@@ -55,13 +57,13 @@ struct dlora_session {
   const dlora_model *model;
   const dlora_bank *bank;                    /* or NULL */
   struct dli_merged_weights *merged_weights; /* or NULL without a bank */
-  int owns_merged_weights;
+  bool owns_merged_weights;
   size_t first_block;
   int32_t lowest_input; /* DLORA_INPUT_... of the lowest site */
   size_t *site_of;      /* [depth, 6] site index + 1, or 0 */
   size_t max_batch, threads;
   size_t allowed; /* threads that a product may use if there is a single part */
-  int training;
+  bool training;
   struct dli_session_part *parts; /* [threads] */
   size_t scratch_rank;            /* largest rank that scratch has room for */
   size_t gradient_capacity;
@@ -69,8 +71,8 @@ struct dlora_session {
   size_t route_scratch;
   size_t count;                 /* images of the last load */
   struct dli_session_mode last; /* mode of the last upper pass */
-  int ran;
-  int routed;      /* the last upper pass had routing */
+  bool ran;
+  bool routed;     /* the last upper pass had routing */
   float *features; /* [max_batch, dim], for callers that want none */
   /* Buffers that the owner of a pool keeps with the session, and their destructor; or NULL. */
   void *attached;
@@ -82,7 +84,7 @@ size_t dli_session_micro_batch(const struct dli_vit *vit, size_t threads, size_t
 /* first_block: the first adapted block, whose input gives early features. merged_weights NULL: no bank. */
 dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
                                 struct dli_merged_weights *merged_weights, size_t first_block, size_t max_batch,
-                                size_t threads, int training, const dlora_allocator *allocator);
+                                size_t threads, bool training, const dlora_allocator *allocator);
 /* Checks a batch; *out: its images from `first` on, at most `count`. */
 dlora_status dli_images_part(const dlora_images *images, size_t first, size_t count, dlora_images *out,
                              const char *caller);
