@@ -10,6 +10,7 @@
 
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
+#include "linalg/matrix.h"
 #include "nn/kernels_bfloat16.h"
 #include "nn/optimizer.h"
 
@@ -59,15 +60,20 @@ size_t dli_bank_max_rank(const dlora_bank *bank);
 /* The residual adapter of a task at a site, NULL where there is none. */
 const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site);
 
-/* dlora_bank_forward and _backward without checks, for rows ldx, ldy, lddy, lddx floats apart. scratch: [rows * max
- * rank] floats, for backward twice as many. gradients: an array like bank->gradients. thin: kernels that replace the
- * BLAS for small ranks, or NULL; scratch is then larger by [2 * max rank * output_dim]. */
-void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
-                      size_t rows, size_t ldx, int32_t terms, const float *routing, size_t rows_per_item, float *y,
-                      size_t ldy, float *scratch);
-void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
-                       size_t rows, size_t ldx, const float *dy, size_t lddy, int32_t terms, float *dx, size_t lddx,
-                       float *gradients, float *scratch);
+/* What both passes at a site need. thin: kernels that replace the BLAS for small ranks, or NULL. scratch: [rows * max
+ * rank] floats, for a backward pass twice as many; with thin [2 * max rank * output_dim] more. */
+struct dli_bank_call {
+  size_t site;
+  int32_t terms; /* DLORA_TERM_... or-ed */
+  const struct dli_kernels_bfloat16 *thin;
+  float *scratch;
+};
+/* dlora_bank_forward and _backward without checks. x: [rows, input_dim], y and dy: [rows, output_dim], dx: like x; its
+ * memory is NULL if not wanted. gradients: an array like bank->gradients. */
+void dli_bank_forward(const dlora_bank *bank, const struct dli_bank_call *call, struct dli_const_matrix x,
+                      const float *routing, size_t rows_per_item, struct dli_matrix y);
+void dli_bank_backward(const dlora_bank *bank, const struct dli_bank_call *call, struct dli_const_matrix x,
+                       struct dli_const_matrix dy, struct dli_matrix dx, float *gradients);
 
 /* The end of a task in two halves: prepare allocates and may fail; commit cannot fail. abandon undoes prepare. */
 struct dli_bank_commit {

@@ -245,17 +245,17 @@ static const size_t *site_at(const dlora_session *session, size_t block, int32_t
 /* Routing weights of a part's images: as given by the mode, or by energy of the class token g, which is the first row
  * of each image (METHOD.md 6); else NULL. */
 static const float *routing_of(struct dli_session_part *part, size_t block, int32_t projection, size_t image,
-                               const float *in, size_t rows, size_t ldin, size_t rows_per_image) {
+                               struct dli_const_matrix in, size_t rows_per_image) {
   const struct dli_session_mode *mode = part->mode;
   const size_t tasks = part->session->bank->num_tasks;
   if (mode->routing) return mode->routing + (part->first + image) * tasks;
   if (!mode->energy) return NULL;
   const dlora_projector *projector = mode->energy[4 * block + (size_t)dli_input_of(projection)];
   if (!projector) return NULL;
-  for (size_t i = 0; i < rows / rows_per_image; i++) {
+  for (size_t i = 0; i < in.rows / rows_per_image; i++) {
     float *w = part->routing + i * tasks;
     const dlora_status status =
-        dli_projector_route(projector, __func__, in + i * rows_per_image * ldin, 1, part->route_scratch, w);
+        dli_projector_route(projector, __func__, in.x + i * rows_per_image * in.ld, 1, part->route_scratch, w);
     if (status != DLORA_OK) {
       memset(w, 0, tasks * sizeof *w);
       part->status = status;
@@ -264,14 +264,24 @@ static const float *routing_of(struct dli_session_part *part, size_t block, int3
   return part->routing;
 }
 
+/* The terms of the running call, without M: the weights contain it. */
+static struct dli_bank_call bank_call(const struct dli_session_part *part, size_t site) {
+  return (struct dli_bank_call){
+      .site = site,
+      .terms = part->mode->terms & ~DLORA_TERM_MERGED,
+      .thin = part->session->model->vit.bfloat16,
+      .scratch = part->scratch,
+  };
+}
+
 static void hook_forward(void *user, size_t block, int32_t projection, size_t image, struct dli_const_matrix in,
                          size_t rows_per_image, struct dli_matrix out) {
   struct dli_session_part *part = user;
   const size_t *site = site_at(part->session, block, projection);
   if (!site) return;
-  const float *routing = routing_of(part, block, projection, image, in.x, in.rows, in.ld, rows_per_image);
-  dli_bank_forward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in.x, in.rows, in.ld,
-                   part->mode->terms & ~DLORA_TERM_MERGED, routing, rows_per_image, out.x, out.ld, part->scratch);
+  const float *routing = routing_of(part, block, projection, image, in, rows_per_image);
+  const struct dli_bank_call call = bank_call(part, *site - 1);
+  dli_bank_forward(part->session->bank, &call, in, routing, rows_per_image, out);
 }
 
 static void hook_backward(void *user, size_t block, int32_t projection, struct dli_const_matrix in,
@@ -279,8 +289,8 @@ static void hook_backward(void *user, size_t block, int32_t projection, struct d
   struct dli_session_part *part = user;
   const size_t *site = site_at(part->session, block, projection);
   if (!site) return;
-  dli_bank_backward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in.x, in.rows, in.ld, d_out.x,
-                    d_out.ld, part->mode->terms & ~DLORA_TERM_MERGED, d_in.x, d_in.ld, part->gradients, part->scratch);
+  const struct dli_bank_call call = bank_call(part, *site - 1);
+  dli_bank_backward(part->session->bank, &call, in, d_out, d_in, part->gradients);
 }
 
 /* ---- passes ---- */
