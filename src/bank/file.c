@@ -282,31 +282,27 @@ dlora_status dli_bank_read_values(dlora_bank *bank, const struct dli_tensors *te
   return DLORA_OK;
 }
 
-/* ---- public ---- */
+/* ---- a file of its own ---- */
+
+static dlora_status write_bank(const void *handle, struct dli_writer *writer) {
+  return dli_bank_write(handle, writer, "bank");
+}
+
+static dlora_status read_bank(void *out, const struct dli_tensors *tensors, const void *options) {
+  return dli_bank_read(out, tensors, "bank", options);
+}
 
 dlora_status dlora_bank_save(const dlora_bank *bank, const char *path) {
   DLI_REQUIRE(bank);
   DLI_REQUIRE(path);
-  struct dli_writer *writer;
-  DLI_TRY(dli_writer_create(&writer, &bank->allocator));
-  dlora_status status = dli_writer_set_metadata(writer, "format", format);
-  if (status == DLORA_OK) status = dli_bank_write(bank, writer, "bank");
-  if (status == DLORA_OK) status = dli_writer_save(writer, path);
-  dli_writer_destroy(writer);
-  return status;
+  return dli_saved_save(bank, path, format, write_bank, &bank->allocator);
 }
 
 dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options) {
   DLI_REQUIRE(out);
   *out = NULL;
   DLI_REQUIRE(path);
-  struct dli_tensors *tensors;
   dlora_bank_options known = DLORA_BANK_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_bank_options", &known, sizeof known, options));
-  dlora_allocator allocator;
-  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  DLI_TRY(dli_saved_open(&tensors, path, format, &allocator));
-  const dlora_status status = dli_bank_read(out, tensors, "bank", &known);
-  dli_tensors_close(tensors);
-  return status;
+  return dli_saved_load(out, path, format, read_bank, known.allocator, &known);
 }
