@@ -1,4 +1,5 @@
 # Language, warnings and sanitizers of all our targets. By target, so that nothing of it reaches the project around.
+# SPDX-License-Identifier: Apache-2.0
 
 # ThreadSanitizer does not see the locks inside libgomp and would report every parallel loop.
 if("thread" IN_LIST DUALLORA_SANITIZE)
@@ -16,6 +17,7 @@ function(duallora_compile_options target)
   if(DUALLORA_SANITIZE)
     string(REPLACE ";" "," sanitizers "${DUALLORA_SANITIZE}")
     target_compile_options(${target} PRIVATE -fsanitize=${sanitizers} -fno-omit-frame-pointer -g)
+    target_compile_definitions(${target} PRIVATE DLI_ASSERTIONS) # lib/base/assert.h, also where NDEBUG is set
     target_link_options(${target} PRIVATE -fsanitize=${sanitizers})
     if("undefined" IN_LIST DUALLORA_SANITIZE)
       target_compile_options(${target} PRIVATE -fno-sanitize-recover=undefined)

@@ -2,6 +2,7 @@
 # duallora_dependency::cjson and duallora_dependency::openmp, which is empty without OpenMP. Used by the build, which sets
 # duallora_building and gets folders of headers too, and by the installed package of a static library, which sets
 # DUALLORA_BLAS. Both set the variables duallora_openmp_... first. What is not there is told in duallora_missing.
+# SPDX-License-Identifier: Apache-2.0
 
 set(duallora_missing "")
 set(duallora_visibility "")

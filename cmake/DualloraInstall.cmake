@@ -1,4 +1,5 @@
 # Installs header, library, CMake package and pkg-config file.
+# SPDX-License-Identifier: Apache-2.0
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 

@@ -1,4 +1,5 @@
 # What was found, one line a subject, at the end of configuring.
+# SPDX-License-Identifier: Apache-2.0
 
 function(duallora_summary)
   if(duallora_shared)

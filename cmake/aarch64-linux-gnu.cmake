@@ -3,6 +3,7 @@
 #     cmake -S . -B build-aarch64 --toolchain cmake/aarch64-linux-gnu.cmake -DDUALLORA_SYSROOT=/path/of/folder
 #
 # tests/aarch64.sh makes such a folder.
+# SPDX-License-Identifier: Apache-2.0
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Writes docs/ERRORS.md from DLORA_STATUS_LIST in the public header: docs/make_errors.sh [OUTPUT [COMPILER]]
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 output=${1:-$root/docs/ERRORS.md}

@@ -6,6 +6,7 @@
 #     examples/quickstart.sh --short    fewer images, about a minute, for a continuous-integration run
 #
 # Fails if the method ends clearly below the untouched backbone it started from.
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 export LC_ALL=C
 

@@ -7,6 +7,7 @@
 #
 # The arm64 libraries are unpacked below BUILD_ROOT, in sysroot-aarch64/: the system's package database has no part in it
 # and needs no rights. Where something is missing it says so and ends with 77.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 packages="gcc-aarch64-linux-gnu qemu-user-static"
 libraries="libc6-dev libgomp1 libopenblas-openmp-dev libcjson-dev libcmocka-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev \

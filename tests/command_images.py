@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pictures as the command duallora decodes them: files of every kind are made here, exported by the command as PNG, and
 compared with what they must show. Standard library alone.
 

@@ -1,6 +1,7 @@
 # What the scripts that test the command share: a scratch folder to work in, and checks that count what fails. Read with
 # `.` after duallora=PROGRAM is set; the last line of a script looks at $failures.
 # shellcheck shell=bash disable=SC2154
+# SPDX-License-Identifier: Apache-2.0
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -5,6 +5,7 @@
 # Numbers differ with the roundings of processor, BLAS and number of threads, which learning enlarges. What may differ:
 # a number with a decimal point by 0.05 or by 5 %, per cent by 5, a number of directions by 3, one in scientific
 # notation by a factor of 10, a time by anything. All other words and numbers are the same everywhere.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 document=$1
 scratch=$(mktemp -d)

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Checks that docs/ERRORS.md is what docs/make_errors.sh makes of the header: tests/errors_table.sh [COMPILER]
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)

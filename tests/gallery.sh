@@ -1,6 +1,8 @@
 #!/bin/sh
 # Runs the commands in examples/README.md, and checks that it shows every example and that their output is what it says.
 #     tests/gallery.sh BUILD_DIRECTORY
+#
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 build=$(cd "$1" && pwd)
 root=$(cd "$(dirname "$0")/.." && pwd)

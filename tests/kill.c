@@ -7,7 +7,8 @@
  *
  * It goes on beyond S seconds on a machine so slow that no kill has hit learning, or none saving.
  *
- * What a killed program was doing is told by a byte in shared memory that it sets before each thing it does. */
+ * What a killed program was doing is told by a byte in shared memory that it sets before each thing it does.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

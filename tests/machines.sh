@@ -7,6 +7,7 @@
 #
 # The last lines are a table of what ran and what was left out. Results may differ between machines by rounding alone;
 # tests that compare bits compare what one machine computes twice in the same way.
+# SPDX-License-Identifier: Apache-2.0
 set -u
 usage() {
   sed -n '2,6s/^# \{0,1\}//p' "$0" >&2

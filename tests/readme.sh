@@ -2,6 +2,8 @@
 # Compiles and runs the programs that stand in README.md: the first block of C with the shipped backbone, compared with the
 # output printed below it, and the block of Python where python3 with NumPy is there.
 #     tests/readme.sh LIBRARY.so COMPILER
+#
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 library=$1
 compiler=$2

@@ -6,6 +6,7 @@
 #     tests/run.sh --quick    for the desk: the release build alone, without the slow tests; installs nothing
 #
 # Builds go to build-*/ in the root folder, or below $DUALLORA_BUILD_ROOT. The last lines are CTest's own summary.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"

@@ -1,4 +1,5 @@
-/* Helpers shared by the tests: paths, random numbers, reference arrays, assertions that explain themselves. */
+/* Helpers shared by the tests: paths, random numbers, reference arrays, assertions that explain themselves.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_SUPPORT_H
 #define DUALLORA_TESTS_SUPPORT_H
 

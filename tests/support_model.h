@@ -1,5 +1,6 @@
 /* Helpers of the tests that need a model: a tiny random Vision Transformer, pictures whose classes look different, and
- * an allocator that counts and fails. */
+ * an allocator that counts and fails.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_SUPPORT_MODEL_H
 #define DUALLORA_TESTS_SUPPORT_MODEL_H
 

@@ -1,4 +1,5 @@
-/* Helpers of the predictor's tests: Gaussian classes, what a predictor answers, and its formulas in plain loops. */
+/* Helpers of the predictor's tests: Gaussian classes, what a predictor answers, and its formulas in plain loops.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_SUPPORT_PREDICTOR_H
 #define DUALLORA_TESTS_SUPPORT_PREDICTOR_H
 

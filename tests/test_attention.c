@@ -1,5 +1,6 @@
 /* Attention in every shape of head and number of tokens, with every kernel table: what leaves it against a plain loop,
- * and its gradients against finite differences; in bfloat16 against those in float32. */
+ * and its gradients against finite differences; in bfloat16 against those in float32.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* What a backbone's file holds beside its backbone: every tensor is used, known to leave the features as they are, or
  * the file is refused by the tensor's name; of several Vision Transformers in a file one is chosen. And files of other
- * kinds that are handed over as backbones, checkpoints, banks or predictors. */
+ * kinds that are handed over as backbones, checkpoints, banks or predictors.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* What users get wrong, on every public function: the right status, the culprit's name, and a handle that is as it was.
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

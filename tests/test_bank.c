@@ -1,4 +1,5 @@
-/* The adapter bank on plain arrays: forward, backward, optimizer, merging, files. */
+/* The adapter bank on plain arrays: forward, backward, optimizer, merging, files.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The C interface as a binding in another language sees it: ctypes and numpy, the shared library and nothing else.
 
 Everything goes through dlora_* functions, fixed-width types and the layouts of the header; no macro, no enum. With the

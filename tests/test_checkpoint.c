@@ -1,4 +1,5 @@
-/* A learner's file: complete, bitwise, bound to its backbone, written whole or not at all, and trusted in nothing. */
+/* A learner's file: complete, bitwise, bound to its backbone, written whole or not at all, and trusted in nothing.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <math.h>
 #include <signal.h>

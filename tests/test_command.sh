@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The command duallora from outside: what it promises to scripts, and what it says of files that are wrong.
 # usage: test_command.sh PATH_TO_DUALLORA BACKBONE.safetensors
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 export LC_ALL=C
 

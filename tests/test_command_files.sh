@@ -2,6 +2,7 @@
 # The command duallora and files: it goes on with the run it has begun and no other, loses no file of the user's, and
 # names before it works what could not be written in the end.
 # usage: test_command_files.sh PATH_TO_DUALLORA BACKBONE.safetensors
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 export LC_ALL=C
 

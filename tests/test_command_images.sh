@@ -3,6 +3,7 @@
 # and said to be, names that would break lines, links to nothing, folders to predict, and how idle threads wait.
 # command_images.py compares the pixels.
 # usage: test_command_images.sh PATH_TO_DUALLORA BACKBONE.safetensors PYTHON
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 export LC_ALL=C
 

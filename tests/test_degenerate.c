@@ -1,5 +1,6 @@
 /* Data whose classes hardly vary within themselves, or not at all: copies, solid colours, constant columns, features
- * of any size. It is learnt like any other, by the predictor alone and by the learner. */
+ * of any size. It is learnt like any other, by the predictor alone and by the learner.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-/* Statuses, the sentence of the last error, structs of other versions, and the caller's allocator. */
+/* Statuses, the sentence of the last error, structs of other versions, and the caller's allocator.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

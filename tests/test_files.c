@@ -1,5 +1,6 @@
 /* Files that are damaged or made to do harm are refused with a sentence that names the culprit; good files are read
- * whole; saving leaves the old file or the new one. */
+ * whole; saving leaves the old file or the new one.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Features and gradients of adapted Vision Transformers, against torch autograd and against finite differences. */
+/* Features and gradients of adapted Vision Transformers, against torch autograd and against finite differences.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

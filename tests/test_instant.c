@@ -1,4 +1,5 @@
-/* Instant learning: both ranks 0, or no epochs. Nothing is trained; a task costs one pass over its images. */
+/* Instant learning: both ranks 0, or no epochs. Nothing is trained; a task costs one pass over its images.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* What must always hold, METHOD.md 11: invariants 2, 3, 4, 6 and 8 through the learner. */
+/* What must always hold, METHOD.md 11: invariants 2, 3, 4, 6 and 8 through the learner.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* The learner: it learns, remembers, tells tasks and unknown images apart, and measures itself rightly. */
+/* The learner: it learns, remembers, tells tasks and unknown images apart, and measures itself rightly.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* Running out of memory: the i-th allocation fails, for every i, in every flow that a program would have. The call that
  * met it says so and leaves its handle as it was; made again with memory it works, and in the end everything is bitwise
- * as if nothing had failed. Nothing leaks. */
+ * as if nothing had failed. Nothing leaks.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Loading Vision Transformers and embedding images: against timm and Hugging Face, and with what users get wrong. */
+/* Loading Vision Transformers and embedding images: against timm and Hugging Face, and with what users get wrong.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* Numbers and amounts at the edge: poisoned batches, denormals, data without any variation, one of everything, very
- * many of everything, and no room left. */
+ * many of everything, and no room left.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>

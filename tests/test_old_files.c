@@ -1,5 +1,6 @@
 /* Files of version 0.1 still load, predict as they did, and go on: tests/data/version_0_1, which that version wrote on
- * tests/data/tiny_timm_f32.safetensors. The figures are its own predictions. */
+ * tests/data/tiny_timm_f32.safetensors. The figures are its own predictions.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 

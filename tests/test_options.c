@@ -1,4 +1,5 @@
-/* The learner's options: every one has its effect, presets and defaults are the documented ones, bad ones are named. */
+/* The learner's options: every one has its effect, presets and defaults are the documented ones, bad ones are named.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <locale.h>
 #include <math.h>
 #include <stdlib.h>

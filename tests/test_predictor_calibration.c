@@ -1,4 +1,5 @@
-/* Temperature and unknown scores: against features left out one by one, held-out ones, and known distributions. */
+/* Temperature and unknown scores: against features left out one by one, held-out ones, and known distributions.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* A predictor's life: saving, loading, cloning, discarding, bad input, damaged files and failed allocations. */
+/* A predictor's life: saving, loading, cloning, discarding, bad input, damaged files and failed allocations.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

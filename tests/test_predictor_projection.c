@@ -1,4 +1,5 @@
-/* The predictor's random projection: what no line separates, and its scores from the documented matrix. */
+/* The predictor's random projection: what no line separates, and its scores from the documented matrix.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Scores and posteriors of the predictor: against plain loops, over recurring and unequal classes, and by batches. */
+/* Scores and posteriors of the predictor: against plain loops, over recurring and unequal classes, and by batches.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>

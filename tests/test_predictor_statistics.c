@@ -1,4 +1,5 @@
-/* What the predictor observes: batches, parts, two views, further tasks, and old statistics that follow a drift. */
+/* What the predictor observes: batches, parts, two views, further tasks, and old statistics that follow a drift.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 /* Probabilities of classes and of tasks sum to 1 within 1e-6, and none exceeds 1, whatever the size of the scores that
- * they are made of. */
+ * they are made of.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* Packed and bfloat16 products against those of the BLAS. What oneDNN or the processor has not got is left out, by
- * name; that it is refused then is tested everywhere. */
+ * name; that it is refused then is tested everywhere.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>

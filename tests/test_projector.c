@@ -1,5 +1,5 @@
 /* The memory of used directions: against constructed data with known eigenvectors and plain loops, and with bad input.
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* A task that is cut short goes on from its snapshot, and ends bitwise as if nothing had happened. */
+/* A task that is cut short goes on from its snapshot, and ends bitwise as if nothing had happened.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <math.h>
 #include <signal.h>

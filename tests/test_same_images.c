@@ -1,4 +1,5 @@
-/* What was measured or begun on some images is neither gone on with nor compared on others. */
+/* What was measured or begun on some images is neither gone on with nor compared on others.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

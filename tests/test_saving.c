@@ -1,4 +1,5 @@
-/* Saving leaves the old file or the new one, whatever happens. */
+/* Saving leaves the old file or the new one, whatever happens.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
-/* Forward and backward of a model with a bank: sizes, order of calls, independence of images, no allocation. */
+/* Forward and backward of a model with a bank: sizes, order of calls, independence of images, no allocation.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* A task in the caller's own loop, and the callbacks around the built-in one: progress, cancelling, reading. */
+/* A task in the caller's own loop, and the callbacks around the built-in one: progress, cancelling, reading.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* Threads, fork, and the process around the library: shared const handles, a sentence for each thread, children that go
- * on predicting, and nothing process-wide that is changed. */
+ * on predicting, and nothing process-wide that is changed.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fenv.h>

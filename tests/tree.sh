@@ -1,8 +1,15 @@
 #!/bin/sh
-# Checks of the source tree: tests/tree.sh includes | listed | format. Exits with 77 (skipped) if the tool is missing.
+# Checks of the source tree: tests/tree.sh includes | listed | opened | format | assertions COMPILER. Exits with 77 (skipped) if the tool is missing.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 cd "$(dirname "$0")/.."
 sources() { find include lib src tests examples -name '*.[ch]' | sort; }
+opening() { # the comment at the top of a file
+  case $1 in
+    *.[ch]) awk 'NR == 1 && !/^\/\*/ { exit } { print } /\*\// { exit }' "$1" ;;
+    *) awk '!/^(#|\/\/)/ { exit } { print }' "$1" ;;
+  esac
+}
 
 case ${1:-} in
   includes)
@@ -84,12 +91,67 @@ case ${1:-} in
     done
     exit $status
     ;;
+  opened)
+    # The opening comment names the licence and, inside the library, says what the file computes.
+    status=0
+    for file in CMakeLists.txt $(find cmake docs examples include lib src tests -name '*.[ch]' -o -name '*.cpp' \
+      -o -name '*.sh' -o -name '*.py' -o -name '*.cmake' -o -name CMakeLists.txt | sort); do
+      if ! opening "$file" | grep -q 'SPDX-License-Identifier: Apache-2\.0'; then
+        echo "$file: the comment at its top has no line SPDX-License-Identifier: Apache-2.0"
+        status=1
+      fi
+      case $file in
+        lib/* | src/*) ;;
+        *) continue ;;
+      esac
+      if [ "$(opening "$file" | grep -v SPDX | tr -d '/*' | wc -w)" -lt 5 ]; then
+        echo "$file: the comment at its top does not say what the file computes"
+        status=1
+      fi
+    done
+    exit $status
+    ;;
   format)
     command -v clang-format >/dev/null || exit 77
     sources | xargs clang-format --dry-run -Werror
     ;;
+  assertions)
+    # DLI_ASSERT traps where it should, and costs nothing in a release build.
+    compiler=${2:-cc}
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    cat >"$scratch/program.c" <<'END'
+#include "base/assert.h"
+#include <stdio.h>
+int main(int count, char **arguments) {
+  const int unused_but_here = count;
+  (void)arguments;
+  DLI_ASSERT(unused_but_here > 0);
+  DLI_ASSERT(puts("evaluated") < 0);
+  return 0;
+}
+END
+    status=0
+    try() { # outcome flags...
+      outcome=$1
+      shift
+      "$compiler" -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Werror "$@" -Ilib "$scratch/program.c" -o "$scratch/program" || exit 1
+      found=passes
+      sh -c 'ulimit -c 0; "$0"; exit $?' "$scratch/program" >"$scratch/output" 2>/dev/null || found=traps
+      [ -s "$scratch/output" ] && found="evaluates and $found"
+      [ "$found" = "$outcome" ] && return
+      echo "with flags '$*' a wrong assertion $found, expected that it $outcome"
+      status=1
+    }
+    try traps -O0
+    try traps -O2
+    try traps -O2 -DNDEBUG -DDLI_ASSERTIONS
+    try passes -O0 -DNDEBUG
+    try passes -O2 -DNDEBUG
+    exit $status
+    ;;
   *)
-    echo "usage: tests/tree.sh includes | listed | format" >&2
+    echo "usage: tests/tree.sh includes | listed | opened | format | assertions COMPILER" >&2
     exit 2
     ;;
 esac

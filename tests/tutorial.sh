@@ -2,6 +2,8 @@
 # Follows docs/TUTORIAL.md in an empty folder: writes its blocks of C and CMake to files, builds them against a copy of the
 # library that is installed for it, with CMake and one with pkg-config too, and runs its commands (tests/console.sh).
 #     tests/tutorial.sh BUILD_DIRECTORY COMPILER
+#
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 build=$1
 compiler=$2

@@ -1,6 +1,7 @@
 # What reading image files takes, wherever their readers are compiled: the command, the accuracy bench, the fuzz targets.
 # Sets image_sources, image_libraries, image_definitions, and image_libraries_found, which is false without libjpeg, libpng
 # or zlib.
+# SPDX-License-Identifier: Apache-2.0
 set(DUALLORA_WEBP AUTO CACHE STRING "WebP images in the command: ON, OFF, or AUTO where libwebp is found")
 set_property(CACHE DUALLORA_WEBP PROPERTY STRINGS AUTO ON OFF)
 

@@ -1,8 +1,11 @@
 /* libduallora: a Vision Transformer that keeps learning where it runs.
- * SPDX-License-Identifier: Apache-2.0
+ * SPDX-License-Identifier: Apache-2.0 */
+
+/** \mainpage libduallora
  *
- * A pre-trained Vision Transformer (ViT) learns task after task without forgetting and without keeping an old image,
- * by the method DualLoRA (arXiv 2411.00623). docs/METHOD.md has the mathematics; equation numbers below refer to it.
+ * A pre-trained Vision Transformer (ViT) learns task after task on the machine where it runs. It forgets little and
+ * keeps no old image. The method is DualLoRA (arXiv 2411.00623). docs/METHOD.md has the mathematics; numbers in
+ * parentheses, as (1), are its equations.
  *
  *     dlora_model *model = NULL;
  *     dlora_learner *learner = NULL;
@@ -16,28 +19,34 @@
  *     dlora_learner_destroy(learner);
  *     dlora_model_destroy(model);
  *
- * Contents
- *     1  status and errors          5  dlora_projector: the directions in use
- *     2  common types               6  dlora_predictor: class, task and confidence from features
- *     3  dlora_model: the ViT       7  dlora_session: forward and backward of model + bank
- *     4  dlora_bank: the adapters   8  dlora_learner: all of it in a few calls
+ * Contents: one group for each handle. A learner uses all others, which also work without it.
+ *
+ *   1. \ref group_status "Status and errors"
+ *   2. \ref group_types "Common types": images, sources, progress, log, times
+ *   3. \ref group_model "dlora_model": the frozen ViT
+ *   4. \ref group_bank "dlora_bank": low-rank adapters of linear layers
+ *   5. \ref group_projector "dlora_projector": the directions used by finished tasks
+ *   6. \ref group_predictor "dlora_predictor": class, task and confidence from features
+ *   7. \ref group_session "dlora_session": forward and backward pass of a model with a bank
+ *   8. \ref group_learner "dlora_learner": the whole method
  *
  * Rules (docs/CONVENTIONS.md has the reasons)
- *   Errors     Every fallible function returns a dlora_status; 0 is success. dlora_last_error() then has a sentence for
- *              the calling thread that names the culprit. A call that fails leaves its handle as it was, and sets *out
- *              to NULL if it was to create one.
- *   Ownership  _create, _load and _clone give ownership; _destroy takes it back and accepts NULL. Arrays you pass are
- *              read during the call only. A pointer from a _get function is borrowed: it lives until the next non-const
- *              call on the handle, or its destruction.
- *   Threads    A const handle may be used by many threads at once, a non-const one by one thread at a time. Nothing
- *              process-wide is ever changed.
- *   Callbacks  Allocators, image sources, progress, log and dlora_inspect's visitor must return. Neither an exception
- *              nor a panic nor longjmp may leave them: the library has nothing to unwind by, and memory, locks of the
- *              BLAS's threads and the handle in the middle of a change would be left as they are. Catch it inside, and
- *              say so by the value returned: NULL from an allocator, non-zero from a source, progress or visitor.
- *   Arrays     Contiguous, row-major, float unless said otherwise. [n, dim] means n rows of dim values.
- *   Options    Structs with their size as first member. Start from the _init function (or the _INIT macro, where there
- * is one) and change what you need; NULL means all defaults. Members are only ever appended.
+ *
+ * - Errors: every fallible function returns a dlora_status; 0 is success. After a failure dlora_last_error() returns a
+ *   sentence that names the culprit. The handle is as it was before the call, and *out of a constructor is NULL. Any
+ *   function may return ARGUMENT, for a NULL pointer or an impossible value, and NO_MEMORY. Comments name other errors.
+ * - Ownership: _create, _load and _clone give ownership; _destroy takes it back and accepts NULL. Functions read the
+ *   caller's arrays during the call only. Pointers from _get functions are borrowed: they live until the next non-const
+ *   call on the handle, or its destruction.
+ * - Threads: many threads may use a const handle at once, one thread at a time a non-const one. The library never
+ *   changes process-wide state.
+ * - Callbacks: allocators, image sources, progress, log and dlora_inspect's visitor must return. No exception, panic or
+ *   longjmp may leave them. The library cannot unwind: memory, locks and a half-changed handle would stay behind. Catch
+ *   inside, and report by the return value: NULL from an allocator, non-zero from a source, progress or visitor.
+ * - Arrays: contiguous, row-major, float unless said otherwise. [n, dim] means n rows of dim values.
+ * - Options: structs whose first member is their size. Start from the _init function (or the _INIT macro, if there is
+ * one) and change members. NULL means all defaults. Releases only append members. An impossible size, or a set member
+ * that this library does not know, is STRUCT_SIZE.
  */
 #ifndef DUALLORA_H
 #define DUALLORA_H
@@ -65,137 +74,147 @@ extern "C" {
 enum dlora_auto { DLORA_AUTO = -1 };
 
 /* ---- 1  Status and errors ---------------------------------------------------------------------------------------- */
+/** \defgroup group_status Status and errors
+ *  Results of calls, error sentences, and the library's version and build.
+ *  \{ */
 
 /** The one list of statuses: X(name, code, when, what to do). Codes are never reused. */
 #define DLORA_STATUS_LIST(X) \
-  X(OK, 0, "The call did what it says.", "Go on.") \
+  X(OK, 0, "The call succeeded.", "Go on.") \
   X(ERR_ARGUMENT, 1, "An argument is NULL, zero, too large or inconsistent.", \
-    "Correct the call; the sentence names it.") \
+    "Correct the call; the sentence names the argument.") \
   X(ERR_NO_MEMORY, 2, "The allocator returned NULL.", "Free memory or lower micro_batch; the handle is intact.") \
-  X(ERR_STRUCT_SIZE, 3, "An options struct has an impossible size or set members this library does not know.", \
+  X(ERR_STRUCT_SIZE, 3, "An options struct has an impossible size or sets members this library does not know.", \
     "Initialise it with its _init function, or use a newer library.") \
-  X(ERR_STATE, 4, "The call came in the wrong order.", "Make the call that the sentence asks for first.") \
+  X(ERR_STATE, 4, "The call came in the wrong order.", "Make the call that the sentence names first.") \
   X(ERR_IO, 5, "A file could not be opened, read, written or renamed.", \
     "See the path and system error in the sentence.") \
-  X(ERR_FORMAT, 6, "A file is damaged or is not what it should be.", \
+  X(ERR_FORMAT, 6, "A file is damaged or of another kind than expected.", \
     "Replace the file; the sentence names the tensor.") \
   X(ERR_MISMATCH, 7, "Two things do not belong together: checkpoint and backbone, or two dimensions.", \
     "Use the pair that belongs together.") \
   X(ERR_NOT_FINITE, 8, "An input, a loss or a result is NaN or infinite.", \
     "Check the data, lower the learning rate; the handle is as before the call.") \
-  X(ERR_CANCELLED, 9, "A callback asked to stop.", "Nothing: the learner is as it was before the task.") \
+  X(ERR_CANCELLED, 9, "A callback stopped the call.", "Nothing: the learner is as it was before the task.") \
   X(ERR_UNSUPPORTED, 10, "The file or option is valid but this library cannot use it.", "See the sentence.") \
   X(ERR_NUMERIC, 11, "A factorisation did not converge.", "Check the features for degenerate values.")
 
 #define DLORA_STATUS_ENUM_(name, code, when, action) DLORA_##name = (code),
+/** Values of a dlora_status. New codes may be added: treat an unknown one as a failure. */
 enum dlora_status_code { DLORA_STATUS_LIST(DLORA_STATUS_ENUM_) DLORA_STATUS_COUNT_ };
+/** Result of a call: an enum dlora_status_code, 0 for success. */
 typedef int32_t dlora_status;
 
 /** Name of a status, as "DLORA_ERR_IO"; "DLORA_ERR_?" for an unknown code. Static storage. */
 DLORA_API const char *dlora_status_name(dlora_status status);
-/** A sentence on the last failure in the calling thread; "" if there was none. Lives until the thread's
- * next failure. */
+/** Sentence on the last failure in the calling thread; "" if there was none. Borrowed until the thread's next failure.
+ */
 DLORA_API const char *dlora_last_error(void);
 /** The library's version, as "0.9.0". Static storage. */
 DLORA_API const char *dlora_version(void);
-/** The processor kernels, the packed products that build and processor allow, "OpenMP" or "no OpenMP: one thread" for
- * the library's own loops, and the BLAS in use on this machine, as "kernels avx512; packed products float32 and
- * bfloat16; OpenMP; OpenBLAS ...". Lives until the thread's next call. */
+/** Kernels, packed products, threads and BLAS in use on this machine, as "kernels avx512; packed products float32 and
+ * bfloat16; OpenMP; OpenBLAS ...". Borrowed until the thread's next call of this function. */
 DLORA_API const char *dlora_build_info(void);
 
+/** \} */
+
 /* ---- 2  Common types --------------------------------------------------------------------------------------------- */
+/** \defgroup group_types Common types
+ *  Handles, memory, images, callbacks and times.
+ *  \{ */
 
-typedef struct dlora_model dlora_model;
-typedef struct dlora_bank dlora_bank;
-typedef struct dlora_projector dlora_projector;
-typedef struct dlora_predictor dlora_predictor;
-typedef struct dlora_session dlora_session;
-typedef struct dlora_learner dlora_learner;
+typedef struct dlora_model dlora_model;         /**< a frozen Vision Transformer, section 3 */
+typedef struct dlora_bank dlora_bank;           /**< low-rank adapters, section 4 */
+typedef struct dlora_projector dlora_projector; /**< used directions of one input, section 5 */
+typedef struct dlora_predictor dlora_predictor; /**< statistics and readout of features, section 6 */
+typedef struct dlora_session dlora_session;     /**< workspace of a model with a bank, section 7 */
+typedef struct dlora_learner dlora_learner;     /**< the whole method, section 8 */
 
-/** Memory for one handle. allocate(size, user) returns memory aligned as malloc's or NULL; release(pointer, user) takes
- * it back. Both may be called by several threads at once, also within one call on the handle. Neither may be left by an
- * exception, panic or longjmp: allocate returns NULL instead. The struct is copied, the
- * user pointer kept. JSON headers of files are parsed with the C library's malloc. */
+/** Memory for one handle. Several threads may call both functions at once, also within one call on the handle. No
+ * exception, panic or longjmp may leave them. Handles copy the struct and keep `user`. The C library's malloc serves
+ * JSON headers of files in any case. */
 typedef struct dlora_allocator {
-  void *(*allocate)(size_t size, void *user);
-  void (*release)(void *pointer, void *user);
-  void *user;
+  void *(*allocate)(size_t size, void *user); /**< returns memory aligned as by malloc, or NULL */
+  void (*release)(void *pointer, void *user); /**< frees it */
+  void *user;                                 /**< passed to both */
 } dlora_allocator;
 
-/** A batch of images of one size. Exactly one of u8 and f32 is set.
- *  u8:  [count, height, width, channels], channels 3 (RGB), 1 (gray, expanded to RGB) or 0 (same as 3); resized to the
- *       model's image size (bicubic with antialias) and normalised with its mean and standard deviation.
- *  f32: [count, 3, height, width], already normalised, (pixel / 255 - mean) / std with the model's mean and std; height
- *       and width must be the model's image size. A value beyond 20 times the largest magnitude that this gives for any
- *       pixel, or beyond 20 where that is below 1, is refused (ARGUMENT): 20 for mean and std 0.5, 53 for those of
- *       ImageNet. No augmentation and no other normalisation in use gets there; pixels in 0 ... 255, which are likely
- *       to be meant as u8, do.
- *  This struct never grows. */
+/** A batch of images of one size. Exactly one of u8 and f32 is set. This struct never grows.
+ *
+ * u8: [count, height, width, channels] in 0 ... 255. Images are resized to the model's image size (bicubic with
+ * antialiasing) and normalised by the model's mean and standard deviation.
+ *
+ * f32: [count, 3, height, width], normalised already: (pixel / 255 - mean) / std with the model's values. Height and
+ * width must be the model's image size. Values must lie within 20 times the largest magnitude of a normalised pixel, or
+ * within 20 if that magnitude is below 1. This is 20 for mean and std 0.5, and 53 for those of ImageNet. The bound
+ * refuses pixels in 0 ... 255, which belong into u8, and no known augmentation (ARGUMENT). */
 typedef struct dlora_images {
-  const uint8_t *u8;
-  const float *f32;
-  size_t count;
-  size_t height;
-  size_t width;
-  size_t channels;
+  const uint8_t *u8; /**< bytes, or NULL */
+  const float *f32;  /**< normalised floats, or NULL */
+  size_t count;      /**< number of images, >= 1 */
+  size_t height;     /**< pixels */
+  size_t width;      /**< pixels */
+  size_t channels;   /**< of u8: 3 (RGB) or 1 (gray, expanded to RGB); 0 means 3. Of f32: 3 or 0 */
 } dlora_images;
 
-/** Reads image `index` of a source: fills *image with ONE image (count 1) whose pixels stay valid until the next call.
- *  Returns 0, or non-zero to stop: the call then fails with DLORA_ERR_IO naming the index. Called from the thread that
- *  made the library call, never concurrently. Never left by an exception, panic or longjmp. */
+/** Reads image `index` of a source. Sets *image to ONE image (count 1), whose pixels must stay valid until the next
+ * call. Returns 0, or non-zero to stop; the library's call then fails with DLORA_ERR_IO, which names the index. It is
+ * called from the thread of the library's call, never concurrently. No exception, panic or longjmp may leave it. */
 typedef int32_t (*dlora_read_image_fn)(size_t index, dlora_images *image, void *user);
 
-/** Labelled images that the library reads when it needs them, so that they need not fit in memory. */
+/** Labelled images that the library reads one by one, so that they need not fit in memory. */
 typedef struct dlora_image_source {
   size_t struct_size;
-  dlora_read_image_fn read;
-  void *user;
-  size_t count;          /**< number of images, >= 1 */
-  const int64_t *labels; /**< [count] class ids, any values */
-  const int64_t *tasks;  /**< [count] true task of each image, for evaluation where classes recur; or NULL */
+  dlora_read_image_fn read; /**< reads one image; required */
+  void *user;               /**< passed to read */
+  size_t count;             /**< number of images, >= 1 */
+  const int64_t *labels;    /**< [count] class ids, any values */
+  const int64_t *tasks;     /**< [count] true tasks, for evaluation where classes recur; NULL: by class */
 } dlora_image_source;
 #define DLORA_IMAGE_SOURCE_INIT \
   { sizeof(dlora_image_source), NULL, NULL, 0, NULL, NULL }
 /** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_image_source). */
 DLORA_API dlora_status dlora_image_source_init(dlora_image_source *source, size_t size);
 
+/** Phases of learning and evaluation. */
 enum dlora_phase {
-  DLORA_PHASE_OBSERVE = 0,
-  DLORA_PHASE_TRAIN = 1,
-  DLORA_PHASE_STATISTICS = 2,
-  DLORA_PHASE_EVALUATE = 3
+  DLORA_PHASE_OBSERVE = 0,    /**< images before training */
+  DLORA_PHASE_TRAIN = 1,      /**< optimizer steps */
+  DLORA_PHASE_STATISTICS = 2, /**< images after training */
+  DLORA_PHASE_EVALUATE = 3    /**< dlora_learner_evaluate */
 };
-/** What a progress callback is told. */
+/** Progress of a call, as a progress callback receives it. */
 typedef struct dlora_progress {
   size_t struct_size;
-  int64_t task;             /**< the task being learnt, from 0; when evaluating, the number of finished tasks */
+  int64_t task;             /**< index of the open task; in an evaluation the number of tasks */
   size_t done;              /**< images (observe, statistics, evaluate) or steps (train) done */
-  size_t total;             /**< of this many */
+  size_t total;             /**< images or steps of the phase */
   double loss;              /**< running mean of the training loss; NaN outside training */
   double images_per_second; /**< in this phase; 0 before it is known */
-  int32_t phase;            /**< DLORA_PHASE_... */
+  int32_t phase;            /**< enum dlora_phase */
   int32_t reserved;         /**< 0 */
 } dlora_progress;
-/** Returns 0 to go on; anything else cancels the call. Never left by an exception, panic or longjmp. */
+/** Receives progress, which lives during the call only. Returns 0 to continue, any other value to cancel. No exception,
+ * panic or longjmp may leave it. */
 typedef int32_t (*dlora_progress_fn)(const dlora_progress *progress, void *user);
 
+/** Levels of log lines. */
 enum dlora_log_level { DLORA_LOG_INFO = 0, DLORA_LOG_WARNING = 1 };
-/** Receives one line, without a newline, that lives during the call only. Cannot stop the call, and is never left by an
- * exception, panic or longjmp: what it throws must be caught in it. */
+/** Receives one line without a newline, which lives during the call only. level: enum dlora_log_level. It cannot stop
+ * the library's call. No exception, panic or longjmp may leave it. */
 typedef void (*dlora_log_fn)(int32_t level, const char *message, void *user);
 
-/** Where the time of a handle went since its creation, in seconds. Times of a session are those of its threads added
- * up; the others are of the calling thread. What is not listed (reading images from a source, checks, waiting for other
- * threads) is in none of them. */
+/** Time that a handle has spent since its creation, in seconds. Times of a session are sums over its threads; those of
+ * a learner are of the calling thread. Reading images from a source, checks and waiting are not included. */
 typedef struct dlora_profile {
   size_t struct_size;
   double preprocessing; /**< session: images resized, augmented, normalised and cut into patches */
-  double products;      /**< session: products with the model's weights, forward and backward, and their biases */
-  double adapters;      /**< session: what the bank adds at its sites, forward and backward */
+  double products;      /**< session: products with the model's weights and biases, forward and backward */
+  double adapters;      /**< session: the bank's terms at its sites, forward and backward */
   double attention;     /**< session: scores, softmax and weighted values of all heads, forward and backward */
   double norms;         /**< session: layer norms, forward and backward */
   double activation;    /**< session: GELU, forward and backward */
-  double copies;        /**< session: of the residual stream */
+  double copies;        /**< session: copies of the residual stream */
   double loss;          /**< learner: logits and cross-entropy of training steps, forward and backward */
   double optimizer;     /**< learner: updates of the trained parameters */
   double observation;   /**< learner: second moments and class statistics */
@@ -207,29 +226,34 @@ typedef struct dlora_profile {
 /** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_profile). */
 DLORA_API dlora_status dlora_profile_init(dlora_profile *profile, size_t size);
 
-/* ---- 3  dlora_model: the frozen Vision Transformer --------------------------------------------------------------- */
+/** \} */
 
-/** How the products with a model's weights are done. Everything else is in float32 throughout: normalisation,
- * attention, adapters, statistics. The two packed ones keep copies of the weights in the order that the processor reads
- * them and need oneDNN, which is loaded when the first model asks for it. */
+/* ---- 3  dlora_model: the frozen Vision Transformer --------------------------------------------------------------- */
+/** \defgroup group_model dlora_model: the frozen Vision Transformer
+ *  Loads a backbone and computes its features. Weights never change: what is learned lies in a dlora_bank.
+ *  \{ */
+
+/** Implementations of products with a model's weights. Everything else is float32: norms, attention, adapters,
+ * statistics. The packed ones keep copies of the weights in the order in which the processor reads them. They need
+ * oneDNN, which is loaded with the first such model. */
 enum dlora_products {
   DLORA_PRODUCTS_BLAS = 0,    /**< float32 by the BLAS: the reference */
   DLORA_PRODUCTS_PACKED = 1,  /**< float32; needs AVX-512 */
-  DLORA_PRODUCTS_BFLOAT16 = 2 /**< factors rounded to bfloat16, summed up in float32; needs AVX512_BF16, uses AMX */
+  DLORA_PRODUCTS_BFLOAT16 = 2 /**< factors rounded to bfloat16, sums in float32; needs AVX512_BF16, uses AMX */
 };
-/** How to load a model. 0 or NULL means: as the file says. */
+/** Options of loading a model. 0 or NULL means: as in the file. */
 typedef struct dlora_model_options {
   size_t struct_size;
-  const dlora_allocator *allocator; /**< NULL: malloc and free */
-  size_t num_heads;                 /**< attention heads; needed where the file's metadata does not tell */
+  const dlora_allocator *allocator; /**< default NULL: malloc and free */
+  size_t num_heads;                 /**< attention heads, a divisor of embed_dim; required if the metadata lacks it */
   size_t image_size;                /**< pixels a side, a multiple of patch_size; position embeddings are resampled */
-  float layer_norm_eps;             /**< 0: metadata, else 1e-6 */
-  float mean[3];                    /**< of pixels in [0, 1]; used where std is not 0 */
-  float std[3];                     /**< all 0: metadata, else mean and std 0.5 */
-  int32_t products;                 /**< DLORA_PRODUCTS_...; never chosen silently: what cannot be had is refused */
-  int32_t threads;                  /**< for dlora_model_embed; DLORA_AUTO, the default: all processors; 1 to 4096 */
+  float layer_norm_eps;             /**< in (0, 1); default 0: from the metadata, else 1e-6 */
+  float mean[3];                    /**< of pixels in [0, 1]; used if std is set */
+  float std[3];                     /**< of pixels, > 0; default all 0: metadata, else mean and std 0.5 */
+  int32_t products;                 /**< enum dlora_products; default BLAS. Unavailable ones are refused */
+  int32_t threads;                  /**< of dlora_model_embed; 1 to 4096; default DLORA_AUTO: all processors */
   int32_t reserved;                 /**< 0 */
-  const char *prefix; /**< of the backbone's tensor names, as "teacher."; "": none. NULL: found, where there is one */
+  const char *prefix; /**< prefix of the backbone's tensor names, as "teacher."; "": none; default NULL: found */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
   { \
@@ -237,377 +261,469 @@ typedef struct dlora_model_options {
         DLORA_AUTO, 0, NULL \
   }
 
+/** Schemes of tensor names. */
 enum dlora_naming { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
-/** What a loaded model is. */
+/** Description of a loaded model. */
 typedef struct dlora_model_info {
   size_t struct_size;
-  size_t embed_dim;
-  size_t depth; /**< transformer blocks */
-  size_t num_heads;
+  size_t embed_dim;      /**< D, width of tokens and features */
+  size_t depth;          /**< transformer blocks */
+  size_t num_heads;      /**< attention heads */
   size_t mlp_dim;        /**< hidden width of the MLP */
   size_t patch_size;     /**< pixels a side */
   size_t image_size;     /**< pixels a side */
   size_t num_tokens;     /**< patches + 1 class token */
-  size_t num_parameters; /**< of the backbone, heads excluded */
-  float mean[3];
-  float std[3];
-  float layer_norm_eps;
-  int32_t naming;       /**< DLORA_NAMING_... */
-  char fingerprint[40]; /**< identifies weights and geometry: hexadecimal, NUL-terminated */
-  int32_t products;     /**< DLORA_PRODUCTS_... */
-  int32_t reserved;     /**< 0 */
+  size_t num_parameters; /**< of the backbone, without heads */
+  float mean[3];         /**< normalisation of images */
+  float std[3];          /**< normalisation of images */
+  float layer_norm_eps;  /**< epsilon of the layer norms */
+  int32_t naming;        /**< enum dlora_naming */
+  char fingerprint[40];  /**< identifies weights and geometry: hexadecimal, NUL-terminated */
+  int32_t products;      /**< enum dlora_products */
+  int32_t reserved;      /**< 0 */
 } dlora_model_info;
 /** Sets struct_size, and every other member to 0. size: sizeof(dlora_model_info). */
 DLORA_API dlora_status dlora_model_info_init(dlora_model_info *info, size_t size);
 
-/** Sets every member to its default. size: sizeof(dlora_model_options) as the caller knows it. */
+/** Sets every member to its default. size: sizeof(dlora_model_options) of the caller. */
 DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, size_t size);
-/** Loads a ViT from a safetensors file with timm, Hugging Face ViT or Hugging Face DINOv2 tensor names (F32, F16,
- * BF16). Patch size, depth and widths are found from the shapes. Every tensor under the names' prefix is used, or known
- * to leave the features as they are (heads, mask token), or the file is refused; so is one with several ViTs, unless
- * options->prefix chooses. What lies outside a prefix that was chosen is ignored. The file is memory-mapped and must
- * not be changed while the model lives. Errors: IO, FORMAT (the tensor is named, or what the file is instead),
- * UNSUPPORTED (a tensor of another kind of ViT or of no known use, which is named; unknown naming; products that this
- * processor, system or build does not support), ARGUMENT (num_heads or prefix is needed, a value does not fit the
- * file). */
+/** Loads a ViT from a safetensors file with tensor names of timm, Hugging Face ViT or Hugging Face DINOv2, in F32, F16
+ * or BF16.
+ *
+ * Shapes give patch size, depth and widths. A file is refused if it has a tensor under the names' prefix that is
+ * neither used nor known to leave the features unchanged (heads, mask token). It is also refused if it has several
+ * ViTs, unless options->prefix chooses one; tensors outside a chosen prefix are ignored. The file is memory-mapped and
+ * must not change while the model lives. options NULL: defaults.
+ *
+ * Errors: IO; FORMAT, naming the tensor or the kind of file; UNSUPPORTED, for a tensor of another kind of ViT or
+ * unknown use, unknown names, or products that processor, system or build do not support; ARGUMENT also if num_heads or
+ * prefix is required or a value does not fit the file. */
 DLORA_API dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options);
-/** The same from a file image in memory, which must outlive the model. bytes need not be aligned. */
+/** Loads a ViT as dlora_model_load does, from a file's bytes in memory. bytes [size] must outlive the model and need no
+ * alignment. */
 DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,
                                                const dlora_model_options *options);
+/** Frees the model. Its learners and sessions must be destroyed before. */
 DLORA_API void dlora_model_destroy(dlora_model *model);
 /** Fills *info; info->struct_size must be set. */
 DLORA_API dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *info);
-/** Class-token features after the final norm. features: [images->count, embed_dim]. The workspace is kept for the next
- * call, one for each call that ran at the same time, until the model is destroyed. Errors: ARGUMENT, NOT_FINITE. */
+/** Computes class-token features after the final norm: features [images->count, embed_dim]. The model keeps one
+ * workspace for each call in progress, for later calls, until it is destroyed. Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features);
 
-/* ---- 4  dlora_bank: low-rank adapters of linear layers ----------------------------------------------------------- */
+/** \} */
 
+/* ---- 4  dlora_bank: low-rank adapters of linear layers ----------------------------------------------------------- */
+/** \defgroup group_bank dlora_bank: low-rank adapters of linear layers
+ *  The terms that equation (1) adds to frozen projections, their training, and the end of a task. Works with a
+ *  dlora_session, or in any network by dlora_bank_forward and dlora_bank_backward.
+ *  \{ */
+
+/** Projections of a block; sites of a ViT. */
 enum dlora_projection {
-  DLORA_SITE_QUERY = 1,
-  DLORA_SITE_KEY = 2,
-  DLORA_SITE_VALUE = 4,
+  DLORA_SITE_QUERY = 1,  /**< attention query */
+  DLORA_SITE_KEY = 2,    /**< attention key */
+  DLORA_SITE_VALUE = 4,  /**< attention value */
   DLORA_SITE_OUTPUT = 8, /**< attention output projection */
-  DLORA_SITE_FC1 = 16,
-  DLORA_SITE_FC2 = 32
+  DLORA_SITE_FC1 = 16,   /**< first layer of the MLP */
+  DLORA_SITE_FC2 = 32    /**< second layer of the MLP */
 };
-/** One adapted linear layer. block and projection say where it sits in a ViT (for dlora_session); elsewhere they are
- * free.
- */
+/** One adapted linear layer. A dlora_session reads block and projection; elsewhere they may have any value. */
 typedef struct dlora_site {
-  size_t input_dim;
-  size_t output_dim;
+  size_t input_dim;   /**< width of the layer's input, >= 1 */
+  size_t output_dim;  /**< width of its output, >= 1 */
   int32_t block;      /**< 0 ... depth - 1 */
-  int32_t projection; /**< one of DLORA_SITE_... */
+  int32_t projection; /**< one enum dlora_projection */
 } dlora_site;
 
+/** Optimizers of trained parameters. */
 enum dlora_optimizer { DLORA_OPTIMIZER_ADAM = 0, DLORA_OPTIMIZER_SGD = 1 };
+/** Options of a bank. */
 typedef struct dlora_bank_options {
   size_t struct_size;
-  const dlora_allocator *allocator;
-  int32_t optimizer;  /**< DLORA_OPTIMIZER_... */
-  float beta1;        /**< Adam */
-  float beta2;        /**< Adam */
-  float epsilon;      /**< Adam */
-  float momentum;     /**< SGD */
-  float weight_decay; /**< decoupled: parameters shrink by learning_rate * weight_decay a step */
+  const dlora_allocator *allocator; /**< default NULL: malloc and free */
+  int32_t optimizer;                /**< enum dlora_optimizer; default ADAM */
+  float beta1;                      /**< Adam; default 0.9; [0, 1) */
+  float beta2;                      /**< Adam; default 0.999; [0, 1) */
+  float epsilon;                    /**< Adam; default 1e-8; > 0 */
+  float momentum;                   /**< SGD; default 0.9; [0, 1) */
+  float weight_decay; /**< decoupled: a step shrinks parameters by learning_rate * weight_decay; default 0 */
 } dlora_bank_options;
 #define DLORA_BANK_OPTIONS_INIT \
   { sizeof(dlora_bank_options), NULL, DLORA_OPTIMIZER_ADAM, 0.9f, 0.999f, 1e-8f, 0.9f, 0.0f }
 
-/** Which terms of equation (1) a forward pass adds; or-ed. */
+/** Terms of equation (1) that a pass adds; or-ed. */
 enum dlora_terms {
-  DLORA_TERM_MERGED = 1,     /**< M: what every image sees of finished tasks */
-  DLORA_TERM_ORTHOGONAL = 2, /**< the current task's orthogonal pair (A', B') */
-  DLORA_TERM_RESIDUAL = 4    /**< the current task's residual pair (A_t, B_t) */
+  DLORA_TERM_MERGED = 1,     /**< M: merged updates of finished tasks */
+  DLORA_TERM_ORTHOGONAL = 2, /**< orthogonal pair (A', B') of the open task */
+  DLORA_TERM_RESIDUAL = 4    /**< residual pair (A_t, B_t) of the open task */
 };
-/** One low-rank pair: the update is B A. */
+/** One low-rank adapter. Its update is B A. */
 typedef struct dlora_adapter {
   const float *a; /**< [rank, input_dim] */
   const float *b; /**< [output_dim, rank] */
-  size_t rank;    /**< 0: nothing was learnt here */
+  size_t rank;    /**< 0: no adapter; a and b are then NULL */
 } dlora_adapter;
 
+/** Sets every member to its default. size: sizeof(dlora_bank_options) of the caller. */
 DLORA_API dlora_status dlora_bank_options_init(dlora_bank_options *options, size_t size);
-/** A bank for num_sites linear layers; the array is copied. */
+/** Creates a bank for linear layers sites [num_sites], which are copied. num_sites >= 1. options NULL: defaults. */
 DLORA_API dlora_status dlora_bank_create(dlora_bank **out, const dlora_site *sites, size_t num_sites,
                                          const dlora_bank_options *options);
+/** Frees the bank. Its sessions must be destroyed before. */
 DLORA_API void dlora_bank_destroy(dlora_bank *bank);
+/** Number of sites; 0 for NULL. */
 DLORA_API size_t dlora_bank_num_sites(const dlora_bank *bank);
+/** Number of finished tasks; 0 for NULL. */
 DLORA_API size_t dlora_bank_num_tasks(const dlora_bank *bank);
-/** The site as given at creation. */
+/** Sets *out to the site as given at creation. site: 0 ... num_sites - 1. */
 DLORA_API dlora_status dlora_bank_get_site(const dlora_bank *bank, size_t site, dlora_site *out);
-/** Opens a task with rank 0 everywhere. Error: STATE if one is open. */
+/** Opens a task whose pairs have rank 0 at every site. Error: STATE if one is open. */
 DLORA_API dlora_status dlora_bank_begin_task(dlora_bank *bank);
-/** Gives the open task its orthogonal pair at a site: a [rank, input_dim] is A', B' becomes 0 and is trained. With a
- *  projector (of input_dim, borrowed until commit_task), A' is trained too and each update of it is
- *  multiplied by P = I - Phi Phi^T; with NULL A' is fixed. rank <= input_dim; 0 takes the pair away. Resets the
- *  optimizer. Paper: orthogonal adapter, METHOD.md 4. */
+/** Sets the open task's orthogonal pair at a site (METHOD.md 4). a [rank, input_dim] becomes A', B' becomes 0.
+ *
+ * B' is trained. Without a projector A' is fixed. With a projector, whose dim is input_dim, A' is trained too, and
+ * every step multiplies its update by P = I - Phi Phi^T; the projector is borrowed until the task ends. rank <=
+ * input_dim; 0 removes the pair. Resets the optimizer. Errors: STATE, NOT_FINITE, MISMATCH. */
 DLORA_API dlora_status dlora_bank_set_orthogonal(dlora_bank *bank, size_t site, const float *a, size_t rank,
                                                  const dlora_projector *projector);
-/** The same for the residual pair (A_t, B_t); train_a not 0: A_t is trained too. METHOD.md 5. */
+/** Sets the open task's residual pair (A_t, B_t) in the same way (METHOD.md 5). train_a not 0: A_t is trained too. */
 DLORA_API dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float *a, size_t rank,
                                                int32_t train_a);
-/** The trained parameters of the open task and their gradients, each one contiguous array [count]: for every site in
- *  order: B' [output_dim, rank], A' if trained, B_t, A_t if trained. Borrowed until a set_, end_ or cancel_ call. The
- *  pointers may be NULL if not wanted. */
+/** Lends the trained parameters of the open task and their gradients, two contiguous arrays [*count].
+ *
+ * For each site in order: B' [output_dim, rank], A' if trained, B_t, A_t if trained. Borrowed until a set_, commit_ or
+ * discard_ call. Each pointer may be NULL. Error: STATE. */
 DLORA_API dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, float **gradients,
                                                  size_t *count);
-/** y += the chosen terms of equation (1) (not W h + b, which is the caller's). x: [rows, input_dim], y: [rows,
- * output_dim]. terms: DLORA_TERM_... or-ed. routing: [rows / rows_per_item, num_tasks], the w_s(x) of each item whose
- * rows follow one another, or NULL for no residual adapter of a finished task. rows must be a multiple of
- * rows_per_item. */
+/** Adds chosen terms of equation (1) to y [rows, output_dim], for x [rows, input_dim]. The caller adds W h + b.
+ *
+ * terms: enum dlora_terms, or-ed; those of pairs need an open task (STATE). routing: [rows / rows_per_item, num_tasks],
+ * the weights w_s of each item of rows_per_item consecutive rows; NULL: no residual adapter of a finished task. rows
+ * must be a multiple of rows_per_item. */
 DLORA_API dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows,
                                           int32_t terms, const float *routing, size_t rows_per_item, float *y);
-/** Adds the gradients of the open task's factors at one site, and dx += the gradient of the input through the terms
- *  (dx may be NULL). x: [rows, input_dim] as in forward, dy: [rows, output_dim], dx: [rows, input_dim]. */
+/** Adds the gradients of the open task's factors at one site to those of the bank. Adds the input's gradient through
+ * the terms to dx [rows, input_dim], unless dx is NULL. x [rows, input_dim] as in forward; dy: [rows, output_dim].
+ * Error: STATE without an open task or after dlora_bank_set_merge_fractions. */
 DLORA_API dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, const float *dy, size_t rows,
                                            int32_t terms, float *dx);
-/** One optimizer step with the gradients, which are then set to 0. Error: NOT_FINITE, and nothing has changed. */
+/** Takes one optimizer step with the gradients and sets these to 0. learning_rate >= 0. Errors: STATE; NOT_FINITE if a
+ * gradient is, and nothing changes. */
 DLORA_API dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate);
-/** Ends the training of the open task and sets the fractions of both updates that are merged into M at its end: M gets
- *  orthogonal B'A' + residual B_t A_t, and (A_t, (1 - residual) B_t) is kept of the residual pair. From then on
- *  DLORA_TERM_ORTHOGONAL in forward stands for the first, DLORA_TERM_RESIDUAL for the second, and backward is refused
- *  (STATE). Both are in [0, 1]; without this call they are 1 and 0 (paper). May be called again. METHOD.md 5. Errors:
- *  ARGUMENT, STATE. */
+/** Sets the fractions of both updates merged into M at task end (2a), and thereby ends training.
+ *
+ * commit_task then adds orthogonal * B'A' + residual * B_t A_t to M and keeps (A_t, (1 - residual) B_t). Until then,
+ * DLORA_TERM_ORTHOGONAL stands for the merged part of both updates and DLORA_TERM_RESIDUAL for the kept one; backward
+ * is refused. Both fractions lie in [0, 1]; without this call they are 1 and 0 (paper). May be called again. Error:
+ * STATE. */
 DLORA_API dlora_status dlora_bank_set_merge_fractions(dlora_bank *bank, float orthogonal, float residual);
-/** Closes the task: M += B'A'; the residual pair is kept as adapter num_tasks; or as dlora_bank_set_merge_fractions
- * says. Error: STATE, NO_MEMORY. */
+/** Ends the task: M gets the merge fractions of both updates, by default all of B'A' and nothing of B_t A_t. What
+ * remains of the residual pair becomes the adapter of task num_tasks. Error: STATE. */
 DLORA_API dlora_status dlora_bank_commit_task(dlora_bank *bank);
-/** Drops the open task, as if begin_task had not been called. */
+/** Drops the open task, as if begin_task had not been called. Error: STATE. */
 DLORA_API dlora_status dlora_bank_discard_task(dlora_bank *bank);
-/** M of a site: [output_dim, input_dim], or NULL while it is zero. Borrowed. */
+/** Sets *merged to M [output_dim, input_dim] of a site, or to NULL while M is zero. Borrowed. */
 DLORA_API dlora_status dlora_bank_get_merged(const dlora_bank *bank, size_t site, const float **merged);
-/** The residual adapter of a finished task, from 0. Its pointers are borrowed. Error: ARGUMENT if there is no such
- * task. */
+/** Sets *out to the residual adapter of a finished task at a site. Its arrays are borrowed. */
 DLORA_API dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, int64_t task, dlora_adapter *out);
-/** Writes finished tasks as safetensors, atomically. An open task is not written. */
+/** Writes the finished tasks as a safetensors file, atomically. An open task is not written. Error: IO. */
 DLORA_API dlora_status dlora_bank_save(const dlora_bank *bank, const char *path);
+/** Reads a bank from a file of dlora_bank_save. options NULL: defaults; options are not stored. Errors: IO, FORMAT. */
 DLORA_API dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options);
 
-/* ---- 5  dlora_projector: the directions that earlier tasks use ----------------------------------------------------
- */
+/** \} */
 
+/* ---- 5  dlora_projector: the directions that finished tasks use -------------------------------------------------- */
+/** \defgroup group_projector dlora_projector: the directions that finished tasks use
+ *  Phi [dim, m], orthonormal directions of one input in groups Psi_s, one for each task s; and the second moment S of
+ * the open task. METHOD.md 3 to 6.
+ *  \{ */
+
+/** Options of a projector. */
 typedef struct dlora_projector_options {
   size_t struct_size;
-  const dlora_allocator *allocator;
+  const dlora_allocator *allocator; /**< default NULL: malloc and free */
 } dlora_projector_options;
 #define DLORA_PROJECTOR_OPTIONS_INIT \
   { sizeof(dlora_projector_options), NULL }
 
+/** Sets every member to its default. size: sizeof(dlora_projector_options) of the caller. */
 DLORA_API dlora_status dlora_projector_options_init(dlora_projector_options *options, size_t size);
-/** A projector without directions for inputs of width dim: Phi has no column, P = I. */
+/** Creates a projector without directions for inputs of width dim: m = 0, P = I. dim: 1 ... INT_MAX / 64. */
 DLORA_API dlora_status dlora_projector_create(dlora_projector **out, size_t dim,
                                               const dlora_projector_options *options);
+/** Copies a projector, including its observations. */
 DLORA_API dlora_status dlora_projector_clone(dlora_projector **out, const dlora_projector *projector);
+/** Frees the projector. */
 DLORA_API void dlora_projector_destroy(dlora_projector *projector);
+/** Width of the input; 0 for NULL. */
 DLORA_API size_t dlora_projector_dim(const dlora_projector *projector);
-/** m: number of directions in use, 0 ... dim. */
+/** m: number of used directions, 0 ... dim; 0 for NULL. */
 DLORA_API size_t dlora_projector_size(const dlora_projector *projector);
+/** Number of finished tasks; 0 for NULL. */
 DLORA_API size_t dlora_projector_num_tasks(const dlora_projector *projector);
-/** Rows observed since the last commit or discard. */
+/** Number of rows observed since the last commit or discard; 0 for NULL. */
 DLORA_API uint64_t dlora_projector_num_observed(const dlora_projector *projector);
-/** Adds x [rows, dim] to the second moment S of the current task, in float64. Errors: ARGUMENT, NOT_FINITE. */
+/** Adds rows x [rows, dim] to the second moment S of the open task, in float64. The first observation opens the task.
+ * Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_projector_observe(dlora_projector *projector, const float *x, size_t rows);
-/** Adds what `other` has observed: sums add, so parts of a task may be observed apart. Error: MISMATCH of dim. */
+/** Adds the observations of another projector of the same dim. Parts of a task may thus be observed apart. Error:
+ * MISMATCH. */
 DLORA_API dlora_status dlora_projector_merge_observed(dlora_projector *projector, const dlora_projector *other);
-/** Forgets what was observed since the last commit. */
+/** Drops the observations since the last commit. */
 DLORA_API dlora_status dlora_projector_discard_task(dlora_projector *projector);
-/** The k directions outside span(Phi) in which the observed input has the most energy: leading eigenvectors of P S P
- * (InfLoRA's choice of A'). directions: [k, dim], orthonormal rows, the first *found are filled; *found < k when no
- * room or no energy is left. Error: STATE if nothing was observed. METHOD.md 4. */
+/** Finds the k unused directions with most observed energy: leading eigenvectors of P S P, InfLoRA's choice of A'
+ * (METHOD.md 4). directions [k, dim] gets *found orthonormal rows; *found < k if no direction or no energy is left.
+ * Error: STATE without observations. */
 DLORA_API dlora_status dlora_projector_unused_directions(const dlora_projector *projector, size_t k, float *directions,
                                                          size_t *found);
-/** The first k of the directions that commit_task with this threshold would add: the task's own bases Psi_t (METHOD.md
- * 5, DLORA_RESIDUAL_IN_NEW). */
+/** Finds the first k directions that commit_task would add with this threshold in (0, 1] (METHOD.md 5,
+ * DLORA_RESIDUAL_IN_NEW). directions and *found as above. Error: STATE without observations. */
 DLORA_API dlora_status dlora_projector_task_directions(const dlora_projector *projector, float energy_threshold,
                                                        size_t k, float *directions, size_t *found);
-/** The k directions of most observed energy inside span(Phi) (METHOD.md 5, DLORA_RESIDUAL_IN_USED). */
+/** Finds the k directions inside span(Phi) with most observed energy (METHOD.md 5, DLORA_RESIDUAL_IN_USED). directions
+ * and *found as above. Error: STATE without observations. */
 DLORA_API dlora_status dlora_projector_used_directions(const dlora_projector *projector, size_t k, float *directions,
                                                        size_t *found);
-/** Ends a task: the leading eigenvectors of P S P are added as its group until the fraction of trace(S) inside Phi
- * reaches energy_threshold in (0, 1] (equation 2). *added (may be NULL): their number, possibly 0. */
+/** Ends a task: adds as few leading eigenvectors of P S P as satisfy (2), as group Psi_t. Phi then holds the fraction
+ * energy_threshold in (0, 1] of trace(S). *added (may be NULL): their number, possibly 0. Error: STATE without
+ * observations. */
 DLORA_API dlora_status dlora_projector_commit_task(dlora_projector *projector, float energy_threshold, size_t *added);
-/** The bases of one finished task, from 0: [*count, dim], orthonormal rows. Borrowed. Error: ARGUMENT if there is no
- * such task. */
+/** Sets *bases to the group Psi_s of finished task s = task: [*count, dim], orthonormal rows. Borrowed. */
 DLORA_API dlora_status dlora_projector_get_bases(const dlora_projector *projector, int64_t task, const float **bases,
                                                  size_t *count);
-/** x <- x P, row by row, in place: removes what lies in directions in use. x: [rows, dim]. */
+/** Multiplies each row of x [rows, dim] by P, in place: removes its part inside span(Phi). Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_projector_project(const dlora_projector *projector, float *x, size_t rows);
-/** Adds x [rows, dim] to the mean relative energy of task `task`, by which dlora_projector_route divides. */
+/** Adds rows x [rows, dim] of a finished task to its mean energy fraction, by which dlora_projector_route divides.
+ * Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_projector_calibrate(dlora_projector *projector, int64_t task, const float *x, size_t rows);
-/** Routing weights by energy (METHOD.md 6): |Psi_s^T x|^2 / |x|^2 over its mean on task s's own rows, clipped to [0,
- * 1]. x: [rows, dim], routing: [rows, num_tasks]. A task never calibrated is divided by 1. */
+/** Computes routing weights by energy (METHOD.md 6): routing [rows, num_tasks] for x [rows, dim]. Each is |Psi_s^T x|^2
+ * / |x|^2 over its mean on task s's own rows, clipped to [0, 1]. The mean of a task never calibrated is 1. Error:
+ * NOT_FINITE. */
 DLORA_API dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows,
                                              float *routing);
+/** Writes the finished tasks as a safetensors file, atomically. Observations are not written. Error: IO. */
 DLORA_API dlora_status dlora_projector_save(const dlora_projector *projector, const char *path);
+/** Reads a projector from a file of dlora_projector_save. options NULL: defaults. Errors: IO, FORMAT. */
 DLORA_API dlora_status dlora_projector_load(dlora_projector **out, const char *path,
                                             const dlora_projector_options *options);
 
-/* ---- 6  dlora_predictor: class, task and confidence from features ------------------------------------------------ */
+/** \} */
 
-enum dlora_readout { DLORA_READOUT_GAUSSIAN = 0, DLORA_READOUT_RANDOM_PROJECTION = 1 };
+/* ---- 6  dlora_predictor: class, task and confidence from features ------------------------------------------------ */
+/** \defgroup group_predictor dlora_predictor: class, task and confidence from features
+ *  Statistics of features, and the readout computed from them in closed form. A component is one class in one task; a
+ *  class that recurs has several. Works with features of any network. METHOD.md 7.
+ *  \{ */
+
+/** Readouts of scores. */
+enum dlora_readout {
+  DLORA_READOUT_GAUSSIAN = 0,         /**< equation (3): Gaussians with a common covariance */
+  DLORA_READOUT_RANDOM_PROJECTION = 1 /**< ridge regression on a random projection */
+};
+/** Options of a predictor. */
 typedef struct dlora_predictor_options {
   size_t struct_size;
-  const dlora_allocator *allocator;
-  uint64_t seed;          /**< of the random projection */
-  size_t random_features; /**< width of the random projection */
-  int32_t readout;        /**< DLORA_READOUT_... */
-  int32_t use_prior;      /**< 1: add the log of each component's fraction of the images to its score */
-  float shrinkage;        /**< of C, METHOD.md 7; > 0. DLORA_AUTO, the default: 0.3 dim / (features - components),
-                               in [0.001, 1] */
-  float temperature;      /**< T > 0, until one is fitted */
-  float ridge;            /**< of the random projection, relative to the mean diagonal of its Gram matrix; below 1e-9
-                               counts as that */
-  float reserved;         /**< 0 */
+  const dlora_allocator *allocator; /**< default NULL: malloc and free */
+  uint64_t seed;                    /**< of the random projection; default 0 */
+  size_t random_features;           /**< width of the random projection; default 2000; 1 ... INT_MAX / 64 */
+  int32_t readout;                  /**< enum dlora_readout; default GAUSSIAN */
+  int32_t use_prior; /**< 1: scores get log(n_c / N), from the component's fraction of images; default 0 */
+  float shrinkage;   /**< lambda of C, > 0; default DLORA_AUTO: 0.3 dim / (N - K), in [0.001, 1] */
+  float temperature; /**< T > 0 until one is fitted; default 2 */
+  float ridge;       /**< > 0, relative to the mean diagonal of the Gram matrix; default 0.01; at least 1e-9 is used */
+  float reserved;    /**< 0 */
 } dlora_predictor_options;
 #define DLORA_PREDICTOR_OPTIONS_INIT \
   { sizeof(dlora_predictor_options), NULL, 0, 2000, DLORA_READOUT_GAUSSIAN, 0, DLORA_AUTO, 2.0f, 0.01f, 0.0f }
 
-/** A decision for one image. This struct never grows. */
+/** Decision for one image. This struct never grows. */
 typedef struct dlora_prediction {
   int64_t class_id;        /**< most probable class */
   int64_t task;            /**< most probable task, from 0 */
   float class_probability; /**< in [0, 1], calibrated by the temperature */
   float task_probability;  /**< in [0, 1] */
-  float unknown_score;     /**< higher: less like anything learnt (METHOD.md 7) */
-  int32_t unknown;         /**< 1: unknown_score is above the threshold in force; 0 otherwise or without a threshold */
+  float unknown_score;     /**< higher: less like any learned class (METHOD.md 7) */
+  int32_t unknown;         /**< 1: unknown_score is above the threshold; 0: it is not, or there is no threshold */
 } dlora_prediction;
 
+/** Sets every member to its default. size: sizeof(dlora_predictor_options) of the caller. */
 DLORA_API dlora_status dlora_predictor_options_init(dlora_predictor_options *options, size_t size);
-/** A predictor for features of width dim from any network. */
+/** Creates a predictor for features of width dim, 1 ... INT_MAX / 64. options NULL: defaults. */
 DLORA_API dlora_status dlora_predictor_create(dlora_predictor **out, size_t dim,
                                               const dlora_predictor_options *options);
+/** Copies a predictor, including its open task. */
 DLORA_API dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor *predictor);
+/** Frees the predictor. */
 DLORA_API void dlora_predictor_destroy(dlora_predictor *predictor);
+/** Width of the features; 0 for NULL. */
 DLORA_API size_t dlora_predictor_dim(const dlora_predictor *predictor);
+/** Number of finished tasks; 0 for NULL. */
 DLORA_API size_t dlora_predictor_num_tasks(const dlora_predictor *predictor);
-/** Number of different classes over all finished tasks. */
+/** Number of different classes over all finished tasks; 0 for NULL. */
 DLORA_API size_t dlora_predictor_num_classes(const dlora_predictor *predictor);
-/** Number of (task, class) components over all finished tasks. */
+/** Number of components over all finished tasks; 0 for NULL. */
 DLORA_API size_t dlora_predictor_num_components(const dlora_predictor *predictor);
-/** classes: [num_classes], in order of first appearance; this is the column order of class probabilities. */
+/** Fills classes [num_classes] in order of first appearance, the column order of class probabilities. */
 DLORA_API dlora_status dlora_predictor_get_classes(const dlora_predictor *predictor, int64_t *classes);
-/** Per component, in order of task and then of appearance: tasks, classes, counts [num_components], means
- *  [num_components, dim]. Any may be NULL. */
+/** Fills arrays over components, in order of task, then of appearance: tasks, classes and counts [num_components],
+ * means [num_components, dim]. Each may be NULL. */
 DLORA_API dlora_status dlora_predictor_get_components(const dlora_predictor *predictor, int64_t *tasks,
                                                       int64_t *classes, uint64_t *counts, double *means);
-/** The pooled within-class scatter, symmetric [dim, dim]. */
+/** Fills scatter [dim, dim]: symmetric, pooled around the means of all components. */
 DLORA_API dlora_status dlora_predictor_get_scatter(const dlora_predictor *predictor, double *scatter);
-/** The matrix R of the random projection, [dim, *random_features] (METHOD.md 7): independent standard normal values,
- *  drawn row by row from the seed. Scores are a ridge regression on max(0, z R). random_features and matrix may be
- * NULL. Error: STATE with the Gaussian readout, which has none. */
+/** Returns the matrix R of the random projection: matrix [dim, *random_features], independent standard normal values
+ * drawn row by row from the seed (METHOD.md 7). Both pointers may be NULL. Error: STATE with the Gaussian readout. */
 DLORA_API dlora_status dlora_predictor_get_projection(const dlora_predictor *predictor, size_t *random_features,
                                                       double *matrix);
-/** Adds features [n, dim] with labels [n] to the open task's statistics (a task opens by its first observation). In any
- *  order and number of batches the result is the same to rounding. Errors: ARGUMENT, NOT_FINITE. */
+/** Adds features [n, dim] with labels [n] to the statistics of the open task. The first observation opens the task. The
+ * result does not depend on order and batches, to rounding. Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *features, const int64_t *labels,
                                                size_t n);
-/** Adds features [n, dim] with labels [n] that were excluded from training: commit_task counts them in the statistics
- *  like others, and corrects the temperature by them. Errors: ARGUMENT, NOT_FINITE. */
+/** Adds features [n, dim] with labels [n] of images excluded from training. commit_task counts them like others and
+ * lets them correct the temperature. Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features,
                                                         const int64_t *labels, size_t n);
-/** Adds images seen twice, as they are and mirrored, or in two views of another kind: features and mirrored [n, dim],
- *  labels [n]. An image counts as one and enters with half of either view, so that means and scatter hold what the
- * views have in common; those of the first view calibrate, as predictions are made of one. held_out: as
- *  dlora_predictor_observe_held_out does, not 0. METHOD.md 7. Errors: ARGUMENT, NOT_FINITE. */
+/** Adds image pairs: features [n, dim] of images, mirrored [n, dim] of the same images mirrored or otherwise changed,
+ * and labels [n].
+ *
+ * A pair counts as one image and enters with half of either view, so that means and scatter hold what both views have
+ * in common. Predictions see one view, and so the first views calibrate. held_out not 0: as
+ * dlora_predictor_observe_held_out. METHOD.md 7. Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_observe_pair(dlora_predictor *predictor, const float *features,
                                                     const float *mirrored, const int64_t *labels, size_t n,
                                                     int32_t held_out);
-/** Forgets the open task. */
+/** Drops the open task. */
 DLORA_API dlora_status dlora_predictor_discard_task(dlora_predictor *predictor);
-/** Moves the statistics of finished tasks along with features that changed while a task was learnt (drift compensation,
- *  METHOD.md 7): a ridge map is fitted from before to after, both [n, columns] features of the same images, and applied
- * to the columns first_column ... first_column + columns - 1 of the old means and scatter. */
+/** Moves the statistics of finished tasks along with features that have drifted while a task was learned (METHOD.md 7).
+ *
+ * before, after: [n, columns], features of the same n images before and after. A ridge map (4) is fitted from one to
+ * the other. It is applied to columns first_column ... first_column + columns - 1 of means and scatter. Error:
+ * NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_compensate_drift(dlora_predictor *predictor, const float *before,
                                                         const float *after, size_t n, size_t first_column,
                                                         size_t columns);
-/** Closes the open task. Fits the temperature (unless it was set by hand and nothing is held out) and takes unknown
- *  scores, both from features scored as if each had not been observed. METHOD.md 7. Error: STATE if nothing was
- * observed.
- */
+/** Ends the open task (METHOD.md 7). Features scored as if never observed give the temperature and unknown scores. A
+ * temperature set by hand stays, unless the task has held-out features. Errors: STATE without observations; NUMERIC. */
 DLORA_API dlora_status dlora_predictor_commit_task(dlora_predictor *predictor);
-/** Adds the finished tasks of another predictor of the same dim and options, as further tasks. Error: MISMATCH.
- * How broad the posterior is stays that of predictor, or becomes other's where predictor has no finished task. */
+/** Appends the finished tasks of another predictor of the same dim and options, as further tasks. The weight of the
+ * broad part of the posterior stays, or becomes other's if predictor has no finished task. Errors: MISMATCH, NUMERIC.
+ */
 DLORA_API dlora_status dlora_predictor_append(dlora_predictor *predictor, const dlora_predictor *other);
-/** Adds what another predictor of the same dim has seen of the SAME tasks: counts, means and scatter are combined as if
- * one predictor had observed both parts (data-parallel use). Open tasks are combined too. Error: MISMATCH. */
+/** Merges another predictor of the same dim and options that has observed other images of the SAME tasks. The result is
+ * that of one predictor which has observed both parts (data-parallel use); open tasks are merged too. Errors: MISMATCH,
+ * NUMERIC. */
 DLORA_API dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predictor *other);
-/** Posteriors of features [n, dim]: component_log_probs [n, num_components], class_log_probs [n, num_classes] (summed
- * over tasks), task_probs [n, num_tasks] (summed over classes), unknown_scores [n]. Any may be NULL. Of the
- * scores s of equation (3): 0.8 softmax(s / T) + 0.2 softmax(s / (4 T)) (0.85 and 0.15 from old files), METHOD.md 7.
- * Error: STATE before the first task. */
+/** Computes posteriors of features [n, dim] from scores s of equation (3): 0.8 softmax(s / T) + 0.2 softmax(s / (4 T)),
+ * with 0.85 and 0.15 for predictors from old files (METHOD.md 7).
+ *
+ * component_log_probs: [n, num_components]. class_log_probs: [n, num_classes], summed over tasks. task_probs: [n,
+ * num_tasks], summed over classes. unknown_scores: [n]. Each may be NULL. Errors: STATE before the first task,
+ * NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_posterior(const dlora_predictor *predictor, const float *features, size_t n,
                                                  float *component_log_probs, float *class_log_probs, float *task_probs,
                                                  float *unknown_scores);
-/** Decisions for features [n, dim]. predictions: [n]. */
+/** Decides for features [n, dim]: predictions [n]. The unknown threshold is the 0.95 quantile. Errors: STATE before the
+ * first task, NOT_FINITE. */
 DLORA_API dlora_status dlora_predictor_predict(const dlora_predictor *predictor, const float *features, size_t n,
                                                dlora_prediction *predictions);
-/** The Gaussian readout's scores as a linear layer on a range of columns, score = weight z + bias, from the statistics
- *  of these columns alone, whatever the readout: weight [num_components, columns] = C^-1 mu_c and bias [num_components]
- *  = -1/2 mu_c^T C^-1 mu_c, which is equation (3); to the bias come log(n_c / N) with use_prior and, unless all
- *  components have as many features, 0.35 trace(C^-1 scatter / (N - K)) / n_c for what the noise of a mean of n_c
- *  features takes from its score (METHOD.md 7; 0.35 is half of eta there). With include_open not 0 the open task's
- * components follow and take part in C. Values beyond the range of a float become the largest ones. Errors: ARGUMENT,
- * STATE before anything was observed. */
+/** Returns the Gaussian scores (3) of columns first_column ... first_column + columns - 1 as a linear layer, score =
+ * weight z + bias. Only the statistics of these columns enter, whatever the readout.
+ *
+ * weight [K, columns] has rows C^-1 mu_c; bias [K] is -1/2 mu_c^T C^-1 mu_c, plus log(n_c / N) with use_prior. If
+ * components differ in n_c, bias also has the small-sample correction 0.35 trace(C^-1 scatter / (N - K)) / n_c; 0.35 is
+ * half of eta (METHOD.md 7). K is num_components. include_open not 0: the open task's components follow and are part of
+ * C. Values beyond the range of a float become its largest. Errors: STATE before any observation, NUMERIC. */
 DLORA_API dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column,
                                                       size_t columns, int32_t include_open, float *weight, float *bias);
-/** T of the posterior; set fixes it until the next task with held-out features. */
+/** T of the posterior; 0 for NULL. */
 DLORA_API float dlora_predictor_temperature(const dlora_predictor *predictor);
+/** Sets T > 0 by hand. It stays until a task with held-out features ends. */
 DLORA_API dlora_status dlora_predictor_set_temperature(dlora_predictor *predictor, float temperature);
-/** The unknown_score below which the fraction `quantile` in (0, 1) of held-out features lay. Error: STATE without any.
- */
+/** Sets *threshold to the unknown score that the fraction `quantile` in (0, 1) of leave-one-out features does not
+ * exceed. Error: STATE without such features. */
 DLORA_API dlora_status dlora_predictor_unknown_threshold(const dlora_predictor *predictor, float quantile,
                                                          float *threshold);
+/** Writes finished tasks, options and temperature as a safetensors file, atomically. An open task is not written.
+ * Error: IO. */
 DLORA_API dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path);
+/** Reads a predictor from a file of dlora_predictor_save. options NULL: as saved. Otherwise options replace the saved
+ * ones, the temperature only if none was fitted or set. readout, random_features and seed must be the saved ones.
+ * Errors: IO, FORMAT, MISMATCH. */
 DLORA_API dlora_status dlora_predictor_load(dlora_predictor **out, const char *path,
                                             const dlora_predictor_options *options);
 
-/* ---- 7  dlora_session: forward and backward of a model with a bank --------------------------------------------------
- */
+/** \} */
 
-enum dlora_input { DLORA_INPUT_ATTENTION = 0, DLORA_INPUT_OUTPUT = 1, DLORA_INPUT_FC1 = 2, DLORA_INPUT_FC2 = 3 };
+/* ---- 7  dlora_session: forward and backward of a model with a bank ----------------------------------------------- */
+/** \defgroup group_session dlora_session: forward and backward pass of a model with a bank
+ *  The workspace for training loops and losses of your own. docs/TUTORIAL.md and examples/README.md have programs.
+ *  \{ */
+
+/** Inputs of a block that projections read. */
+enum dlora_input {
+  DLORA_INPUT_ATTENTION = 0, /**< of query, key and value: after the first layer norm */
+  DLORA_INPUT_OUTPUT = 1,    /**< of the attention output projection */
+  DLORA_INPUT_FC1 = 2,       /**< of the MLP's first layer: after the second layer norm */
+  DLORA_INPUT_FC2 = 3        /**< of the MLP's second layer: after GELU */
+};
+/** Options of a session. */
 typedef struct dlora_session_options {
   size_t struct_size;
-  const dlora_allocator *allocator;
-  size_t max_batch; /**< images of one forward call at most: the workspace is planned for them */
-  int32_t threads;  /**< DLORA_AUTO, the default: all processors; 1 to 4096 */
-  int32_t training; /**< not 0: keep what dlora_session_backward needs. Default 0 */
+  const dlora_allocator *allocator; /**< default NULL: malloc and free */
+  size_t max_batch;                 /**< most images of one forward call; default 16, at least 1; sizes the workspace */
+  int32_t threads;                  /**< 1 to 4096; default DLORA_AUTO: all processors */
+  int32_t training;                 /**< not 0: keep activations for dlora_session_backward; default 0 */
 } dlora_session_options;
 #define DLORA_SESSION_OPTIONS_INIT \
   { sizeof(dlora_session_options), NULL, 16, DLORA_AUTO, 0 }
 
+/** Sets every member to its default. size: sizeof(dlora_session_options) of the caller. */
 DLORA_API dlora_status dlora_session_options_init(dlora_session_options *options, size_t size);
-/** A workspace to run `model` with the adapters of `bank` (NULL: none). Both must outlive the session. Every site of
- * the bank must name a block and projection of the model, with its widths. Nothing is allocated by later calls, except
- * when a task of the bank has ended in between. */
+/** Creates a workspace that runs `model` with the adapters of `bank` (NULL: none). Both are borrowed and must outlive
+ * the session. options NULL: defaults.
+ *
+ * Every site of the bank must name a block and projection of the model, once, with its widths (MISMATCH). Later calls
+ * allocate only when the bank has new tasks or larger ranks. */
 DLORA_API dlora_status dlora_session_create(dlora_session **out, const dlora_model *model, const dlora_bank *bank,
                                             const dlora_session_options *options);
+/** Frees the session. */
 DLORA_API void dlora_session_destroy(dlora_session *session);
-/** Bytes of the planned workspace. */
+/** Bytes of the workspace; 0 for NULL. */
 DLORA_API size_t dlora_session_workspace_size(const dlora_session *session);
-/** Class-token features after the final norm: features [count, embed_dim] (may be NULL in training). terms and
- * routing [count, num_tasks] as in dlora_bank_forward. Blocks below the first site never see an adapter. */
+/** Computes class-token features after the final norm: features [count, embed_dim], NULL allowed in training. count is
+ * images->count, at most max_batch. Blocks below the first site run without adapters.
+ *
+ * terms: enum dlora_terms, or-ed; those of pairs need an open task (STATE). routing: [count, num_tasks], weights w_s of
+ * finished tasks' residual adapters, or NULL. Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_session_forward(dlora_session *session, const dlora_images *images, int32_t terms,
                                              const float *routing, float *features);
-/** Back from d loss / d features [count, embed_dim] of the last forward call (made with training on and routing
- * NULL), adding to the gradients of `bank`, which must be the session's own. No gradient is formed below the first
- * site.
- */
+/** Adds the gradients of the open task's parameters to those of `bank`, from d loss / d features [count, embed_dim] of
+ * the last forward call. That call needs training on and routing NULL (STATE). bank must be the session's own
+ * (MISMATCH). Nothing is computed below the first site. */
 DLORA_API dlora_status dlora_session_backward(dlora_session *session, dlora_bank *bank, const float *feature_gradients);
-/** Copies the input that a group of sites read in the last forward call of a training session: values [*rows, *dim],
- * image after image (NULL: only the size is wanted). In the last block only the class token reaches the inputs other
- * than the attention input. block: the lowest adapted one or one above it; input: DLORA_INPUT_..., one that a site of
- * the bank reads in some block (a session without a bank has them all). */
+/** Copies an input of the last forward call of a training session: values [*rows, *dim], image after image. values
+ * NULL: only *rows and *dim are set.
+ *
+ * In the last block inputs other than the attention input have the class token only. block: the lowest adapted one or a
+ * higher one. input: enum dlora_input, one that a site of the bank reads in some block; without a bank, any. Error:
+ * STATE without a forward call or training. */
 DLORA_API dlora_status dlora_session_get_input(const dlora_session *session, size_t block, int32_t input, float *values,
                                                size_t *rows, size_t *dim);
-/** What enters the first adapted block, layer-normed without gain: [class token, mean patch token] of each image,
- * [count, 2 * embed_dim]. It never changes with learning. METHOD.md 6 (early routing) and 7 (feature layers). */
+/** Computes early features of the last forward call: [class token, mean patch token] of the first adapted block's
+ * input, layer-normed without gain, [count, 2 * embed_dim]. Learning never changes them. METHOD.md 6 and 7. Error:
+ * STATE without a forward call. */
 DLORA_API dlora_status dlora_session_get_early_features(dlora_session *session, float *features);
 /** Fills *profile with the times of this session; profile->struct_size must be set. */
 DLORA_API dlora_status dlora_session_get_profile(const dlora_session *session, dlora_profile *profile);
 
+/** \} */
+
 /* ---- 8  dlora_learner: the whole method -------------------------------------------------------------------------- */
+/** \defgroup group_learner dlora_learner: the whole method
+ *  Learns task after task, predicts, evaluates, and saves all of it in one file.
+ *  \{ */
 
 enum dlora_residual_basis { DLORA_RESIDUAL_IN_NEW = 0, DLORA_RESIDUAL_IN_USED = 1, DLORA_RESIDUAL_RANDOM = 2 };
 enum dlora_routing {
@@ -1010,6 +1126,8 @@ typedef struct dlora_tensor_info {
  * stops with DLORA_ERR_CANCELLED; an exception, panic or longjmp may not leave it. */
 DLORA_API dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor_info *info, void *user),
                                      void *user);
+
+/** \} */
 
 #ifdef __cplusplus
 }

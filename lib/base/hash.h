@@ -1,4 +1,5 @@
-/* A word more into a hash: for keys that are compared within one process or one file's life, not against an enemy. */
+/* A non-cryptographic 64-bit hash, fed word by word: for keys that are compared within one process or in one file.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_HASH_H
 #define DLI_BASE_HASH_H
 

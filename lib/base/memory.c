@@ -1,9 +1,13 @@
+/* Zeroed memory, aligned to 64 bytes, from the caller's allocator or calloc. A header before each block keeps the
+ * address that the allocator returned; under AddressSanitizer the padding behind the caller's bytes is out of bounds.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/memory.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/status.h"
 
 /* Padding is out of bounds too; AddressSanitizer has to be told. */
@@ -84,6 +88,7 @@ void *dli_alloc(const dlora_allocator *allocator, size_t count, size_t size) {
   size_t offset = (ALIGNMENT - skipped) % ALIGNMENT;
   if (offset < sizeof(struct block)) offset += ALIGNMENT;
   unsigned char *aligned = (unsigned char *)start + offset;
+  DLI_ASSERT((uintptr_t)aligned % ALIGNMENT == 0 && offset <= sizeof(struct block) + ALIGNMENT - 1);
   const struct block block = {start, rounded};
   memcpy(aligned - sizeof block, &block, sizeof block);
   if (allocator->allocate != allocate_by_calloc) memset(aligned, 0, rounded);

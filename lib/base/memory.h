@@ -1,4 +1,5 @@
-/* The one place that takes memory: through a handle's allocator, aligned to 64 bytes, zeroed. */
+/* All memory of the library: from a handle's allocator, aligned to 64 bytes, zeroed.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_MEMORY_H
 #define DLI_BASE_MEMORY_H
 

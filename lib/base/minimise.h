@@ -1,4 +1,5 @@
-/* The minimum of a function of one variable. */
+/* The minimum of a function of one variable.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_MINIMISE_H
 #define DLI_BASE_MINIMISE_H
 

@@ -1,5 +1,6 @@
 /* Numbers as text. The C library reads and prints them with the decimal point of the program's locale, which a library
- * may not change: the point is exchanged before and after. */
+ * may not change: the point is exchanged before and after.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/number.h"
 
 #include <locale.h>

@@ -1,4 +1,5 @@
-/* Numbers as text, with a decimal point in every locale. */
+/* Numbers as text, with a decimal point in every locale.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_NUMBER_H
 #define DLI_BASE_NUMBER_H
 

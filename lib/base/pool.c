@@ -1,8 +1,12 @@
+/* A lock-free pool: a fixed number of slots, each an atomic pointer that a thread exchanges with NULL to take the item
+ * and with the item to give it back.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/pool.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -47,6 +51,7 @@ void *dli_pool_take(struct dli_pool *pool) {
 
 void dli_pool_give(struct dli_pool *pool, void *item, dli_pool_release_fn *release) {
   if (!item) return;
+  DLI_ASSERT(!atomic_load(&pool->release) || atomic_load(&pool->release) == release);
   atomic_store(&pool->release, release);
   for (size_t i = 0; i < SLOTS; i++) {
     void *empty = NULL;
@@ -57,6 +62,7 @@ void dli_pool_give(struct dli_pool *pool, void *item, dli_pool_release_fn *relea
 
 /* A block's size stands before its memory, with as much room as keeps that aligned. */
 enum { HEAD = 64 };
+_Static_assert(HEAD >= sizeof(size_t), "the size fits before the memory");
 
 static void release_block(void *block, const dlora_allocator *allocator) {
   dli_free(allocator, block);

@@ -1,6 +1,7 @@
-/* Things kept between calls on a const handle, which many threads may make at once: workspaces, scratch. A call takes
- * one out, works alone with it and puts it back. Threads never wait for each other; at worst one finds the pool empty
- * and makes its own. */
+/* Workspaces and scratch memory kept between calls on a const handle, which many threads may use at once. A call takes
+ * an item, works alone with it and gives it back. Threads never wait for each other; one that finds the pool empty
+ * makes its own item.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_POOL_H
 #define DLI_BASE_POOL_H
 

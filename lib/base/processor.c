@@ -1,3 +1,6 @@
+/* Which instruction sets this processor supports, and the environment variable that hides the better ones from the
+ * library.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/processor.h"
 
 #include <stdlib.h>

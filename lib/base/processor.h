@@ -1,4 +1,5 @@
-/* What the processor can do, found at run time. */
+/* Instruction sets that the processor supports, found at run time.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_PROCESSOR_H
 #define DLI_BASE_PROCESSOR_H
 

@@ -1,6 +1,10 @@
+/* Seconds by kind of work, read from the monotonic clock.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/profile.h"
 
 #include <time.h>
+
+#include "base/assert.h"
 
 double dli_seconds(void) {
   struct timespec now;
@@ -13,6 +17,7 @@ void dli_profile_start(struct dli_profile *profile) {
 }
 
 void dli_profile_lap(struct dli_profile *profile, int section) {
+  DLI_ASSERT(section >= 0 && section < DLI_NUM_SECTIONS);
   const double now = dli_seconds();
   profile->seconds[section] += now - profile->last;
   profile->last = now;

@@ -1,4 +1,5 @@
-/* Where time goes: seconds by kind of work, added up section by section. One thread at a time may use a profile. */
+/* Where time goes: seconds by kind of work, summed section by section. One thread at a time may use a profile.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_PROFILE_H
 #define DLI_BASE_PROFILE_H
 

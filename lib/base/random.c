@@ -1,3 +1,6 @@
+/* Random numbers by Philox4x32-10: ten rounds of multiplication and key addition turn a counter into four words. Normal
+ * numbers, unbiased integers and permutations are made from these words.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/random.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* Philox4x32-10, a counter-based generator (Salmon et al., SC 2011): one (seed, stream) pair, one sequence. */
+/* Philox4x32-10, a counter-based generator (Salmon et al., SC 2011): one (seed, stream) pair, one sequence.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_RANDOM_H
 #define DLI_BASE_RANDOM_H
 

@@ -1,8 +1,13 @@
+/* The error sentence of each thread, and structs whose first member is their size: read and written such that programs
+ * built against an older or a newer header work.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/assert.h"
 
 /* Larger sizes come from uninitialised structs; reading that far would leave the caller's memory. */
 enum { MAX_STRUCT_SIZE = 1 << 20, SENTENCE_SIZE = 1024 };
@@ -27,6 +32,7 @@ const char *dlora_status_name(dlora_status status) {
 }
 
 dlora_status dli_raise(dlora_status status, const char *format, ...) {
+  DLI_ASSERT(status != DLORA_OK);
   /* Apart from last_error, which may be one of the arguments: a caller may wrap an earlier sentence. */
   char sentence[SENTENCE_SIZE];
   va_list arguments;

@@ -1,4 +1,5 @@
-/* Raising and forwarding errors, and structs that grow. */
+/* Raising and forwarding errors, and structs that grow.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_STATUS_H
 #define DLI_BASE_STATUS_H
 

@@ -1,3 +1,6 @@
+/* Parallel loops by OpenMP, and how many threads the BLAS may use for the calling thread. A child of fork has none of
+ * the threads that OpenMP keeps; there everything runs on one thread.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/threads.h"
 
 #include <sys/types.h>
@@ -6,6 +9,8 @@
 #ifdef _OPENMP
 #include <limits.h>
 #include <omp.h>
+
+#include "base/assert.h"
 #define MAY_MEET_OPENMP 1
 static bool openmp_is_here(void) {
   return true;
@@ -87,6 +92,7 @@ void dli_blas_leave(int before) {
 /* The first count % threads shares are one longer than the others. */
 static void run_share(size_t threads, size_t count, size_t index,
                       void (*run)(size_t begin, size_t end, size_t index, void *user), void *user) {
+  DLI_ASSERT(index < threads);
   const size_t length = count / threads;
   const size_t longer = count % threads;
   const size_t begin = index * length + (index < longer ? index : longer);

@@ -1,4 +1,5 @@
-/* Threads for loops over images and rows, by OpenMP where present. */
+/* Threads for loops over images and rows, by OpenMP where it is available.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_BASE_THREADS_H
 #define DLI_BASE_THREADS_H
 

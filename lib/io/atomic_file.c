@@ -1,3 +1,6 @@
+/* Replaces a file as a whole: writes a temporary file in the same folder, syncs it to disk, renames it over the old one
+ * and syncs the folder. A crash at any point leaves the old file or the new one.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/atomic_file.h"
 
 #include <errno.h>
@@ -10,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -96,6 +100,7 @@ done:
 }
 
 dlora_status dli_atomic_file_write(struct dli_atomic_file *file, const void *bytes, size_t size) {
+  DLI_ASSERT(file->descriptor >= 0);
   const char *at = bytes;
   while (size > 0) {
     const ssize_t written = write(file->descriptor, at, size < LARGEST_WRITE ? size : LARGEST_WRITE);
@@ -118,6 +123,7 @@ static int sync_descriptor(int descriptor) {
 }
 
 dlora_status dli_atomic_file_commit(struct dli_atomic_file *file) {
+  DLI_ASSERT(file->created && file->descriptor >= 0);
   if (sync_descriptor(file->descriptor) != 0) return raise_system(file, "could not be written to disk (fsync)", errno);
   const int closed = close(file->descriptor);
   file->descriptor = -1;

@@ -1,4 +1,5 @@
-/* Files that appear at once or not at all: a temporary file in the same folder takes the name when it is complete. */
+/* Files that appear as a whole or not at all: a complete temporary file takes the place of the old one.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_ATOMIC_FILE_H
 #define DLI_IO_ATOMIC_FILE_H
 

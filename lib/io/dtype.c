@@ -1,3 +1,5 @@
+/* The element types of safetensors, by name and by size, and exact conversions of float16 and bfloat16 to float32.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/dtype.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Element types of safetensors files, and their values as float. */
+/* Element types of safetensors files, and their values as float.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_DTYPE_H
 #define DLI_IO_DTYPE_H
 

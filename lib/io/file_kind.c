@@ -1,3 +1,6 @@
+/* Recognises files of other kinds by their first bytes, so that an error sentence can say what the file is and how to
+ * get a safetensors file instead.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/file_kind.h"
 
 #include <stdbool.h>

@@ -1,4 +1,5 @@
-/* What a file is that is no safetensors file, by its first bytes. */
+/* Recognises the kind of a file that is not a safetensors file, by its first bytes.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_FILE_KIND_H
 #define DLI_IO_FILE_KIND_H
 

@@ -1,9 +1,14 @@
+/* Turns an image into the model's input: 8-bit pixels are scaled to [0, 1], resampled to the model's size and
+ * normalised, (pixel - mean) / std, as planes [3, image_size, image_size]. A training image may be changed at random on
+ * the way (METHOD.md 8).
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/image.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/finite.h"
 #include "base/memory.h"
 #include "base/status.h"
@@ -178,7 +183,13 @@ static void to_unit(const uint8_t *from, size_t count, float *to) {
   for (size_t i = 0; i < count; i++) to[i] = (float)from[i] / 255.0f;
 }
 
-/* Fills scratch->pixels from one image [height, width, channels]. */
+/* Fills scratch->pixels from one image [height, width, channels] of bytes:
+ *
+ *     1   each row in [0, 1], resampled to the model's width      middle [height, size, channels]
+ *     2   the columns, resampled to the model's height            pixels [size, size, channels]
+ *     3   clipped, because the cubic overshoots at edges: no pixel is darker than black or brighter than white
+ *
+ * Row by row, so that the image never exists as floats. An image of the model's size is converted only. */
 static void resize(struct scratch *scratch, size_t size, const uint8_t *image) {
   const size_t channels = scratch->channels;
   const size_t count = size * size * channels;
@@ -186,21 +197,23 @@ static void resize(struct scratch *scratch, size_t size, const uint8_t *image) {
     to_unit(image, count, scratch->pixels);
     return;
   }
+  /* 1 */
   const size_t in_row = scratch->width * channels;
   const size_t out_row = size * channels;
   for (size_t y = 0; y < scratch->height; y++) {
     to_unit(image + y * in_row, in_row, scratch->row);
     dli_axis_resample_columns(&scratch->horizontal, 1, channels, scratch->row, scratch->middle + y * out_row);
   }
+  /* 2 */
   dli_axis_resample_rows(&scratch->vertical, out_row, scratch->middle, scratch->pixels);
-  /* The cubic overshoots at edges; no pixel is darker than black or brighter than white. */
+  /* 3 */
   for (size_t i = 0; i < count; i++) {
     const float value = scratch->pixels[i];
     scratch->pixels[i] = value < 0.0f ? 0.0f : (value > 1.0f ? 1.0f : value);
   }
 }
 
-/* scratch->pixels of the present image, normalised: out [3, size, size]. */
+/* out [3, size, size] = (scratch->pixels - mean) / std; a gray image gives all three planes. */
 static void normalise(const struct dli_image_plan *plan, float *out) {
   const size_t size = plan->image_size, channels = plan->scratch.channels;
   for (size_t c = 0; c < 3; c++) {
@@ -209,21 +222,29 @@ static void normalise(const struct dli_image_plan *plan, float *out) {
   }
 }
 
-/* Neighbours of a position between pixels, and how much of the second. */
+/* The pixels around a position, and the weight of the second one in bilinear interpolation. */
 struct between {
   size_t low;
   size_t high;
-  float share;
+  float weight;
 };
 
 static struct between neighbours(double position, size_t size) {
+  DLI_ASSERT(size > 0);
   const double last = (double)(size - 1);
   const double inside = position < 0.0 ? 0.0 : (position > last ? last : position);
   const size_t low = (size_t)inside;
   return (struct between){low, low + 1 < size ? low + 1 : low, (float)(inside - (double)low)};
 }
 
-/* One channel, from and out [size, size]: gain * from + add, and what comes in from outside is black. */
+/* One channel, from and out [size, size]. For each output pixel, the changes are undone in reverse order:
+ *
+ *     1   the shift by (dx, dy): a pixel that comes from outside is black
+ *     2   the reflection
+ *     3   the part [left, left + width) x [top, top + height), in fractions of the sides, which fills the output: the
+ *         position of the pixel's centre in the input, between four pixels
+ *
+ * The value there by bilinear interpolation, times gain, plus add. */
 static void change_plane(const float *from, size_t size, const struct dli_augment *a, float gain, float add,
                          float black, float *out) {
   const long long end = (long long)size;
@@ -241,14 +262,14 @@ static void change_plane(const float *from, size_t size, const struct dli_augmen
       }
       const struct between h =
           neighbours((double)a->left * side + (double)a->width * ((double)from_x + 0.5) - 0.5, size);
-      const float above = upper[h.low] + h.share * (upper[h.high] - upper[h.low]);
-      const float below = lower[h.low] + h.share * (lower[h.high] - lower[h.low]);
-      *out++ = gain * (above + v.share * (below - above)) + add;
+      const float above = upper[h.low] + h.weight * (upper[h.high] - upper[h.low]);
+      const float below = lower[h.low] + h.weight * (lower[h.high] - lower[h.low]);
+      *out++ = gain * (above + v.weight * (below - above)) + add;
     }
   }
 }
 
-/* Mean pixel value of a normalised image before normalisation. */
+/* Mean over all pixels and channels of a normalised image, as it was before normalisation. */
 static double mean_pixel(const struct dli_image_plan *plan, const float *image) {
   const size_t count = plan->image_size * plan->image_size;
   double mean = 0.0;
@@ -260,6 +281,12 @@ static double mean_pixel(const struct dli_image_plan *plan, const float *image) 
   return mean;
 }
 
+/* Brightness and contrast are one linear map of pixels p with image mean M, p -> brightness M + contrast (p - M). In
+ * normalised pixels q = (p - mean) / std it is q -> contrast q + add,
+ *
+ *     add = ((brightness - contrast) M + (contrast - 1) mean) / std
+ *
+ * so that no image has to be normalised twice. */
 static void change(const struct dli_image_plan *plan, const float *image, const struct dli_augment *a, float *out) {
   const size_t count = plan->image_size * plan->image_size;
   const int adjusts = a->brightness != 1.0f || a->contrast != 1.0f;
@@ -275,7 +302,9 @@ void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images,
                         const struct dli_augment *augment, float *out) {
   struct scratch *scratch = &plan->scratch;
   const size_t size = plan->image_size, count = 3 * size * size;
+  DLI_ASSERT(index < images->count);
   if (images->u8) {
+    DLI_ASSERT(scratch->height == images->height && scratch->width == images->width); /* prepared for this batch */
     resize(scratch, size, images->u8 + index * scratch->height * scratch->width * scratch->channels);
     normalise(plan, augment ? scratch->normalised : out);
     if (augment) change(plan, scratch->normalised, augment, out);

@@ -1,4 +1,5 @@
-/* From the caller's pixels to the model's input. */
+/* From the caller's pixels to the model's input.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_IMAGE_H
 #define DLI_IO_IMAGE_H
 
@@ -23,7 +24,7 @@ dlora_status dli_image_plan_prepare(struct dli_image_plan *plan, const dlora_ima
  * whole (bilinear, at the model's image size), mirrored left to right, moved with black coming in. */
 struct dli_augment {
   float brightness, contrast;     /* factors: of the image's mean, and of each pixel's distance from it */
-  float left, top, width, height; /* the part, as shares of the sides */
+  float left, top, width, height; /* the part, in fractions of the sides */
   int flip;
   int dx, dy; /* pixels of the model's image size */
 };

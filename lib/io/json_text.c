@@ -1,3 +1,5 @@
+/* Checks that text is UTF-8 and safe to hand to a JSON parser, and writes the JSON of a safetensors header.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/json_text.h"
 
 #include <stdio.h>

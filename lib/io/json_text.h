@@ -1,4 +1,5 @@
-/* Text of JSON headers: what may stand in it, and writing it. */
+/* Text of JSON headers: which text is accepted, and writing it.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_JSON_TEXT_H
 #define DLI_IO_JSON_TEXT_H
 

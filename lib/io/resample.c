@@ -1,9 +1,13 @@
+/* Bicubic resampling with antialias, one axis after the other. Each output position is a weighted sum of a run of input
+ * positions; the weights depend on the two sizes alone and are computed once.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/resample.h"
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/image.h"
@@ -17,10 +21,18 @@ static double cubic(double distance) {
   return 0.0;
 }
 
+/* Output position i, of width `scale` in input pixels, has its centre at (i + 1/2) scale. Its weights are the cubic at
+ * the distances of the input pixels' centres:
+ *
+ *     1   where the image shrinks, scale > 1, the cubic is stretched by it: each output pixel averages all input pixels
+ *         that it covers, which is the antialias
+ *     2   the pixels within the cubic's support, 2 stretched units on either side, as far as the image reaches
+ *     3   their weights, divided by the sum: a constant image stays constant at its edges too */
 dlora_status dli_axis_create(struct dli_axis *axis, const dlora_allocator *allocator, size_t in, size_t out) {
+  DLI_ASSERT(in > 0 && out > 0);
   dlora_status status = DLORA_OK;
   const double scale = (double)in / (double)out;
-  /* Antialias: where the image shrinks, the kernel widens with it. */
+  /* 1 */
   const double stretch = scale > 1.0 ? scale : 1.0;
   const double support = 2.0 * stretch;
   const size_t widest = 2 * (size_t)ceil(support) + 1;
@@ -33,12 +45,15 @@ dlora_status dli_axis_create(struct dli_axis *axis, const dlora_allocator *alloc
   DLI_TRY_DONE(DLI_NEW(allocator, axis->count, out));
   DLI_TRY_DONE(DLI_NEW(allocator, axis->weights, num_weights));
   for (size_t i = 0; i < out; i++) {
+    /* 2 */
     const double centre = ((double)i + 0.5) * scale;
     const double lowest = floor(centre - support + 0.5);
     const double beyond = floor(centre + support + 0.5);
     const size_t begin = lowest > 0.0 ? (size_t)lowest : 0;
     const size_t end = beyond < (double)in ? (size_t)beyond : in;
+    DLI_ASSERT(begin < end);
     const size_t count = end - begin < axis->taps ? end - begin : axis->taps;
+    /* 3 */
     double sum = 0.0;
     for (size_t k = 0; k < count; k++) sum += cubic(((double)(begin + k) + 0.5 - centre) / stretch);
     for (size_t k = 0; k < count; k++) {
@@ -72,7 +87,7 @@ void dli_axis_resample_rows(const struct dli_axis *axis, size_t width, const flo
   }
 }
 
-/* from [count, 3] */
+/* to [3] = weighted sum of from [count, 3]: the usual case, with sums in registers. */
 static void weigh_rgb(const float *weights, size_t count, const float *from, float *to) {
   float red = 0.0f;
   float green = 0.0f;
@@ -87,7 +102,7 @@ static void weigh_rgb(const float *weights, size_t count, const float *from, flo
   to[2] = blue;
 }
 
-/* from [count, channels] */
+/* to [channels] = weighted sum of from [count, channels] */
 static void weigh(const float *weights, size_t count, size_t channels, const float *from, float *to) {
   memset(to, 0, channels * sizeof *to);
   for (size_t k = 0; k < count; k++) {
@@ -111,6 +126,7 @@ void dli_axis_resample_columns(const struct dli_axis *axis, size_t rows, size_t 
   }
 }
 
+/* Separable: first along the rows, [in_height, in_width] to [in_height, out_width], then along the columns. */
 dlora_status dli_resample(const dlora_allocator *allocator, const float *in, size_t in_height, size_t in_width,
                           size_t channels, size_t out_height, size_t out_width, float *out) {
   dlora_status status = DLORA_OK;

@@ -1,4 +1,5 @@
-/* One axis of a separable bicubic resampling: which input positions each output position is made of. */
+/* One axis of a separable bicubic resampling: the input positions and weights of each output position.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_RESAMPLE_H
 #define DLI_IO_RESAMPLE_H
 

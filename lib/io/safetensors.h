@@ -1,5 +1,6 @@
 /* Safetensors files: eight bytes of header length, a JSON header, tensor data. The reader trusts nothing: lengths,
- * offsets, overlaps, holes, counts, shapes, dtypes and duplicate names are checked before any access. */
+ * offsets, overlaps, holes, counts, shapes, dtypes and duplicate names are checked before any access.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_IO_SAFETENSORS_H
 #define DLI_IO_SAFETENSORS_H
 

@@ -1,4 +1,5 @@
-/* Values of a tensor as float32. */
+/* Values of a tensor in F32, F16 or BF16 as finite float32.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "base/finite.h"

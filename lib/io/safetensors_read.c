@@ -1,3 +1,8 @@
+/* Reads safetensors files as untrusted input. The file is mapped; its JSON header becomes an index of tensors and
+ * metadata. Before an index exists, these hold: every tensor has a known dtype, a shape whose product does not overflow
+ * and exactly as many bytes as that shape needs; the tensors cover the data without hole or overlap; no name or key
+ * occurs twice. A look-up then needs no further check.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/dtype.h"
@@ -34,10 +40,11 @@ struct dli_tensors {
   void *mapping; /* NULL: bytes belong to the caller */
   const unsigned char *data;
   size_t data_size;
-  char *text; /* names, keys and values one after the other */
+  char *text; /* [text_size] names, keys and values one after the other */
   char *text_end;
-  struct dli_tensor *tensors; /* by offset */
-  size_t count;
+  size_t text_size;
+  struct dli_tensor *tensors; /* [capacity], of which count are filled; by offset */
+  size_t count, capacity;
   const struct dli_tensor **by_name;
   struct entry *entries; /* metadata by key */
   size_t num_entries;
@@ -45,6 +52,7 @@ struct dli_tensors {
 
 /* ---- parsing ---- */
 
+/* A size as JSON number. */
 static dlora_status read_size(const cJSON *number, size_t *out) {
   const double value = cJSON_IsNumber(number) ? number->valuedouble : -1.0;
   /* cJSON keeps numbers as double, which is exact below 2^53. */
@@ -56,11 +64,14 @@ static dlora_status read_size(const cJSON *number, size_t *out) {
 static const char *keep_text(struct dli_tensors *tensors, const char *text) {
   const size_t size = strlen(text) + 1;
   char *kept = tensors->text_end;
+  DLI_ASSERT((size_t)(kept - tensors->text) + size <= tensors->text_size);
   memcpy(kept, text, size);
   tensors->text_end += size;
   return kept;
 }
 
+/* Dimensions and their product. A dimension of 0 makes the tensor empty, whatever the others are: the product starts at
+ * 0 then, so that huge dimensions beside it do not overflow. */
 static dlora_status parse_shape(const struct dli_tensors *tensors, struct dli_tensor *tensor, const cJSON *shape) {
   bool empty = false;
   if (!cJSON_IsArray(shape)) {
@@ -89,6 +100,8 @@ static dlora_status parse_shape(const struct dli_tensors *tensors, struct dli_te
   return DLORA_OK;
 }
 
+/* Where the data lie. Afterwards [begin, end) is within the data and exactly as long as shape and dtype need; bits are
+ * counted, since the smallest types pack several elements into a byte. */
 static dlora_status parse_offsets(const struct dli_tensors *tensors, struct dli_tensor *tensor, const cJSON *offsets,
                                   size_t bits) {
   const cJSON *first = cJSON_IsArray(offsets) ? offsets->child : NULL;
@@ -117,7 +130,8 @@ static dlora_status parse_offsets(const struct dli_tensors *tensors, struct dli_
   return DLORA_OK;
 }
 
-/* "name": {"dtype": "F32", "shape": [...], "data_offsets": [begin, end]} */
+/* "name": {"dtype": "F32", "shape": [...], "data_offsets": [begin, end]}. Unknown members are
+ * ignored; each known one must occur once. */
 static dlora_status parse_tensor(struct dli_tensors *tensors, struct dli_tensor *tensor, const cJSON *item) {
   tensor->name = keep_text(tensors, item->string);
   if (!cJSON_IsObject(item)) {
@@ -187,6 +201,8 @@ static dlora_status count_members(struct dli_tensors *tensors, const cJSON *root
   DLI_TRY(DLI_NEW(&tensors->allocator, tensors->by_name, num_tensors));
   DLI_TRY(DLI_NEW(&tensors->allocator, tensors->entries, num_entries));
   tensors->text_end = tensors->text;
+  tensors->text_size = text_size;
+  tensors->capacity = num_tensors;
   return DLORA_OK;
 }
 
@@ -213,7 +229,8 @@ static int compare_keys(const void *left, const void *right) {
   return strcmp(a->key, b->key);
 }
 
-/* Every byte of the data belongs to exactly one tensor. */
+/* Every byte of the data belongs to exactly one tensor. The tensors are sorted by offset, so that each must begin where
+ * the one before it ends. */
 static dlora_status check_layout(const struct dli_tensors *tensors) {
   size_t end = 0;
   for (size_t i = 0; i < tensors->count; i++) {
@@ -237,6 +254,7 @@ static dlora_status check_layout(const struct dli_tensors *tensors) {
   return DLORA_OK;
 }
 
+/* Sorts the three indexes and compares neighbours: equal names or keys, overlaps and holes show there. */
 static dlora_status sort_and_check(struct dli_tensors *tensors) {
   for (size_t i = 0; i < tensors->count; i++) tensors->by_name[i] = &tensors->tensors[i];
   qsort(tensors->by_name, tensors->count, sizeof *tensors->by_name, compare_names);
@@ -264,6 +282,7 @@ static dlora_status parse_root(struct dli_tensors *tensors, const cJSON *root) {
   DLI_TRY(count_members(tensors, root));
   for (const cJSON *item = root->child; item; item = item->next) {
     if (!is_metadata(item)) {
+      DLI_ASSERT(tensors->count < tensors->capacity);
       DLI_TRY(parse_tensor(tensors, &tensors->tensors[tensors->count], item));
       tensors->count++;
       continue;
@@ -277,7 +296,7 @@ static dlora_status parse_root(struct dli_tensors *tensors, const cJSON *root) {
   return sort_and_check(tensors);
 }
 
-/* The first bytes are no header of this length; rest: bytes that follow them. */
+/* Says why the first bytes are not those of a safetensors file with a header of this length; rest: bytes after them. */
 static dlora_status refuse_start(const struct dli_tensors *tensors, uint64_t length, size_t rest) {
   char kind[DLI_KIND_SIZE];
   if (dli_file_kind(kind, tensors->bytes, tensors->size)) {
@@ -297,7 +316,14 @@ static dlora_status refuse_start(const struct dli_tensors *tensors, uint64_t len
   return dli_raise(DLORA_ERR_FORMAT, "%s: is not a safetensors file: its header is not JSON text", tensors->label);
 }
 
-/* Checks everything of bytes [size] and fills the index. */
+/* Checks everything of bytes [size] and fills the index:
+ *
+ *     1   the header's length, 8 bytes little-endian, fits the file and the format's limit
+ *     2   the header is UTF-8 text that begins an object and has no NUL: a JSON parser may see it
+ *     3   it is JSON, and nothing but white space follows
+ *     4   members are counted, then read one by one, then sorted and compared (parse_root)
+ *
+ * Steps 1 and 2 fail for files of other kinds, which refuse_start names. */
 static dlora_status parse(struct dli_tensors *tensors) {
   dlora_status status = DLORA_OK;
   cJSON *root = NULL;
@@ -305,6 +331,7 @@ static dlora_status parse(struct dli_tensors *tensors) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: has %zu bytes, too few for a safetensors file", tensors->label,
                      tensors->size);
   }
+  /* 1 */
   uint64_t length = 0;
   for (size_t i = 0; i < LENGTH_SIZE; i++) length |= (uint64_t)tensors->bytes[i] << 8 * i;
   const size_t rest = tensors->size - LENGTH_SIZE;
@@ -313,9 +340,11 @@ static dlora_status parse(struct dli_tensors *tensors) {
   const size_t header_size = (size_t)length;
   tensors->data = tensors->bytes + LENGTH_SIZE + header_size;
   tensors->data_size = rest - header_size;
+  /* 2 */
   if (header_size == 0 || header[0] != '{' || !dli_is_json_text(header, header_size)) {
     return refuse_start(tensors, length, rest);
   }
+  /* 3 */
   const char *end = header;
   root = cJSON_ParseWithLengthOpts(header, header_size, &end, 0);
   if (!root) {
@@ -329,6 +358,7 @@ static dlora_status parse(struct dli_tensors *tensors) {
                        (size_t)(end - header));
     goto done;
   }
+  /* 4 */
   status = parse_root(tensors, root);
 done:
   cJSON_Delete(root);
@@ -478,6 +508,7 @@ static void describe(char out[256], const char *dtype, size_t num_dims, const si
     const int length = shape[i] == SIZE_MAX ? snprintf(out + used, 256 - used, "%s*", comma)
                                             : snprintf(out + used, 256 - used, "%s%zu", comma, shape[i]);
     used += (size_t)length;
+    DLI_ASSERT(used < 256);
   }
   snprintf(out + used, 256 - used, "]");
 }

@@ -1,6 +1,10 @@
+/* Writes safetensors files: tensors and metadata are collected, laid out with the widest elements first, and saved as
+ * one atomic replacement of the file.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/atomic_file.h"
@@ -189,6 +193,7 @@ static dlora_status build_header(struct dli_text *text, const struct dli_writer 
   DLI_TRY(append_metadata(text, writer));
   size_t begin = 0;
   for (size_t i = 0; i < writer->num_items; i++) {
+    DLI_ASSERT(begin % (order[i]->dtype->bits / 8) == 0); /* by the order of the widths */
     DLI_TRY(append_item(text, order[i], begin));
     begin += order[i]->num_bytes;
   }

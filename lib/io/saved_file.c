@@ -1,8 +1,12 @@
+/* Files of one handle: saving, loading, tensor names, and a check of the kind of file; integers from metadata.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "io/saved_file.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/status.h"
 
 dlora_status dli_saved_open(struct dli_tensors **out, const char *path, const char *format,
@@ -38,4 +42,35 @@ dlora_status dli_saved_integers(const struct dli_tensors *tensors, const char *n
   if (fits && !*at) return DLORA_OK;
   return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.60s\", expected %zu integer%s", dli_tensors_label(tensors),
                    name, text, count, count == 1 ? "" : "s");
+}
+
+dlora_status dli_saved_name(char name[DLI_SAVED_NAME_SIZE], const char *prefix, const char *suffix) {
+  const int length = snprintf(name, DLI_SAVED_NAME_SIZE, "%s.%s", prefix, suffix);
+  if (length > 0 && length < DLI_SAVED_NAME_SIZE) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "tensor name of prefix %.64s is longer than %d", prefix,
+                   DLI_SAVED_NAME_SIZE - 1);
+}
+
+dlora_status dli_saved_save(const void *handle, const char *path, const char *format, dli_saved_write_fn write,
+                            const dlora_allocator *allocator) {
+  struct dli_writer *writer = NULL;
+  dlora_status status = DLORA_OK;
+  DLI_TRY_DONE(dli_writer_create(&writer, allocator));
+  DLI_TRY_DONE(dli_writer_set_metadata(writer, "format", format));
+  DLI_TRY_DONE(write(handle, writer));
+  DLI_TRY_DONE(dli_writer_save(writer, path));
+done:
+  dli_writer_destroy(writer);
+  return status;
+}
+
+dlora_status dli_saved_load(void *out, const char *path, const char *format, dli_saved_read_fn read,
+                            const dlora_allocator *allocator, const void *options) {
+  struct dli_tensors *tensors;
+  dlora_allocator known;
+  DLI_TRY(dli_allocator_read(&known, allocator));
+  DLI_TRY(dli_saved_open(&tensors, path, format, &known));
+  const dlora_status status = read(out, tensors, options);
+  dli_tensors_close(tensors);
+  return status;
 }

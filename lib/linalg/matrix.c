@@ -1,9 +1,13 @@
+/* Products of row-major matrices by CBLAS, in float and double, and the second moment S = sum of h h^T (METHOD.md 3) in
+ * double. Dimensions that exceed a BLAS int are split; small products run on one thread.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/matrix.h"
 
 #include <cblas.h>
 #include <limits.h>
 #include <stdbool.h>
 
+#include "base/assert.h"
 #include "base/threads.h"
 
 /* Largest part of a dimension given to one BLAS call: fits a 32-bit int with room for the library's own arithmetic. */
@@ -36,6 +40,7 @@ static size_t smaller(size_t a, size_t b) {
   static void name(bool ta, bool tb, size_t m, size_t n, size_t k, type alpha, const type *a, size_t lda, \
                    const type *b, size_t ldb, type beta, type *c, size_t ldc) { \
     if (m == 0 || n == 0) return; \
+    DLI_ASSERT(lda >= (ta ? m : k) && ldb >= (tb ? k : n) && ldc >= n); \
     if (k == 0 || lda > INT_MAX || ldb > INT_MAX || ldc > INT_MAX) { \
       plain_##name(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc); \
       return; \
@@ -88,8 +93,9 @@ void dli_dgemm_tn(size_t m, size_t n, size_t k, double alpha, const double *a, s
   dgemm(true, false, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
+/* By tiles, since one of the two matrices is read or written against its order in memory. */
 void dli_mirror_lower(size_t n, double *s) {
-  enum { TILE = 32 }; /* tiles stay in the cache */
+  enum { TILE = 32 };
   for (size_t i = 0; i < n; i += TILE) {
     for (size_t j = 0; j <= i; j += TILE) {
       size_t end = smaller(i + TILE, n);
@@ -102,15 +108,18 @@ void dli_mirror_lower(size_t n, double *s) {
 
 void dli_add_gram_lower(const double *x, size_t rows, size_t n, double *s) {
   if (n == 0) return;
+  DLI_ASSERT(n <= INT_MAX); /* n * n doubles exist */
   const int entered = dli_blas_enter();
   for (size_t i = 0; i < rows; i += PART) {
-    /* n * n doubles exist, so n fits an int. */
     cblas_dsyrk(CblasRowMajor, CblasLower, CblasTrans, (int)n, (int)smaller(rows - i, PART), 1.0, x + i * n, (int)n,
                 1.0, s, (int)n);
   }
   dli_blas_leave(entered);
 }
 
+/* MOMENT_ROWS rows at a time are converted to double and added to the lower triangle; the upper one is copied at the
+ * end.
+ */
 void dli_add_second_moment(const float *x, size_t rows, size_t n, double *s, double *scratch) {
   if (rows == 0) return;
   for (size_t begin = 0; begin < rows; begin += MOMENT_ROWS) {

@@ -1,9 +1,28 @@
 /* Products of row-major matrices through CBLAS. ld: distance between rows. Sizes that a BLAS int cannot hold are split
- * by rows; a zero size is a no-op (beta is still applied). */
+ * by rows; a zero size is a no-op (beta is still applied).
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_MATRIX_H
 #define DLI_LINALG_MATRIX_H
 
 #include <stddef.h>
+
+/* Rows [rows, cols] that begin ld numbers apart, in memory of someone else. */
+struct dli_matrix {
+  float *x;
+  size_t rows, cols, ld;
+};
+struct dli_const_matrix {
+  const float *x;
+  size_t rows, cols, ld;
+};
+
+static inline struct dli_matrix dli_view(float *x, size_t rows, size_t cols, size_t ld) {
+  return (struct dli_matrix){x, rows, cols, ld};
+}
+
+static inline struct dli_const_matrix dli_const_view(const float *x, size_t rows, size_t cols, size_t ld) {
+  return (struct dli_const_matrix){x, rows, cols, ld};
+}
 
 /* c [m, n] = alpha * a [m, k] * b [n, k]^T + beta * c */
 void dli_gemm_nt(size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda, const float *b, size_t ldb,

@@ -1,3 +1,6 @@
+/* Loads oneDNN at run time and plans its matrix products: one primitive for each shape, with the weights in oneDNN's
+ * blocked order. Versions 2 and 3 of its C interface are supported.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/onednn.h"
 
 #include <dlfcn.h>
@@ -119,6 +122,13 @@ static bool describe(const struct dli_onednn *o, dnnl_primitive_desc_t *out, lay
 
 /* ---- kernels ---- */
 
+/* In oneDNN's terms:
+ *
+ *     1   attributes: scratch memory is the caller's; if accumulating, a sum with the old y follows the product
+ *     2   a layout for each array: type, size and order of its numbers; b in panels
+ *     3   a primitive, the machine code for these, and a stream to run it in
+ *     4   a memory object for each array, whose address every run sets anew; oneDNN itself decides the scratch's size
+ */
 bool dli_onednn_kernel_create(struct dli_onednn_kernel *out, const struct dli_onednn *o,
                               const struct dli_onednn_shape *shape) {
   const dnnl_data_type_t factor = o->bfloat16 ? dnnl_bf16 : dnnl_f32;
@@ -138,19 +148,23 @@ bool dli_onednn_kernel_create(struct dli_onednn_kernel *out, const struct dli_on
   dnnl_post_ops_t post_ops = NULL;
   dnnl_primitive_attr_t attributes = NULL;
   dnnl_primitive_desc_t description = NULL;
+  /* 1 */
   bool made = o->dnnl_primitive_attr_create(&attributes) == dnnl_success &&
               o->dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user) == dnnl_success;
   if (made && shape->accumulate) {
     made = o->dnnl_post_ops_create(&post_ops) == dnnl_success && append_sum(o, post_ops) &&
            o->dnnl_primitive_attr_set_post_ops(attributes, post_ops) == dnnl_success;
   }
+  /* 2 */
   for (size_t i = 0; made && i < NUM_ARRAYS; i++) {
     const dnnl_dims_t dims = {(dnnl_dim_t)arrays[i].rows, (dnnl_dim_t)arrays[i].cols};
     if (i != SCRATCH) made = layout_create(o, &layouts[i], dims, arrays[i].type, arrays[i].tag);
   }
+  /* 3 */
   made = made && describe(o, &description, layouts, shape->bias, attributes) &&
          o->dnnl_primitive_create((dnnl_primitive_t *)&kernel.primitive, description) == dnnl_success &&
          o->dnnl_stream_create((dnnl_stream_t *)&kernel.stream, o->engine, dnnl_stream_default_flags) == dnnl_success;
+  /* 4 */
   for (size_t i = 0; made && i < NUM_ARRAYS; i++) {
     layout_reference l =
         i == SCRATCH ? o->dnnl_primitive_desc_query_md(description, dnnl_query_scratchpad_md, 0) : refer(&layouts[i]);
@@ -199,6 +213,8 @@ bool dli_onednn_kernel_run(const struct dli_onednn_kernel *kernel, const struct 
 
 /* ---- loading ---- */
 
+/* Functions are looked up by name, because this library is not linked against oneDNN. Each address is copied as bytes:
+ * C does not convert an object pointer to a function pointer. */
 static dlora_status find_functions(struct dli_onednn *o) {
   /* Not unloaded again: a library with threads of its own cannot be taken from under them. */
   o->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);

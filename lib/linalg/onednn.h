@@ -1,5 +1,6 @@
-/* oneDNN, an optional library that is loaded when a model asks for it. Its kernels use what the processor has (AVX-512,
- * the bfloat16 instructions, AMX). */
+/* oneDNN, an optional library that is loaded when a model needs it. Its kernels use AVX-512, the bfloat16 instructions
+ * and AMX where the processor has them.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_ONEDNN_H
 #define DLI_LINALG_ONEDNN_H
 

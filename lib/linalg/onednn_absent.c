@@ -1,4 +1,6 @@
-/* In place of onednn.c in a build without it: nothing can be opened, and so nothing else is ever called. */
+/* Takes the place of onednn.c in a build without oneDNN: opening fails with a sentence, so that nothing else is ever
+ * called.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 #include "linalg/onednn.h"
 

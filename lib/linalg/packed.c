@@ -1,8 +1,13 @@
+/* Products y = x b with a constant matrix b in oneDNN's order, b in float32 or bfloat16, sums in float32. With bfloat16
+ * the result of a row does not depend on the other rows of x: sums have a fixed depth, and products too small for the
+ * usual kernel get additional rows of zeros.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/packed.h"
 
 #include <stdint.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -11,9 +16,11 @@
 #include <immintrin.h>
 #endif
 
-/* Rows of b that one bfloat16 kernel sums up. With up to 896, oneDNN 2.6's kernels for AMX and for AVX512_BF16 give the
- * same for any number of rows of x from 2 on, once y has more than 256 numbers: for fewer it does not use AMX. */
+/* Rows of b that one bfloat16 kernel sums up. With up to 896, the kernels of oneDNN 2.6 for AMX and for AVX512_BF16
+ * give a row of y the same value for any number of rows of x from 2 on, provided that y has more than 256 numbers; with
+ * fewer it does not use AMX. */
 enum { BFLOAT16_DEPTH = DLI_SLAB, LEAST_ROWS = 2, LEAST_NUMBERS = 256 };
+_Static_assert(BFLOAT16_DEPTH % (2 * DLI_ONEDNN_TILE) == 0, "a full part ends with a whole tile");
 
 static size_t round_up(size_t a, size_t multiple) {
   return (a + multiple - 1) / multiple * multiple;
@@ -25,6 +32,7 @@ static size_t value_size(int bfloat16) {
 
 /* Rows of b in the part that begins with row k. */
 static size_t part_depth(const struct dli_packed *packed, size_t k) {
+  DLI_ASSERT(k < packed->inner && k % packed->depth == 0);
   return packed->inner - k < packed->depth ? packed->inner - k : packed->depth;
 }
 
@@ -39,6 +47,7 @@ static size_t num_panels(const struct dli_packed *packed) {
 
 /* Values before the part that begins with row k: those before it are full and end with a whole tile. */
 static size_t part_offset(const struct dli_packed *packed, size_t k) {
+  DLI_ASSERT(k % packed->depth == 0);
   return k * num_panels(packed) * DLI_ONEDNN_PANEL;
 }
 
@@ -49,6 +58,7 @@ dlora_status dli_packed_create(struct dli_packed **out, const struct dli_onednn 
   const bool bfloat16 = dli_onednn_bfloat16(onednn);
   *packed = (struct dli_packed){
       .inner = inner, .outer = outer, .depth = bfloat16 ? BFLOAT16_DEPTH : inner, .bfloat16 = bfloat16};
+  DLI_ASSERT(inner > 0 && outer > 0);
   const size_t last = (inner - 1) / packed->depth * packed->depth;
   const size_t count = part_offset(packed, last) + num_panels(packed) * panel_size(packed, inner - last);
   packed->values = dli_alloc(allocator, count, value_size(bfloat16));
@@ -82,6 +92,8 @@ static inline float of_bfloat16(uint16_t value) {
   return wide;
 }
 
+/* Number (k, n) of a part lies in panel n / 64, there in row k / group and column n % 64; `group` consecutive rows
+ * alternate number by number: 2 in bfloat16, whose instructions multiply pairs, else 1. */
 static void fill_part(struct dli_packed *packed, size_t first, const float *w, size_t ld, bool transposed) {
   const size_t depth = part_depth(packed, first), size = panel_size(packed, depth), group = packed->bfloat16 ? 2 : 1;
   const size_t offset = part_offset(packed, first);
@@ -100,30 +112,31 @@ static void fill_part(struct dli_packed *packed, size_t first, const float *w, s
 }
 
 void dli_packed_fill(struct dli_packed *packed, const float *w, size_t ld, bool transposed) {
+  DLI_ASSERT(ld >= (transposed ? packed->inner : packed->outer));
   for (size_t first = 0; first < packed->inner; first += packed->depth) fill_part(packed, first, w, ld, transposed);
 }
 
 /* ---- one thread's products ---- */
 
-/* Forward and backward have about 30 shapes in bfloat16, most of them once more for every size of a last, smaller group
+/* Forward and backward have about 30 shapes in bfloat16, and most of them again for each size of a last, smaller group
  * of images. */
 enum { MAX_KERNELS = 128 };
-/* Bytes that kernels work in: a few hundred a thread, in most. */
+/* Bytes that kernels work in; most need a few hundred for each thread. */
 enum { SCRATCH = 1 << 16 };
 
 struct dli_products {
   const struct dli_onednn *onednn;
   dlora_allocator allocator;
   struct dli_onednn_kernel kernels[MAX_KERNELS];
-  size_t next; /* is replaced next */
+  size_t next; /* kernel that the next new shape replaces */
   size_t rows, inner, outer;
-  void *input;   /* input_count numbers: a slab with rows that it lacks, or rows in float32 without gaps */
-  float *output; /* output_count numbers: what goes into rows with gaps, or has more rows than are wanted */
+  void *input;   /* input_count numbers: a slab with additional rows, or rows in float32 without gaps */
+  float *output; /* output_count numbers: results with additional rows or columns, or whose rows have gaps */
   void *scratch;
   size_t scratch_size;
 };
 
-/* Of one product in bfloat16, whose first and last panel may be needed in part only. */
+/* Columns of one product in bfloat16: a slab, and the rest of the panels in which it begins and ends. */
 enum { MOST_COLUMNS = DLI_SLAB + 2 * DLI_ONEDNN_PANEL };
 
 static size_t larger(size_t a, size_t b) {
@@ -182,6 +195,7 @@ static bool same_shape(const struct dli_onednn_shape *a, const struct dli_onednn
          a->accumulate == b->accumulate && a->threads == b->threads;
 }
 
+/* The kernel for a shape: one that exists, or a new one in the place of the oldest. NULL without memory. */
 static const struct dli_onednn_kernel *find_kernel(struct dli_products *p, const struct dli_onednn_shape *shape) {
   for (size_t i = 0; i < MAX_KERNELS; i++) {
     if (same_shape(&p->kernels[i].shape, shape)) return &p->kernels[i];
@@ -224,25 +238,28 @@ static void convert(const float *restrict x, size_t count, uint16_t *restrict y)
 }
 #endif
 
-/* x [m, depth] without gaps */
-static const float *without_gaps(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
-  if (ldx == depth) return x;
-  for (size_t i = 0; i < m; i++) memcpy((float *)p->input + i * depth, x + i * ldx, depth * sizeof *x);
+/* The numbers of x without gaps. */
+static const float *without_gaps(struct dli_products *p, struct dli_const_matrix x) {
+  if (x.ld == x.cols) return x.x;
+  DLI_ASSERT(x.ld > x.cols && x.rows * x.cols <= input_count(p));
+  for (size_t i = 0; i < x.rows; i++) memcpy((float *)p->input + i * x.cols, x.x + i * x.ld, x.cols * sizeof *x.x);
   return p->input;
 }
 
-/* x [m, depth] in bfloat16 */
-static const uint16_t *convert_slab(struct dli_products *p, const float *x, size_t m, size_t depth, size_t ldx) {
+/* The numbers of x in bfloat16. */
+static const uint16_t *convert_slab(struct dli_products *p, struct dli_const_matrix x) {
   uint16_t *to = p->input;
-  if (ldx == depth) {
-    convert(x, m * depth, to);
+  DLI_ASSERT(x.ld >= x.cols && x.rows * x.cols <= input_count(p));
+  if (x.ld == x.cols) {
+    convert(x.x, x.rows * x.cols, to);
   } else {
-    for (size_t i = 0; i < m; i++) convert(x + i * ldx, depth, to + i * depth);
+    for (size_t i = 0; i < x.rows; i++) convert(x.x + i * x.ld, x.cols, to + i * x.cols);
   }
   return to;
 }
 
-/* y [m, outer] = x [m, inner] b, plus bias, plus y if accumulate: what no kernel can be had for, for want of memory. */
+/* y [m, outer] = x [m, inner] b, plus bias, plus y if accumulate: for the case that no kernel can be made for want of
+ * memory. In bfloat16 the caller has no other way left, since x and b exist in this form only. */
 static void multiply_plainly(const struct dli_onednn_shape *shape, const float *bias, const uint16_t *x,
                              const uint16_t *b, float *y) {
   const size_t panel = round_up(shape->inner, 2 * DLI_ONEDNN_TILE) * DLI_ONEDNN_PANEL;
@@ -265,18 +282,26 @@ static void multiply(struct dli_products *p, const struct dli_onednn_shape *shap
   multiply_plainly(shape, bias, x, b, y);
 }
 
-/* x [m, depth] with rows of zeros behind */
+/* x [m, depth] followed by rows of zeros, [rows, depth] */
 static const uint16_t *with_more_rows(struct dli_products *p, const uint16_t *x, size_t m, size_t rows, size_t depth) {
   uint16_t *to = p->input;
+  DLI_ASSERT(rows >= m && rows * depth <= input_count(p));
   if (x != to) memcpy(to, x, m * depth * sizeof *to);
   memset(to + m * depth, 0, (rows - m) * depth * sizeof *to);
   return to;
 }
 
-/* One slab and at most DLI_SLAB columns: as many are left in the second cache while all rows meet them. */
+/* The product of one slab x with part `number` of b, at most DLI_SLAB columns of it: this block of b stays in the
+ * second cache while all rows of x use it.
+ *
+ *     1   columns [first, first + count) are extended to whole panels [low, end), rows to the least number for which
+ * the kernel does not depend on it (LEAST_ROWS, LEAST_NUMBERS) 2   if this or a gap between rows of y makes it
+ * necessary, the product goes aside, into p->output 3   when accumulating, y is copied there first and the kernel adds
+ * to it: sums have the same order as in place 4   the product 5   columns and rows that were wanted are copied to y */
 static void multiply_columns(struct dli_products *p, const struct dli_packed *packed, size_t number, size_t first,
-                             size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
-                             size_t ldy) {
+                             const float *bias, const uint16_t *x, bool accumulate, struct dli_matrix y) {
+  /* 1 */
+  const size_t m = y.rows, count = y.cols;
   const size_t low = first / DLI_ONEDNN_PANEL * DLI_ONEDNN_PANEL, end = round_up(first + count, DLI_ONEDNN_PANEL);
   const size_t outer = (end < packed->outer ? end : packed->outer) - low;
   const struct dli_onednn_shape shape = {.m = larger(m, larger(LEAST_ROWS, LEAST_NUMBERS / outer + 1)),
@@ -285,35 +310,38 @@ static void multiply_columns(struct dli_products *p, const struct dli_packed *pa
                                          .bias = bias != NULL,
                                          .accumulate = accumulate,
                                          .threads = dli_threads_current()};
-  const bool aside = ldy != count || shape.outer != count || shape.m != m;
-  float *out = aside ? p->output : y, *from = out + (first - low);
+  /* 2 */
+  const bool aside = y.ld != count || shape.outer != count || shape.m != m;
+  DLI_ASSERT(packed->bfloat16 && count <= DLI_SLAB && first + count <= packed->outer && y.ld >= count);
+  DLI_ASSERT(!aside || shape.m * outer <= output_count(p));
+  float *out = aside ? p->output : y.x, *from = out + (first - low);
   const uint16_t *b = packed->values;
   b += part_offset(packed, number * packed->depth) + low / DLI_ONEDNN_PANEL * panel_size(packed, shape.inner);
-  /* Before the product rather than added to it: the order of sums is the same as in place. */
+  /* 3 */
   for (size_t i = 0; aside && accumulate && i < m; i++) {
-    memcpy(from + i * shape.outer, y + i * ldy, count * sizeof *y);
+    memcpy(from + i * shape.outer, y.x + i * y.ld, count * sizeof *y.x);
   }
+  /* 4 */
   if (shape.m != m) x = with_more_rows(p, x, m, shape.m, shape.inner);
   multiply(p, &shape, bias ? bias + low : NULL, x, b, out);
-  for (size_t i = 0; aside && i < m; i++) memcpy(y + i * ldy, from + i * shape.outer, count * sizeof *y);
+  /* 5 */
+  for (size_t i = 0; aside && i < m; i++) memcpy(y.x + i * y.ld, from + i * shape.outer, count * sizeof *y.x);
 }
 
 void dli_products_slab(struct dli_products *p, const struct dli_packed *packed, size_t number, size_t first,
-                       size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
-                       size_t ldy) {
+                       const float *bias, const uint16_t *x, bool accumulate, struct dli_matrix y) {
   const int entered = dli_blas_enter();
-  for (size_t j = 0, n; j < count; j += n) {
-    n = count - j < DLI_SLAB ? count - j : DLI_SLAB;
-    multiply_columns(p, packed, number, first + j, n, bias, x, m, accumulate, y + j, ldy);
+  for (size_t j = 0, n; j < y.cols; j += n) {
+    n = y.cols - j < DLI_SLAB ? y.cols - j : DLI_SLAB;
+    multiply_columns(p, packed, number, first + j, bias, x, accumulate, dli_view(y.x + j, y.rows, n, y.ld));
   }
   dli_blas_leave(entered);
 }
 
-void dli_products_slabs(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
-                        const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y, size_t ldy) {
+void dli_products_slabs(struct dli_products *p, const struct dli_packed *packed, size_t first, const float *bias,
+                        const uint16_t *x, bool accumulate, struct dli_matrix y) {
   for (size_t k = 0; k < packed->inner; k += packed->depth) {
-    dli_products_slab(p, packed, k / packed->depth, first, count, k ? NULL : bias, x + k * m, m, accumulate || k > 0, y,
-                      ldy);
+    dli_products_slab(p, packed, k / packed->depth, first, k ? NULL : bias, x + k * y.rows, accumulate || k > 0, y);
   }
 }
 
@@ -325,30 +353,34 @@ void dli_products_multiply(struct dli_products *p, size_t m, size_t inner, size_
   dli_threads_leave(entered);
 }
 
-/* x [m, inner] in float32. */
-static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
-                         const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y,
-                         size_t ldy) {
+/* x [m, inner] in float32, converted slab by slab. The product with the first slab brings the bias, and the later ones
+ * add to it. */
+static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed, size_t first, const float *bias,
+                         struct dli_const_matrix x, bool accumulate, struct dli_matrix y) {
   for (size_t k = 0; k < packed->inner; k += packed->depth) {
-    const uint16_t *slab = convert_slab(p, x + k, m, part_depth(packed, k), ldx);
-    dli_products_slab(p, packed, k / packed->depth, first, count, k ? NULL : bias, slab, m, accumulate || k > 0, y,
-                      ldy);
+    const uint16_t *slab = convert_slab(p, dli_const_view(x.x + k, x.rows, part_depth(packed, k), x.ld));
+    dli_products_slab(p, packed, k / packed->depth, first, k ? NULL : bias, slab, accumulate || k > 0, y);
   }
 }
 
-bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, size_t count,
-                      const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy) {
+/* In bfloat16 every case can be computed. In float32 there is one part, and oneDNN reads whole panels in place: columns
+ * that begin or end inside a panel are the caller's to compute by the BLAS, and so is what exceeds the buffers. */
+bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, size_t first, const float *bias,
+                      struct dli_const_matrix x, bool accumulate, struct dli_matrix y) {
+  const size_t m = y.rows, count = y.cols;
   if (m == 0 || count == 0) return true;
+  DLI_ASSERT(x.rows == m && x.cols == packed->inner && x.ld >= x.cols && first + count <= packed->outer);
+  DLI_ASSERT(y.ld >= count);
   if (m > p->rows || packed->inner > p->inner) return false;
   if (packed->bfloat16) {
-    run_bfloat16(p, packed, first, count, bias, x, m, ldx, accumulate, y, ldy);
+    run_bfloat16(p, packed, first, bias, x, accumulate, y);
     return true;
   }
   const size_t last = first + count;
   if (first % DLI_ONEDNN_PANEL || (last % DLI_ONEDNN_PANEL && last != packed->outer)) return false;
-  const bool aside = ldy != count;
+  const bool aside = y.ld != count;
   if (aside && m * count > output_count(p)) return false;
-  float *out = aside ? p->output : y;
+  float *out = aside ? p->output : y.x;
   const struct dli_onednn_shape shape = {.m = m,
                                          .inner = packed->inner,
                                          .outer = count,
@@ -359,12 +391,13 @@ bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, s
   const struct dli_onednn_kernel *kernel = find_kernel(p, &shape);
   bool done = kernel != NULL;
   if (done) {
-    for (size_t i = 0; aside && accumulate && i < m; i++) memcpy(out + i * count, y + i * ldy, count * sizeof *y);
+    for (size_t i = 0; aside && accumulate && i < m; i++) {
+      memcpy(out + i * count, y.x + i * y.ld, count * sizeof *y.x);
+    }
     const float *b = (const float *)packed->values + first / DLI_ONEDNN_PANEL * panel_size(packed, packed->inner);
-    done = dli_onednn_kernel_run(kernel, p->onednn, without_gaps(p, x, m, packed->inner, ldx), b,
-                                 bias ? bias + first : NULL, out, p->scratch);
+    done = dli_onednn_kernel_run(kernel, p->onednn, without_gaps(p, x), b, bias ? bias + first : NULL, out, p->scratch);
   }
   dli_blas_leave(entered);
-  for (size_t i = 0; done && aside && i < m; i++) memcpy(y + i * ldy, out + i * count, count * sizeof *y);
+  for (size_t i = 0; done && aside && i < m; i++) memcpy(y.x + i * y.ld, out + i * count, count * sizeof *y.x);
   return done;
 }

@@ -1,9 +1,11 @@
-/* Products with a matrix that never changes, in the order in which oneDNN's kernels read it. */
+/* Products with a constant matrix, kept in the order in which oneDNN's kernels read it.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_PACKED_H
 #define DLI_LINALG_PACKED_H
 
 #include <stdint.h>
 
+#include "linalg/matrix.h"
 #include "linalg/onednn.h"
 
 /* A matrix b [inner, outer] in float32 or bfloat16. Constant once filled: many threads may use it.
@@ -38,19 +40,18 @@ size_t dli_products_bytes(const struct dli_products *products);
 /* y [m, count] = x [m, inner] b[:, first ... first + count), plus y if accumulate, plus those of bias [outer] unless
  * NULL; summed up in float32. False, and y untouched, where in float32 these columns cannot be used by themselves or
  * there is no memory. */
-bool dli_products_run(struct dli_products *products, const struct dli_packed *packed, size_t first, size_t count,
-                      const float *bias, const float *x, size_t m, size_t ldx, bool accumulate, float *y, size_t ldy);
+bool dli_products_run(struct dli_products *products, const struct dli_packed *packed, size_t first, const float *bias,
+                      struct dli_const_matrix x, bool accumulate, struct dli_matrix y);
 /* Factors that are in bfloat16 already lie in slabs: columns [0, DLI_SLAB) of all rows without gaps, then the next
  * ones, the last slab with what is left. Each is what one part of a packed matrix is multiplied with. */
 enum { DLI_SLAB = 768 };
 /* y [m, count] = x [m, inner] b[:, first ... first + count), plus y if accumulate, plus those of bias [outer] unless
  * NULL; packed in bfloat16, x in slabs. */
-void dli_products_slabs(struct dli_products *products, const struct dli_packed *packed, size_t first, size_t count,
-                        const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y, size_t ldy);
+void dli_products_slabs(struct dli_products *products, const struct dli_packed *packed, size_t first, const float *bias,
+                        const uint16_t *x, bool accumulate, struct dli_matrix y);
 /* The same of one slab x and the part of its number alone. */
 void dli_products_slab(struct dli_products *products, const struct dli_packed *packed, size_t number, size_t first,
-                       size_t count, const float *bias, const uint16_t *x, size_t m, bool accumulate, float *y,
-                       size_t ldy);
+                       const float *bias, const uint16_t *x, bool accumulate, struct dli_matrix y);
 /* y [m, outer] = x [m, inner] b, factors in bfloat16 and summed up in float32; x and y without gaps, b [inner, outer]
  * in panels like a part of dli_packed. By the calling thread alone. */
 void dli_products_multiply(struct dli_products *products, size_t m, size_t inner, size_t outer, const uint16_t *x,

@@ -1,3 +1,7 @@
+/* Symmetric matrices in double, by LAPACK: leading eigenvectors of a second moment (METHOD.md 3 and 4), Cholesky
+ * factors of covariances and their solves (METHOD.md 7), and Gram-Schmidt, which orthonormalises new directions Psi
+ * against Phi.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/symmetric.h"
 
 #include <cblas.h>
@@ -5,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -30,9 +35,15 @@ void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const 
 #define ROW_PART ((size_t)1 << 30)
 #define GRAM_BLOCK 32
 
-/* The steps of dsyevr with range 'I', except that a part of the spectrum is found by relatively robust representations
- * too: dsyevr would take inverse iteration, which orthogonalises clusters vector by vector, and one large eigenvalue
- * (which the inputs of attention have) makes all the others one cluster. */
+/* The steps of dsyevr for the k largest eigenvalues:
+ *
+ *     1   dsytrd reduces s to a tridiagonal T with the same eigenvalues, s = Q T Q^T
+ *     2   dstemr finds eigenpairs n - k + 1 ... n of T by relatively robust representations
+ *     3   dormtr multiplies the eigenvectors by Q
+ *     4   the order is reversed: LAPACK's eigenvalues ascend
+ *
+ * dsyevr itself would find a part of the spectrum by inverse iteration, which orthogonalises clusters vector by vector;
+ * one large eigenvalue, as inputs of attention have, makes all the others one cluster. */
 dlora_status dli_eigen_top(const dlora_allocator *allocator, size_t n, double *s, size_t k, double *values,
                            double *vectors) {
   if (k > n) k = n;
@@ -78,7 +89,8 @@ done:
 
 dlora_status dli_cholesky(size_t n, double *s) {
   if (n == 0) return DLORA_OK;
-  int order = (int)n, info = 0; /* n * n doubles exist, so n fits an int */
+  DLI_ASSERT(n <= INT_MAX); /* n * n doubles exist */
+  int order = (int)n, info = 0;
   const int entered = dli_blas_enter();
   dpotrf_("U", &order, s, &order, &info, 1);
   dli_blas_leave(entered);
@@ -97,6 +109,7 @@ dlora_status dli_cholesky(size_t n, double *s) {
 /* b [rows, n] <- b L^-T, or b L^-1 if plain. */
 static void solve_triangle(size_t n, const double *l, int plain, double *b, size_t rows) {
   if (n == 0) return;
+  DLI_ASSERT(n <= INT_MAX);
   const int entered = dli_blas_enter();
   for (size_t i = 0; i < rows; i += ROW_PART) {
     size_t part = rows - i < ROW_PART ? rows - i : ROW_PART;
@@ -118,13 +131,16 @@ void dli_cholesky_solve(size_t n, const double *l, double *b, size_t rows) {
 dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l,
                                         const double *weights, double *trace) {
   double *inverse = NULL;
-  int order = (int)n, info = 0; /* of a factor, whose diagonal is positive: always 0 */
+  DLI_ASSERT(n <= INT_MAX);
+  int order = (int)n, info = 0;
   *trace = 0.0;
   DLI_TRY(DLI_NEW(allocator, inverse, n * n));
   memcpy(inverse, l, n * n * sizeof *inverse);
   const int entered = dli_blas_enter();
   dtrtri_("U", "N", &order, inverse, &order, &info, 1, 1);
   dli_blas_leave(entered);
+  /* The diagonal of a factor is positive. */
+  DLI_ASSERT(info == 0);
   for (size_t i = 0; i < n; i++) { /* zeros above the diagonal */
     for (size_t j = 0; j <= i; j++) *trace += weights[j] * inverse[i * n + j] * inverse[i * n + j];
   }
@@ -132,8 +148,9 @@ dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t
   return DLORA_OK;
 }
 
-/* Removes the span of the orthonormal rows of basis [m, n] from v [k <= GRAM_BLOCK, n], block after block. */
+/* Removes the span of the orthonormal rows of basis [m, n] from v [k, n], block after block. */
 static void remove_span(double *v, size_t k, const double *basis, size_t m, size_t n) {
+  DLI_ASSERT(k <= GRAM_BLOCK);
   double coefficients[GRAM_BLOCK * GRAM_BLOCK];
   for (size_t i = 0; i < m; i += GRAM_BLOCK) {
     size_t count = m - i < GRAM_BLOCK ? m - i : GRAM_BLOCK;
@@ -142,8 +159,17 @@ static void remove_span(double *v, size_t k, const double *basis, size_t m, size
   }
 }
 
+/* Gram-Schmidt in blocks of GRAM_BLOCK rows, so that most of it is products of matrices. For each block, twice:
+ *
+ *     1   the norms of its rows as they are
+ *     2   the spans of basis and of the rows that are already final are removed
+ *     3   row by row, the rows before it in the block are removed and the rest is normalised
+ *     4   a row of which less than 1e-8 is left depends on the others and is dropped; later rows move up
+ *
+ * The first pass can leave a relative error of unit roundoff / 1e-8; the second, on unit vectors, removes it. */
 size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, size_t n) {
   if (n == 0) return 0;
+  DLI_ASSERT(n <= INT_MAX);
   const int entered = dli_blas_enter();
   int width = (int)n;
   size_t kept = 0; /* rows 0 ... kept - 1 of v are final */
@@ -151,7 +177,6 @@ size_t dli_orthonormalise(double *v, size_t k, const double *basis, size_t m, si
     size_t count = k - begin < GRAM_BLOCK ? k - begin : GRAM_BLOCK;
     double *block = v + kept * n;
     memmove(block, v + begin * n, count * n * sizeof *v);
-    /* The first pass can leave a relative error of unit roundoff / 1e-8; the second, on unit vectors, removes it. */
     for (int pass = 0; pass < 2; pass++) {
       double own[GRAM_BLOCK];
       for (size_t i = 0; i < count; i++) own[i] = cblas_dnrm2(width, block + i * n, 1);

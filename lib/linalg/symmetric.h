@@ -1,4 +1,5 @@
-/* Symmetric eigenproblems and positive definite systems through LAPACK, in double. */
+/* Symmetric eigenproblems and positive definite systems through LAPACK, in double.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_SYMMETRIC_H
 #define DLI_LINALG_SYMMETRIC_H
 

@@ -1,7 +1,9 @@
-/* A frozen weight matrix. Every product with one goes through here: by the BLAS in float32, or with packed copies. */
+/* A frozen weight matrix W. Every product with one goes through here: by the BLAS in float32, or with packed copies.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_LINALG_WEIGHT_H
 #define DLI_LINALG_WEIGHT_H
 
+#include "linalg/matrix.h"
 #include "linalg/packed.h"
 
 struct dli_weight {
@@ -18,10 +20,10 @@ struct dli_weight {
 
 /* y [n, count] = x [n, cols] W[first .. first + count)^T, plus y if accumulate, plus bias [rows] of those rows if not
  * NULL. */
-void dli_weight_forward(const struct dli_weight *weight, struct dli_products *products, size_t first, size_t count,
-                        const float *bias, const float *x, size_t n, size_t ldx, int accumulate, float *y, size_t ldy);
+void dli_weight_forward(const struct dli_weight *weight, struct dli_products *products, size_t first, const float *bias,
+                        struct dli_const_matrix x, bool accumulate, struct dli_matrix y);
 /* dx [n, cols] = dy [n, count] W[first .. first + count), plus dx if accumulate. */
-void dli_weight_backward(const struct dli_weight *weight, struct dli_products *products, size_t first, size_t count,
-                         const float *dy, size_t n, size_t lddy, int accumulate, float *dx, size_t lddx);
+void dli_weight_backward(const struct dli_weight *weight, struct dli_products *products, size_t first,
+                         struct dli_const_matrix dy, bool accumulate, struct dli_matrix dx);
 
 #endif

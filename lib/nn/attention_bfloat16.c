@@ -1,8 +1,10 @@
-/* Attention with bfloat16 factors, head by head. T tokens and W columns of a head are filled up to whole groups with
- * zeros, so that every product is one that oneDNN has a kernel for. */
+/* Multi-head self-attention whose products have bfloat16 factors, head by head, forward and backward. T tokens and W
+ * columns of a head are padded with zeros to whole groups, so that oneDNN has a kernel for every product.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "nn/attention.h"
 
 static size_t grouped(size_t count) {
@@ -67,7 +69,8 @@ size_t dli_attention_bfloat16_kept(size_t tokens, size_t heads) {
 
 /* ---- passes ---- */
 
-/* Columns [first, first + cols) of the rows: of one slab, or of two. */
+/* Writes factors x, one head's output, into columns [first, first + cols) of the rows. A head may begin in one slab and
+ * end in the next. */
 static void scale_to_slabs(const struct dli_kernels_bfloat16 *k, const float *x, size_t tokens, size_t cols,
                            const float *factors, const struct dli_slab_rows *slabs, size_t first, size_t dim) {
   for (size_t j = 0, n; j < cols; j += n) {
@@ -78,10 +81,22 @@ static void scale_to_slabs(const struct dli_kernels_bfloat16 *k, const float *x,
   }
 }
 
+/* Head by head:
+ *
+ *     1   q in rows [tokens, W], k^T and v in panels, as the products read them
+ *     2   scores = q k^T                                       [tokens, T] float32
+ *     3   e = exp(scale (scores - their row's maximum)) in bfloat16, and 1 / sum of e in float32
+ *     4   o = e v                                              [tokens, width] float32
+ *     5   out = o / sum, row by row: dividing after the product keeps the sum's precision
+ *
+ * e and 1 / sum are what the backward pass keeps. */
 void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
-                            const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads, float *kept, float *out,
+                            const struct dli_attention_shape *shape, const struct dli_qkv *in, float *kept, float *out,
                             const struct dli_slab_rows *slabs, float *scratch) {
   struct operands s;
+  const size_t tokens = shape->tokens, dim = shape->dim, heads = shape->heads;
+  DLI_ASSERT(shape->queries == tokens && dim % heads == 0 && in->ld >= dim && !out != !slabs);
+  DLI_ASSERT(!slabs || slabs->row + tokens <= slabs->rows);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width);
   plan(&s, scratch, tokens, width, 0);
   for (size_t h = 0; h < heads; h++) {
@@ -104,30 +119,42 @@ void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_pro
   }
 }
 
+/* Head by head, with p = e / sum, s the scaled scores and d_<array> the gradient with respect to the array:
+ *
+ *     1   d_p = d_out v^T                                      [tokens, T] float32
+ *     2   d_s = scale p (d_p - sum over tokens of d_p p), in rows and in panels; e in panels too
+ *     3   dq = d_s k                                           [tokens, width]
+ *     4   dk^T = q^T d_s                                       [width, T]
+ *     5   dv^T = (d_out / sum)^T e                             [width, T]: the sum goes to the smaller factor
+ *
+ * Steps 4 and 5 compute transposed results: for dk and dv themselves the large d_s and e would have to be transposed.
+ */
 void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struct dli_products *products,
-                                     const struct dli_qkv *in, size_t tokens, size_t dim, size_t heads,
+                                     const struct dli_attention_shape *shape, const struct dli_qkv *in,
                                      const float *kept, const float *d_out, const struct dli_qkv *d_in,
                                      float *scratch) {
   struct operands s;
+  const size_t tokens = shape->tokens, dim = shape->dim, heads = shape->heads;
+  DLI_ASSERT(shape->queries == tokens && dim % heads == 0 && in->ld >= dim && d_in->ld == in->ld);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = in->ld;
   plan(&s, scratch, tokens, width, 1);
   for (size_t h = 0; h < heads; h++) {
     const size_t first = h * width;
     const uint16_t *exponential = (const uint16_t *)(kept + h * kept_of_head(tokens));
     const float *inverse = kept + h * kept_of_head(tokens) + tokens * t / 2;
-    /* d probabilities = d_out v^T, and from them d scores */
+    /* 1 and 2 */
     k->copy(d_out + first, tokens, width, dim, s.rows, w, w);
     k->panels_transposed(in->v + first, tokens, width, ld, s.values);
     dli_products_multiply(products, tokens, w, t, s.rows, s.values, s.scores);
     k->softmax_backward(exponential, inverse, s.scores, tokens, t, 1.0f / sqrtf((float)width), s.exponential,
                         s.squares[0], s.squares[1]);
-    /* dq = d_scores k */
+    /* 3 */
     k->panels(in->k + first, tokens, width, ld, s.keys);
     dli_products_multiply(products, tokens, t, width, s.exponential, s.keys, s.out);
     for (size_t i = 0; i < tokens; i++) {
       memcpy(d_in->q + i * ld + first, s.out + i * width, width * sizeof *s.out);
     }
-    /* dk^T = q^T d_scores and dv^T = d_out^T probabilities: what would have to be turned otherwise is larger */
+    /* 4 and 5 */
     k->copy_transposed(in->q + first, tokens, width, ld, NULL, s.columns, t);
     dli_products_multiply(products, width, t, t, s.columns, s.squares[0], s.out);
     k->transpose(s.out, tokens, width, t, d_in->k + first, ld);

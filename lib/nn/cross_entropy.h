@@ -1,4 +1,5 @@
-/* Softmax cross-entropy of a linear classifier. */
+/* Softmax cross-entropy of a linear classifier.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_CROSS_ENTROPY_H
 #define DLI_NN_CROSS_ENTROPY_H
 

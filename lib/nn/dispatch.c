@@ -1,3 +1,5 @@
+/* Chooses the table of kernels for this processor.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/processor.h"
 #include "nn/kernels.h"
 #include "nn/kernels_bfloat16.h"

@@ -1,5 +1,6 @@
-/* What the files that are compiled once per instruction set share: the suffix of their names, and a vector as wide as a
- * register. */
+/* Shared by the files that are compiled once per instruction set: the suffix of their names, the width of a register,
+ * and an approximation of exp.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_ISA_H
 #define DLI_NN_ISA_H
 

@@ -1,25 +1,37 @@
-/* Compiled once per instruction set with DLI_ISA as the suffix of its table; plain loops that the compiler vectorises.
- * Reductions are `omp simd` sums over one row: 8 or 16 partial sums of at most a few hundred terms each. */
+/* Layer norm, GELU and addition over activations, forward and backward. Compiled once per instruction set with DLI_ISA
+ * as the suffix of its table; plain loops that the compiler vectorises. Reductions are `omp simd` sums over one row: 8
+ * or 16 partial sums of at most a few hundred terms each.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/kernels.h"
 
 #include <math.h>
 
+#include "base/assert.h"
 #include "nn/isa.h"
 
-static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, const float *gain, const float *bias,
-                       float eps, float *y, size_t ldy, float *mean, float *rstd) {
-  for (size_t i = 0; i < rows; i++) {
-    const float *restrict a = x + i * ldx;
-    float *restrict b = y + i * ldy;
+/* Row by row, as in Ba, Kiros and Hinton (2016):
+ *
+ *     1   m = mean of the row
+ *     2   variance = mean of (x - m)^2, in a pass of its own: E[x^2] - m^2 cancels where |m| is large
+ *     3   r = 1 / sqrt(variance + eps)
+ *     4   y = (x - m) r gain + bias
+ *
+ * m and r are all that the backward pass needs besides x. */
+static void layer_norm(struct dli_const_matrix x, const float *gain, const float *bias, float eps, struct dli_matrix y,
+                       float *mean, float *rstd) {
+  const size_t dim = x.cols;
+  DLI_ASSERT(dim > 0 && y.cols == dim && y.rows == x.rows && x.ld >= dim && y.ld >= dim && !gain == !bias);
+  for (size_t i = 0; i < x.rows; i++) {
+    const float *restrict a = x.x + i * x.ld;
+    float *restrict b = y.x + i * y.ld;
     float sum = 0.0f, square = 0.0f;
 #pragma omp simd reduction(+ : sum)
     for (size_t j = 0; j < dim; j++) sum += a[j];
     const float m = sum / (float)dim;
-    /* A second pass for the variance: E[x^2] - m^2 cancels where |m| is large. */
 #pragma omp simd reduction(+ : square)
     for (size_t j = 0; j < dim; j++) square += (a[j] - m) * (a[j] - m);
     const float r = 1.0f / sqrtf(square / (float)dim + eps);
-    if (gain && bias) {
+    if (gain) {
       for (size_t j = 0; j < dim; j++) b[j] = (a[j] - m) * r * gain[j] + bias[j];
     } else {
       for (size_t j = 0; j < dim; j++) b[j] = (a[j] - m) * r;
@@ -29,11 +41,21 @@ static void layer_norm(const float *x, size_t rows, size_t ldx, size_t dim, cons
   }
 }
 
-static void layer_norm_backward(const float *dy, size_t lddy, const float *x, size_t ldx, size_t rows, size_t dim,
-                                const float *gain, const float *mean, const float *rstd, float *dx, size_t lddx) {
-  for (size_t i = 0; i < rows; i++) {
-    const float *restrict a = x + i * ldx, *restrict d = dy + i * lddy;
-    float *restrict out = dx + i * lddx;
+/* With g = dy gain and n = (x - m) r, the normalised row of length `dim`, both m and r depend on every x:
+ *
+ *     dx = r (g - mean(g) - n mean(g n))
+ *
+ *     1   mean(g) and mean(g (x - m)), in one pass
+ *     2   c0 = mean(g) and c1 = r^2 mean(g (x - m)), so that n mean(g n) = (x - m) c1
+ *     3   dx is added to, since the residual stream carries a gradient past the norm */
+static void layer_norm_backward(struct dli_const_matrix dy, struct dli_const_matrix x, const float *gain,
+                                const float *mean, const float *rstd, struct dli_matrix dx) {
+  const size_t dim = x.cols;
+  DLI_ASSERT(dim > 0 && dy.cols == dim && dx.cols == dim && dy.rows == x.rows && dx.rows == x.rows);
+  DLI_ASSERT(dy.ld >= dim && x.ld >= dim && dx.ld >= dim);
+  for (size_t i = 0; i < x.rows; i++) {
+    const float *restrict a = x.x + i * x.ld, *restrict d = dy.x + i * dy.ld;
+    float *restrict out = dx.x + i * dx.ld;
     const float m = mean[i], r = rstd[i];
     float sum = 0.0f, dot = 0.0f;
 #pragma omp simd reduction(+ : sum, dot)
@@ -74,6 +96,7 @@ static void gelu(const float *x, size_t count, float *y) {
   for (size_t i = 0; i < count; i++) y[i] = 0.5f * x[i] * (1.0f + erf_approximate(x[i] * 0.707106781186547524f));
 }
 
+/* gelu'(x) = Phi(x) + x phi(x), with the distribution function Phi and the density phi of the normal distribution. */
 static void gelu_backward(const float *restrict x, size_t count, float *restrict dy) {
   for (size_t i = 0; i < count; i++) {
     const float cdf = 0.5f * (1.0f + erf_approximate(x[i] * 0.707106781186547524f));

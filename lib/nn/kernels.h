@@ -1,8 +1,9 @@
-/* Loops over activations, compiled once per instruction set; the table to use is chosen at run time. */
+/* Loops over activations, compiled once per instruction set; the table is chosen at run time.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_KERNELS_H
 #define DLI_NN_KERNELS_H
 
-#include <stddef.h>
+#include "linalg/matrix.h"
 
 /* Queries of one head and what they ask: rows of `width` numbers that are ld apart. */
 struct dli_attention_head {
@@ -17,13 +18,13 @@ enum { DLI_ATTENTION_ROWS = 8, DLI_ATTENTION_LANES = 16 };
 
 struct dli_kernels {
   const char *name;
-  /* y [rows, dim] = (x - mean) * rstd * gain + bias, row by row; gain and bias may be NULL (1 and 0). mean and rstd
-   * [rows] are kept for the backward pass unless NULL. */
-  void (*layer_norm)(const float *x, size_t rows, size_t ldx, size_t dim, const float *gain, const float *bias,
-                     float eps, float *y, size_t ldy, float *mean, float *rstd);
+  /* y [rows, dim] = (x - mean) * rstd * gain + bias, row by row; gain and bias may both be NULL (1 and 0). mean and
+   * rstd [rows] are kept for the backward pass unless NULL. */
+  void (*layer_norm)(struct dli_const_matrix x, const float *gain, const float *bias, float eps, struct dli_matrix y,
+                     float *mean, float *rstd);
   /* dx [rows, dim] += gradient of layer_norm at x. */
-  void (*layer_norm_backward)(const float *dy, size_t lddy, const float *x, size_t ldx, size_t rows, size_t dim,
-                              const float *gain, const float *mean, const float *rstd, float *dx, size_t lddx);
+  void (*layer_norm_backward)(struct dli_const_matrix dy, struct dli_const_matrix x, const float *gain,
+                              const float *mean, const float *rstd, struct dli_matrix dx);
   /* y = x Phi(x), the exact GELU by erf; y may be x. */
   void (*gelu)(const float *x, size_t count, float *y);
   /* dy *= gelu'(x) */

@@ -2,16 +2,17 @@
  *
  *     c [rows, columns] = a [rows, depth] b [depth, columns]
  *
- * b is read by whole registers, a one number at a time by two strides, so that it may be transposed. A few rows of a
- * times a few registers of b stay in registers over the whole depth. Scores, softmax and weighted values of these rows
- * follow one another while they are in the first cache. */
+ * b is read in whole registers, a one number at a time with two strides, so that it may be transposed. The sums of a
+ * few rows of a with a few registers of b stay in registers over the whole depth. Scores, softmax and weighted values
+ * of these rows follow one another while they are in the first cache. SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stddef.h>
 
+#include "base/assert.h"
 #include "nn/isa.h"
 #include "nn/kernels.h"
 
-/* The second one may lie anywhere among floats. */
+/* A register; one whose memory is aligned like any float; its bits. */
 typedef float vector __attribute__((vector_size(DLI_LANES * sizeof(float))));
 typedef float loose_vector __attribute__((vector_size(DLI_LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef uint32_t bits __attribute__((vector_size(DLI_LANES * sizeof(float))));
@@ -30,6 +31,12 @@ static size_t padded(size_t count) {
 
 /* ---- the product ---- */
 
+/* The operand a, by two strides: number (i, k) is values[i * row + k * step]. */
+struct strided {
+  const float *values;
+  size_t row, step;
+};
+
 /* The operand b: registers of LANES columns. */
 struct columns {
   const float *values;
@@ -38,10 +45,14 @@ struct columns {
   size_t count; /* registers */
 };
 
-/* c [rows, vectors * LANES] of the product above; inlined with the first two known. */
-static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, size_t depth, const float *a,
-                                                       size_t a_row, size_t a_step, const float *b, size_t b_step,
-                                                       size_t b_block, float *c, size_t ldc) {
+/* c [rows, vectors * LANES] of the product above: rows * vectors sums stay in registers while depth runs, and each
+ * number of a is used `vectors` times, each register of b `rows` times. Inlined with both counts known, so that the
+ * loops over them unroll. */
+static inline __attribute__((always_inline)) void tile(size_t rows, size_t vectors, size_t depth,
+                                                       const struct strided *first, const struct columns *second,
+                                                       float *c, size_t ldc) {
+  const float *a = first->values, *b = second->values;
+  const size_t a_row = first->row, a_step = first->step, b_step = second->step, b_block = second->block;
   vector sum[ROWS][VECTORS];
 #pragma GCC unroll 8
   for (size_t i = 0; i < rows; i++) {
@@ -66,9 +77,9 @@ static inline __attribute__((always_inline)) void tile(size_t rows, size_t vecto
 }
 
 #define DEFINE_TILE(rows, vectors) \
-  static void tile_##rows##_##vectors(size_t depth, const float *a, size_t a_row, size_t a_step, const float *b, \
-                                      size_t b_step, size_t b_block, float *c, size_t ldc) { \
-    tile(rows, vectors, depth, a, a_row, a_step, b, b_step, b_block, c, ldc); \
+  static void tile_##rows##_##vectors(size_t depth, const struct strided *a, const struct columns *b, float *c, \
+                                      size_t ldc) { \
+    tile(rows, vectors, depth, a, b, c, ldc); \
   }
 #if DLI_LANES == 16
 #define FOR_VECTORS(X, rows) X(rows, 1) X(rows, 2) X(rows, 3) X(rows, 4)
@@ -80,20 +91,21 @@ static inline __attribute__((always_inline)) void tile(size_t rows, size_t vecto
 #define DEFINE_TILES(rows) FOR_VECTORS(DEFINE_TILE, rows)
 FOR_ROWS(DEFINE_TILES)
 
-typedef void tile_function(size_t depth, const float *a, size_t a_row, size_t a_step, const float *b, size_t b_step,
-                           size_t b_block, float *c, size_t ldc);
+typedef void tile_function(size_t depth, const struct strided *a, const struct columns *b, float *c, size_t ldc);
 #define NAME_OF_TILE(rows, vectors) tile_##rows##_##vectors,
 #define NAMES_OF_TILES(rows) {FOR_VECTORS(NAME_OF_TILE, rows)},
 static tile_function *const tiles[ROWS][VECTORS] = {FOR_ROWS(NAMES_OF_TILES)};
 
-/* c [rows, b->count * LANES] = a [rows, depth] b [depth, ...], at most ROWS rows. */
-static void product(size_t rows, size_t depth, const float *a, size_t a_row, size_t a_step, const struct columns *b,
-                    float *c, size_t ldc) {
+/* c [rows, b->count * LANES] = a [rows, depth] b [depth, ...], at most ROWS rows. The registers of b are divided into
+ * as few tiles as possible, of nearly equal width: in a narrow tile each multiplication waits for the one before it. */
+static void product(size_t rows, size_t depth, const struct strided *a, const struct columns *b, float *c, size_t ldc) {
+  DLI_ASSERT(rows >= 1 && rows <= ROWS && ldc >= b->count * LANES);
+  struct columns part = *b; /* from column j * LANES on */
   size_t parts = (b->count + VECTORS - 1) / VECTORS;
   for (size_t j = 0, vectors; j < b->count; j += vectors, parts--) {
-    vectors = (b->count - j + parts - 1) / parts; /* alike: narrow tiles wait for their sums */
-    tiles[rows - 1][vectors - 1](depth, a, a_row, a_step, b->values + j * b->block, b->step, b->block, c + j * LANES,
-                                 ldc);
+    vectors = (b->count - j + parts - 1) / parts;
+    part.values = b->values + j * b->block;
+    tiles[rows - 1][vectors - 1](depth, a, &part, c + j * LANES, ldc);
   }
 }
 
@@ -103,6 +115,7 @@ static void product(size_t rows, size_t depth, const float *a, size_t a_row, siz
  * on.
  */
 static struct columns columns_of(const float *x, size_t rows, size_t cols, size_t ldx, float **scratch) {
+  DLI_ASSERT(ldx >= cols);
   const size_t wide = padded(cols);
   float *copy = *scratch;
   if (cols == wide) return (struct columns){x, ldx, LANES, cols / LANES};
@@ -114,8 +127,10 @@ static struct columns columns_of(const float *x, size_t rows, size_t cols, size_
   return (struct columns){copy, wide, LANES, wide / LANES};
 }
 
-/* x [rows, cols]^T. Behind its last column come further copies of it. */
+/* x [rows, cols]^T as registers of LANES columns: LANES rows of x are interleaved at a time. Columns beyond the last
+ * one are copies of it; the caller ignores them. */
 static struct columns columns_of_transposed(const float *x, size_t rows, size_t cols, size_t ldx, float **scratch) {
+  DLI_ASSERT(rows > 0 && ldx >= cols);
   const size_t count = padded(rows) / LANES;
   float *copy = *scratch;
   for (size_t i = 0; i < count; i++) {
@@ -174,8 +189,9 @@ static inline vector exp2_of(vector x) {
   return p * (vector)(((bits)shifted + 127u) << 23);
 }
 
-/* s [count] of whole registers becomes exp(scale * (s - its maximum)); returns the sum. */
+/* s [count] becomes exp(scale * (s - its maximum)); returns the sum. */
 static float exponentials(float *s, size_t count, float scale) {
+  DLI_ASSERT(count > 0 && count % LANES == 0);
   vector top = *(const loose_vector *)s, sum = {0.0f};
   for (size_t j = LANES; j < count; j += LANES) {
     const vector v = *(const loose_vector *)(s + j);
@@ -190,7 +206,19 @@ static float exponentials(float *s, size_t count, float scale) {
   return sum_of(sum);
 }
 
-/* ---- forward ---- */
+/* ---- forward ----
+ *
+ * For a few queries at a time, at most ROWS:
+ *
+ *     1   scores = q k^T                                       [rows, columns]: tokens padded to whole registers
+ *     2   padding columns become -inf, so that their exponentials are next to nothing
+ *     3   e = exp(scale (scores - their maximum)), and its sum
+ *     4   if a backward pass follows, the probabilities e / sum are kept
+ *     5   weighted = e v                                       [rows, wide]: width padded to whole registers
+ *     6   out = weighted / sum: scales `width` numbers a query, where e / sum would scale all scores
+ *
+ * Steps 1 to 6 of these queries follow one another while the scores are in the first cache; no array of all scores
+ * exists. */
 
 void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *head, float *probabilities, float *out,
                                       size_t ldout, float *scratch) {
@@ -202,7 +230,8 @@ void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *head, flo
   for (size_t first = 0; first < head->queries; first += ROWS) {
     const size_t rows = head->queries - first < ROWS ? head->queries - first : ROWS;
     float inverse[ROWS];
-    product(rows, width, head->q + first * head->ld, head->ld, 1, &keys, scores, columns);
+    const struct strided q = {head->q + first * head->ld, head->ld, 1}, weights = {scores, columns, 1};
+    product(rows, width, &q, &keys, scores, columns);
     for (size_t i = 0; i < rows; i++) {
       float *row = scores + i * columns;
       for (size_t j = tokens; j < columns; j++) row[j] = -INFINITY;
@@ -211,14 +240,25 @@ void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *head, flo
       float *kept = probabilities + (first + i) * tokens;
       for (size_t j = 0; j < tokens; j++) kept[j] = row[j] * inverse[i];
     }
-    product(rows, tokens, scores, columns, 1, &values, weighted, wide);
+    product(rows, tokens, &weights, &values, weighted, wide);
     for (size_t i = 0; i < rows; i++) {
       for (size_t j = 0; j < width; j++) out[(first + i) * ldout + j] = weighted[i * wide + j] * inverse[i];
     }
   }
 }
 
-/* ---- backward ---- */
+/* ---- backward ----
+ *
+ * With p the probabilities, s the scaled scores and d_<array> the gradient with respect to the array:
+ *
+ *     1   d_p = d_out v^T                                      [queries, tokens]
+ *     2   d_s = p (d_p - sum over tokens of d_p p)             through softmax
+ *     3   dq = scale d_s k                                     [queries, width]
+ *     4   dv = p^T d_out                                       [tokens, width]
+ *     5   dk = scale d_s^T q                                   [tokens, width]
+ *
+ * Steps 1 to 3 work on a few queries at a time, as forward does. Steps 4 and 5 sum over queries and read p and d_s by
+ * columns, for which the product's two strides are there. The scale is part of step 2. */
 
 /* d [count] = scale * p * (d - sum(d * p)): from the gradient of probabilities to that of the unscaled scores. */
 static void softmax_backward(const float *restrict p, size_t count, float scale, float *restrict d) {
@@ -230,17 +270,21 @@ static void softmax_backward(const float *restrict p, size_t count, float scale,
   for (j = 0; j < count; j++) d[j] = scale * p[j] * (d[j] - dot);
 }
 
-/* out [rows, width] = a [rows, depth] b [depth, width] */
-static void product_to(size_t rows, size_t depth, const float *a, size_t a_row, size_t a_step, const struct columns *b,
-                       size_t width, float *out, size_t ldout, float *block) {
+/* out [rows, width] = a [rows, depth] b [depth, width], ROWS rows at a time; through `block` where a row of b was
+ * padded.
+ */
+static void product_to(size_t rows, size_t depth, struct strided a, const struct columns *b, size_t width, float *out,
+                       size_t ldout, float *block) {
+  const size_t wide = b->count * LANES;
   for (size_t first = 0; first < rows; first += ROWS) {
-    const size_t count = rows - first < ROWS ? rows - first : ROWS, wide = b->count * LANES;
+    const size_t count = rows - first < ROWS ? rows - first : ROWS;
+    const struct strided part = {a.values + first * a.row, a.row, a.step};
     float *to = out + first * ldout;
     if (width == wide) {
-      product(count, depth, a + first * a_row, a_row, a_step, b, to, ldout);
+      product(count, depth, &part, b, to, ldout);
       continue;
     }
-    product(count, depth, a + first * a_row, a_row, a_step, b, block, wide);
+    product(count, depth, &part, b, block, wide);
     for (size_t i = 0; i < count; i++) memcpy(to + i * ldout, block + i * wide, width * sizeof *out);
   }
 }
@@ -259,12 +303,13 @@ void DLI_FOR_ISA(dli_attention_head_backward_)(const struct dli_attention_head *
   for (size_t first = 0; first < queries; first += ROWS) {
     const size_t rows = queries - first < ROWS ? queries - first : ROWS;
     float *s = d_scores + first * columns;
-    product(rows, width, d_out + first * ld_d_out, ld_d_out, 1, &values, s, columns);
+    const struct strided d_rows = {d_out + first * ld_d_out, ld_d_out, 1};
+    product(rows, width, &d_rows, &values, s, columns);
     for (size_t i = 0; i < rows; i++) {
       softmax_backward(probabilities + (first + i) * tokens, tokens, head->scale, s + i * columns);
     }
-    product_to(rows, tokens, s, columns, 1, &keys, width, dq + first * ld, ld, block);
+    product_to(rows, tokens, (struct strided){s, columns, 1}, &keys, width, dq + first * ld, ld, block);
   }
-  product_to(tokens, queries, probabilities, 1, tokens, &d, width, dv, ld, block);
-  product_to(tokens, queries, d_scores, 1, columns, &asking, width, dk, ld, block);
+  product_to(tokens, queries, (struct strided){probabilities, 1, tokens}, &d, width, dv, ld, block);
+  product_to(tokens, queries, (struct strided){d_scores, 1, columns}, &asking, width, dk, ld, block);
 }

@@ -1,9 +1,14 @@
-/* Compiled for AVX512_BF16 alone. The last numbers of a row are masked, so that none beyond it is touched. */
+/* Loops between products with bfloat16 factors: conversion to bfloat16 in the orders that oneDNN reads, softmax and
+ * GELU, forward and backward. Compiled for AVX512_BF16 alone. Loads and stores at the end of a row are masked, so that
+ * no number beyond it is touched.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/kernels_bfloat16.h"
 
 #include <immintrin.h>
 #include <math.h>
 #include <string.h>
+
+#include "base/assert.h"
 
 enum { LANES = 16, PANEL = 64, GROUP = DLI_BFLOAT16_GROUP };
 
@@ -72,6 +77,7 @@ static inline __attribute__((always_inline)) void transpose_square(__m512i r[LAN
 /* ---- orders ---- */
 
 static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y, size_t wide, size_t ldy) {
+  DLI_ASSERT(ldx >= cols && wide >= cols && ldy >= wide);
   const size_t whole = cols / (2 * LANES) * (2 * LANES);
   for (size_t i = 0; i < rows; i++, x += ldx, y += ldy) {
     for (size_t j = 0; j < whole; j += 2 * LANES) {
@@ -84,8 +90,10 @@ static void copy(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t 
   }
 }
 
+/* Squares of LANES rows by LANES columns: loaded, transposed in registers, rounded and stored. */
 static void copy_transposed(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, uint16_t *y,
                             size_t wide) {
+  DLI_ASSERT(ldx >= cols && wide >= rows && wide % LANES == 0);
   for (size_t i = 0; i < wide; i += LANES) {
     for (size_t j = 0; j < cols; j += LANES) {
       __m512i r[LANES];
@@ -103,11 +111,14 @@ static void copy_transposed(const float *x, size_t rows, size_t cols, size_t ldx
   }
 }
 
-/* Where row i, which is even, and column j of [rows, ...] lie in panels. */
+/* Where an even row i and column j of [rows, ...] lie in panels. */
 static inline size_t panel_at(size_t rows, size_t i, size_t j) {
+  DLI_ASSERT(i % 2 == 0);
   return j / PANEL * PANEL * round_up(rows, GROUP) + i * PANEL + j % PANEL * 2;
 }
 
+/* A panel holds PANEL columns; two rows alternate in it number by number, because one instruction multiplies and adds
+ * pairs of bfloat16. Rows and columns that fill it up are 0. */
 static void panels(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y) {
   for (size_t i = 0; i < round_up(rows, GROUP); i += 2) {
     const size_t in_upper = i < rows ? cols : 0, in_lower = i + 1 < rows ? cols : 0;
@@ -119,6 +130,8 @@ static void panels(const float *x, size_t rows, size_t cols, size_t ldx, uint16_
   }
 }
 
+/* Panels of x^T: pairs of columns of x become pairs of rows. A pair is one word of 32 bits, so that transposing squares
+ * of words does it. */
 static void panels_transposed(const float *x, size_t rows, size_t cols, size_t ldx, uint16_t *y) {
   for (size_t i = 0; i < round_up(rows, PANEL); i += LANES) {
     for (size_t j = 0; j < round_up(cols, GROUP); j += 2 * LANES) {
@@ -134,6 +147,7 @@ static void panels_transposed(const float *x, size_t rows, size_t cols, size_t l
 }
 
 static void transpose(const float *x, size_t rows, size_t cols, size_t ldx, float *y, size_t ldy) {
+  DLI_ASSERT(ldx >= rows && ldx % GROUP == 0 && ldy >= cols);
   for (size_t i = 0; i < rows; i += LANES) {
     for (size_t j = 0; j < cols; j += LANES) {
       __m512i r[LANES];
@@ -165,7 +179,11 @@ static inline __m512 exp2_of(__m512 x) {
   return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), n));
 }
 
+/* Row by row: the largest score; exponentials of the scaled differences from it, in bfloat16; 1 / their sum before they
+ * were rounded. Multiplying the maximum by the scale first leaves one fused operation for each score. Numbers from
+ * `count` on become 0. */
 static void softmax(const float *s, size_t rows, size_t count, size_t wide, float scale, uint16_t *e, float *inverse) {
+  DLI_ASSERT(count > 0 && wide == round_up(count, GROUP));
   const __m512 factor = _mm512_set1_ps(scale * 1.44269504088896341f);
   const size_t whole = count / (2 * LANES) * (2 * LANES);
   const __mmask16 low_mask = mask_of(whole, count), high_mask = mask_of(whole + LANES, count);
@@ -199,6 +217,7 @@ static void softmax(const float *s, size_t rows, size_t count, size_t wide, floa
 
 static void scale_rows(const float *x, size_t rows, size_t cols, size_t ldx, const float *factors, float *y,
                        uint16_t *half, size_t ldy) {
+  DLI_ASSERT(!y != !half && ldx >= cols && ldy >= cols);
   for (size_t i = 0; i < rows; i++) {
     const __m512 factor = _mm512_set1_ps(factors[i]);
     for (size_t j = 0; j < cols; j += LANES) {
@@ -212,7 +231,7 @@ static void scale_rows(const float *x, size_t rows, size_t cols, size_t ldx, con
   }
 }
 
-/* Gradients of one row's scores; returns how much of g is taken off before they are scaled. */
+/* Sum over a row of p g with p = inverse e. */
 static inline float weighted_mean(const uint16_t *e, const float *g, size_t wide, float inverse) {
   __m512 sum = _mm512_setzero_ps();
   for (size_t j = 0; j < wide; j += LANES) {
@@ -222,8 +241,11 @@ static inline float weighted_mean(const uint16_t *e, const float *g, size_t wide
   return inverse * _mm512_reduce_add_ps(sum);
 }
 
+/* Two rows at a time, as panels hold them. For each row the sum of p g, then d = scale p (g - sum). Rows and columns
+ * that fill up panels become 0. */
 static void softmax_backward(const uint16_t *e, const float *inverse, const float *g, size_t rows, size_t wide,
                              float scale, uint16_t *d, uint16_t *d_panels, uint16_t *e_panels) {
+  DLI_ASSERT(wide % GROUP == 0);
   for (size_t i = 0; i < round_up(rows, GROUP); i += 2) {
     float mean[2] = {0.0f}, factor[2] = {0.0f};
     for (size_t l = 0; l < 2 && i + l < rows; l++) {

@@ -1,10 +1,13 @@
-/* Loops between products with bfloat16 factors, for processors with AVX512_BF16. Products themselves are oneDNN's:
- * factors are brought into the orders that it reads, and what it sums up is float32. */
+/* Loops between products with bfloat16 factors, for processors with AVX512_BF16. oneDNN does the products: these loops
+ * bring factors into the orders that it reads, and work in float32 on what it sums up.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_KERNELS_BFLOAT16_H
 #define DLI_NN_KERNELS_BFLOAT16_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#include "linalg/matrix.h"
 
 /* Columns of rows are filled up to a multiple of this, and so are rows of panels. */
 enum { DLI_BFLOAT16_GROUP = 32 };
@@ -36,14 +39,12 @@ struct dli_kernels_bfloat16 {
   void (*gelu_backward)(const uint16_t *x, const float *dy, size_t count, uint16_t *dx);
   /* Thin products, in float32. y [rows, count] = x [rows, depth] b [count, depth]^T, y and b without gaps */
   void (*thin_dot)(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y);
-  /* y [rows, cols] += a [rows, depth] b [depth, cols], of a by two strides */
-  void (*thin_add)(size_t rows, size_t depth, size_t cols, const float *a, size_t a_row, size_t a_step, const float *b,
-                   size_t ldb, float *y, size_t ldy);
+  /* y [rows, cols] += a [rows, depth] b [depth, cols]; number (i, k) of a is a[i * a_row + k * a_step] */
+  void (*thin_add)(const float *a, size_t a_row, size_t a_step, struct dli_const_matrix b, struct dli_matrix y);
 };
 /* kernels_thin.c */
 void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y);
-void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t a_row, size_t a_step, const float *b,
-                  size_t ldb, float *y, size_t ldy);
+void dli_thin_add(const float *a, size_t a_row, size_t a_step, struct dli_const_matrix b, struct dli_matrix y);
 
 /* Of the build for x86-64; needs AVX512_BF16. */
 extern const struct dli_kernels_bfloat16 dli_kernels_bfloat16;

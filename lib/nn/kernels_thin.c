@@ -1,8 +1,10 @@
-/* Products in float32 with a matrix of a few rows, an adapter's: the BLAS arranges both factors first, which takes
- * longer than such a product. Compiled as kernels_bfloat16.c is. Rows that a tile lacks are those of its last one,
- * computed again and not stored. */
+/* Products in float32 with a matrix of a few rows, an adapter's A or B: the BLAS rearranges both factors first, which
+ * takes longer than such a product. Compiled as kernels_bfloat16.c is. Where fewer than ROWS rows are left, a tile
+ * computes the last one several times and stores it once.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <immintrin.h>
 
+#include "base/assert.h"
 #include "nn/kernels_bfloat16.h"
 
 enum { LANES = 16, ROWS = 4, VECTORS = 4 };
@@ -16,7 +18,11 @@ static inline size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
 
+/* ROWS rows of x with ROWS rows of b at a time: 16 sums of products, each in a register of its own, over the depth.
+ * First the masked rest of the depth, which also initialises the sums; then whole registers; then the sum of each
+ * register. */
 void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y) {
+  DLI_ASSERT(ldx >= depth);
   const size_t whole = depth / LANES * LANES;
   const __mmask16 rest = mask_of(whole, depth);
   for (size_t i = 0; i < rows; i += ROWS) {
@@ -57,8 +63,10 @@ void dli_thin_dot(const float *x, size_t rows, size_t depth, size_t ldx, const f
   }
 }
 
-void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t a_row, size_t a_step, const float *b,
-                  size_t ldb, float *y, size_t ldy) {
+/* ROWS rows by VECTORS registers of y at a time stay in registers while the depth runs: y is read and written once. */
+void dli_thin_add(const float *a, size_t a_row, size_t a_step, struct dli_const_matrix b, struct dli_matrix y) {
+  DLI_ASSERT(b.cols == y.cols && b.ld >= b.cols && y.ld >= y.cols);
+  const size_t rows = y.rows, depth = b.rows, cols = y.cols;
   for (size_t j = 0; j < cols; j += VECTORS * LANES) {
     __mmask16 mask[VECTORS];
     for (size_t v = 0; v < VECTORS; v++) mask[v] = mask_of(j + v * LANES, cols);
@@ -71,13 +79,13 @@ void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t
         as[l] = a + row * a_row;
 #pragma GCC unroll 4
         for (size_t v = 0; v < VECTORS; v++) {
-          sum[l][v] = _mm512_maskz_loadu_ps(mask[v], y + row * ldy + j + v * LANES);
+          sum[l][v] = _mm512_maskz_loadu_ps(mask[v], y.x + row * y.ld + j + v * LANES);
         }
       }
       for (size_t k = 0; k < depth; k++) {
         __m512 w[VECTORS];
 #pragma GCC unroll 4
-        for (size_t v = 0; v < VECTORS; v++) w[v] = _mm512_maskz_loadu_ps(mask[v], b + k * ldb + j + v * LANES);
+        for (size_t v = 0; v < VECTORS; v++) w[v] = _mm512_maskz_loadu_ps(mask[v], b.x + k * b.ld + j + v * LANES);
 #pragma GCC unroll 4
         for (size_t l = 0; l < ROWS; l++) {
           const __m512 factor = _mm512_set1_ps(as[l][k * a_step]);
@@ -90,7 +98,7 @@ void dli_thin_add(size_t rows, size_t depth, size_t cols, const float *a, size_t
         if (i + l >= rows) break;
 #pragma GCC unroll 4
         for (size_t v = 0; v < VECTORS; v++) {
-          _mm512_mask_storeu_ps(y + (i + l) * ldy + j + v * LANES, mask[v], sum[l][v]);
+          _mm512_mask_storeu_ps(y.x + (i + l) * y.ld + j + v * LANES, mask[v], sum[l][v]);
         }
       }
     }

@@ -1,7 +1,11 @@
+/* One step of Adam or of SGD with momentum, both with decoupled weight decay, on a flat array of parameters (METHOD.md
+ * 8).
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/optimizer.h"
 
 #include <math.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 
@@ -39,6 +43,7 @@ void dli_optimizer_step(struct dli_optimizer *optimizer, float learning_rate, co
     }
     return;
   }
+  DLI_ASSERT(settings->kind == DLORA_OPTIMIZER_ADAM && second);
   const float b1 = settings->beta1, b2 = settings->beta2, epsilon = settings->epsilon;
   const double t = (double)optimizer->step;
   const float rate = (float)((double)learning_rate / (1.0 - pow((double)b1, t)));

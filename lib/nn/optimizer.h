@@ -1,4 +1,5 @@
-/* Adam (Kingma and Ba 2015) and SGD with momentum on one flat parameter array. */
+/* Adam (Kingma and Ba 2015) and SGD with momentum on one flat parameter array.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_NN_OPTIMIZER_H
 #define DLI_NN_OPTIMIZER_H
 

@@ -1,7 +1,9 @@
-/* One image's attention, in bfloat16 where products are. A single query, in the last block, has next to nothing to
- * multiply and stays in float32. */
+/* Attention of one image: in bfloat16 where the model's products are, else in float32. The last block has a single
+ * query, which leaves next to nothing to multiply; it stays in float32.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/attention.h"
 
+#include "base/assert.h"
 #include "vit/vit.h"
 
 static bool in_bfloat16(const struct dli_vit *vit, size_t queries) {
@@ -10,6 +12,7 @@ static bool in_bfloat16(const struct dli_vit *vit, size_t queries) {
 
 struct dli_qkv dli_vit_qkv(const struct dli_vit *vit, const struct dli_vit_workspace *ws, float *qkv, bool bfloat16,
                            size_t image) {
+  DLI_ASSERT(image < ws->now);
   const size_t ld = bfloat16 ? vit->dim : 3 * vit->dim, rows = ws->now * vit->tokens;
   const size_t step = bfloat16 ? rows * vit->dim : vit->dim;
   float *q = qkv + image * vit->tokens * ld;
@@ -24,22 +27,24 @@ size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries) {
 void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kernels,
                        const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries, float *kept,
                        float *out, const struct dli_slab_rows *slabs) {
+  const struct dli_attention_shape shape = {vit->tokens, queries, vit->dim, vit->heads};
+  DLI_ASSERT(queries == 1 || queries == vit->tokens);
+  DLI_ASSERT(!out != !slabs && (in_bfloat16(vit, queries) || !slabs));
   if (in_bfloat16(vit, queries)) {
-    dli_attention_bfloat16(vit->bfloat16, workspace->products, in, vit->tokens, vit->dim, vit->heads, kept, out, slabs,
-                           workspace->attention);
+    dli_attention_bfloat16(vit->bfloat16, workspace->products, &shape, in, kept, out, slabs, workspace->attention);
   } else {
-    dli_attention(kernels, in, vit->tokens, queries, vit->dim, vit->heads, kept, out, workspace->attention);
+    dli_attention(kernels, &shape, in, kept, out, workspace->attention);
   }
 }
 
 void dli_vit_attention_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
                                 const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries,
                                 const float *kept, const float *d_out, const struct dli_qkv *d_in) {
+  const struct dli_attention_shape shape = {vit->tokens, queries, vit->dim, vit->heads};
   if (in_bfloat16(vit, queries)) {
-    dli_attention_bfloat16_backward(vit->bfloat16, workspace->products, in, vit->tokens, vit->dim, vit->heads, kept,
-                                    d_out, d_in, workspace->attention);
+    dli_attention_bfloat16_backward(vit->bfloat16, workspace->products, &shape, in, kept, d_out, d_in,
+                                    workspace->attention);
   } else {
-    dli_attention_backward(kernels, in, vit->tokens, queries, vit->dim, vit->heads, kept, d_out, d_in,
-                           workspace->attention);
+    dli_attention_backward(kernels, &shape, in, kept, d_out, d_in, workspace->attention);
   }
 }

@@ -1,4 +1,5 @@
-/* A 128-bit fingerprint of a backbone. It tells backbones apart; it does not authenticate them. */
+/* A 128-bit fingerprint of a backbone. It tells backbones apart; it does not authenticate them.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

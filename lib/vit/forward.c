@@ -1,8 +1,16 @@
+/* Images to features: patch embedding, the blocks of the trunk and of the adapted part, pooling, and the final norm.
+ * With x [R, dim] the residual stream of R = images * tokens rows, a block computes x + O(attention(norm1(x))) and then
+ * x + MLP(norm2(x)). Its last one needs the class tokens alone.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "base/assert.h"
 #include "vit/vit.h"
 
+/* Cuts the image [3, size, size] into rows of patches [grid^2, 3 p^2], each in the order of the patch projection's
+ * weight [dim, 3, p, p]: the convolution with stride p becomes a product of matrices. */
 void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *workspace, size_t image) {
+  DLI_ASSERT(image < workspace->max_images);
   const size_t p = vit->patch_size, size = vit->image_size, grid = vit->grid;
   float *out = workspace->patches + image * grid * grid * 3 * p * p;
   for (size_t gy = 0; gy < grid; gy++) {
@@ -16,6 +24,19 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
   }
 }
 
+/* One block on a group of images, R = images * tokens rows:
+ *
+ *     1   h1 = norm1(x_in)                                     [R, dim]
+ *     2   q, k, v = h1 W_qkv^T + b + hooks                     [Q, dim], [R, dim], [R, dim]
+ *     3   o = softmax(q k^T / sqrt(head_dim)) v, by head       [Q, dim]
+ *     4   x_mid = x_in + o W_output^T + b + hook               [Q, dim]
+ *     5   h2 = norm2(x_mid)                                    [Q, dim]
+ *     6   f = h2 W_fc1^T + b + hook                            [Q, mlp_dim]
+ *     7   g = gelu(f)                                          [Q, mlp_dim]
+ *     8   x_out = x_mid + g W_fc2^T + b + hook                 [Q, dim]
+ *
+ * Q = R, except in the last block: the features are its class tokens, so that these alone have queries there, and steps
+ * 4 to 8 run on Q = images rows. keep: the backward pass follows and needs the probabilities of step 3. */
 static void block_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
   const struct dli_vit *vit = call->vit;
   const struct dli_vit_block *w = call->weights;
@@ -24,22 +45,33 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   const struct dli_block_buffers *b = &call->buffers;
   const size_t dim = vit->dim, tokens = vit->tokens, images = ws->now, rows = images * tokens, mlp = vit->mlp_dim;
   const size_t queries = dli_vit_queries(vit, call->index), tail = images * queries;
-  const size_t stride = queries == 1 ? tokens * dim : dim; /* between the rows that ask, in arrays of all tokens */
+  const size_t stride = queries == 1 ? tokens * dim : dim; /* from query to query in arrays of all tokens */
   struct dli_profile *profile = &ws->profile;
+  const struct dli_const_matrix h1 = dli_const_view(b->h1, rows, dim, dim), o = dli_const_view(b->o, tail, dim, dim);
+  const struct dli_const_matrix h2 = dli_const_view(b->h2, tail, dim, dim), g = dli_const_view(b->g, tail, mlp, mlp);
+  const struct dli_matrix f = dli_view(b->f, tail, mlp, mlp), middle = dli_view(x_mid, tail, dim, dim);
+  const struct dli_matrix out = dli_view(x_out, tail, dim, dim);
 
-  k->layer_norm(b->x_in, rows, dim, dim, w->norm1_gain, w->norm1_bias, vit->eps, b->h1, dim, b->mean1, b->rstd1);
+  /* 1 */
+  k->layer_norm(dli_const_view(b->x_in, rows, dim, dim), w->norm1_gain, w->norm1_bias, vit->eps,
+                dli_view(b->h1, rows, dim, dim), b->mean1, b->rstd1);
   dli_profile_lap(profile, DLI_NORMS);
+  /* 2: query, key and value side by side, in one product where all rows have queries */
+  const struct dli_const_matrix h1_of_queries = dli_const_view(b->h1, tail, dim, stride);
+  const struct dli_matrix q = dli_view(b->qkv, tail, dim, 3 * stride);
   if (queries == tokens) {
-    dli_weight_forward(&w->qkv, ws->products, 0, 3 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv, 3 * dim);
+    dli_weight_forward(&w->qkv, ws->products, 0, w->qkv_bias, h1, false, dli_view(b->qkv, rows, 3 * dim, 3 * dim));
   } else {
-    dli_weight_forward(&w->qkv, ws->products, 0, dim, w->qkv_bias, b->h1, tail, stride, 0, b->qkv, 3 * stride);
-    dli_weight_forward(&w->qkv, ws->products, dim, 2 * dim, w->qkv_bias, b->h1, rows, dim, 0, b->qkv + dim, 3 * dim);
+    dli_weight_forward(&w->qkv, ws->products, 0, w->qkv_bias, h1_of_queries, false, q);
+    dli_weight_forward(&w->qkv, ws->products, dim, w->qkv_bias, h1, false,
+                       dli_view(b->qkv + dim, rows, 2 * dim, 3 * dim));
   }
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_QUERY, 0, b->h1, tail, stride, queries, b->qkv, 3 * stride);
-  dli_block_hook(call, DLORA_SITE_KEY, 0, b->h1, rows, dim, tokens, b->qkv + dim, 3 * dim);
-  dli_block_hook(call, DLORA_SITE_VALUE, 0, b->h1, rows, dim, tokens, b->qkv + 2 * dim, 3 * dim);
+  dli_block_hook(call, DLORA_SITE_QUERY, 0, h1_of_queries, queries, q);
+  dli_block_hook(call, DLORA_SITE_KEY, 0, h1, tokens, dli_view(b->qkv + dim, rows, dim, 3 * dim));
+  dli_block_hook(call, DLORA_SITE_VALUE, 0, h1, tokens, dli_view(b->qkv + 2 * dim, rows, dim, 3 * dim));
 
+  /* 3: image by image, since a token attends to tokens of its own image only */
   for (size_t i = 0; i < images; i++) {
     float *kept = keep ? b->probabilities + i * dli_vit_kept_of_attention(vit, queries) : NULL;
     const struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, false, i);
@@ -47,41 +79,57 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 
+  /* 4: the product is added to a copy of x_in, which in inference is the same array */
   for (size_t i = 0; i < tail; i++) {
     if (x_mid + i * dim != b->x_in + i * stride) memmove(x_mid + i * dim, b->x_in + i * stride, dim * sizeof *x_mid);
   }
   dli_profile_lap(profile, DLI_COPIES);
-  dli_weight_forward(&w->output, ws->products, 0, dim, w->output_bias, b->o, tail, dim, 1, x_mid, dim);
+  dli_weight_forward(&w->output, ws->products, 0, w->output_bias, o, true, middle);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_OUTPUT, 0, b->o, tail, dim, queries, x_mid, dim);
+  dli_block_hook(call, DLORA_SITE_OUTPUT, 0, o, queries, middle);
 
-  k->layer_norm(x_mid, tail, dim, dim, w->norm2_gain, w->norm2_bias, vit->eps, b->h2, dim, b->mean2, b->rstd2);
+  /* 5 and 6 */
+  k->layer_norm(dli_const_view(x_mid, tail, dim, dim), w->norm2_gain, w->norm2_bias, vit->eps,
+                dli_view(b->h2, tail, dim, dim), b->mean2, b->rstd2);
   dli_profile_lap(profile, DLI_NORMS);
-  dli_weight_forward(&w->fc1, ws->products, 0, mlp, w->fc1_bias, b->h2, tail, dim, 0, b->f, mlp);
+  dli_weight_forward(&w->fc1, ws->products, 0, w->fc1_bias, h2, false, f);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_FC1, 0, b->h2, tail, dim, queries, b->f, mlp);
+  dli_block_hook(call, DLORA_SITE_FC1, 0, h2, queries, f);
+  /* 7: f stays where the backward pass needs it; in inference g takes its place */
   k->gelu(b->f, tail * mlp, b->g);
   dli_profile_lap(profile, DLI_ACTIVATION);
+  /* 8: the product is added to a copy of x_mid */
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
   dli_profile_lap(profile, DLI_COPIES);
-  dli_weight_forward(&w->fc2, ws->products, 0, dim, w->fc2_bias, b->g, tail, mlp, 1, x_out, dim);
+  dli_weight_forward(&w->fc2, ws->products, 0, w->fc2_bias, g, true, out);
   dli_profile_lap(profile, DLI_PRODUCTS);
-  dli_block_hook(call, DLORA_SITE_FC2, 0, b->g, tail, mlp, queries, x_out, dim);
+  dli_block_hook(call, DLORA_SITE_FC2, 0, g, queries, out);
 }
 
+/* In two steps:
+ *
+ *     1   x [R, dim]: of each image the class token and, below it, positions + patches W_patch^T; the bias of the
+ *         projection and the class token's position are part of these constants
+ *     2   the blocks below the first adapted one, group by group: a group passes through all of them before the next
+ *         one starts, so that its activations stay in the caches */
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
                            struct dli_vit_workspace *workspace, size_t images) {
   const size_t dim = vit->dim, patches = vit->grid * vit->grid;
+  DLI_ASSERT(images <= workspace->max_images && workspace->first <= vit->depth);
   workspace->images = images;
   dli_profile_start(&workspace->profile);
+  /* 1 */
   for (size_t i = 0; i < images; i++) {
     float *x = workspace->x + i * vit->tokens * dim;
     memcpy(x, vit->class_token, dim * sizeof *x);
     memcpy(x + dim, vit->positions, patches * dim * sizeof *x);
-    dli_weight_forward(&vit->patch, workspace->products, 0, dim, NULL,
-                       workspace->patches + i * patches * vit->patch.cols, patches, vit->patch.cols, 1, x + dim, dim);
+    const size_t pixels = vit->patch.cols;
+    dli_weight_forward(&vit->patch, workspace->products, 0, NULL,
+                       dli_const_view(workspace->patches + i * patches * pixels, patches, pixels, pixels), true,
+                       dli_view(x + dim, patches, dim, dim));
   }
   dli_profile_lap(&workspace->profile, DLI_PRODUCTS);
+  /* 2 */
   for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {
     const size_t row = workspace->at * vit->tokens;
     for (size_t l = 0; l < workspace->first; l++) {
@@ -90,7 +138,7 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
       (vit->bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, false, workspace->x + row * dim,
                                                                    workspace->x + row * dim);
     }
-    /* A trunk of all blocks leaves class tokens alone. */
+    /* If no block is adapted, the last one belongs to the trunk and has left the class tokens only. */
     const size_t left = workspace->first == vit->depth ? 1 : vit->tokens;
     memcpy(workspace->trunk + workspace->at * left * dim, workspace->x + row * dim,
            workspace->now * left * dim * sizeof *workspace->x);
@@ -104,7 +152,8 @@ void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, 
   float *row = workspace->shared.h1;
   for (size_t i = 0; i < images; i++) {
     float *class_token = out + i * 2 * dim, *mean = class_token + dim;
-    kernels->layer_norm(x + i * vit->tokens * dim, vit->tokens, dim, dim, NULL, NULL, vit->eps, row, dim, NULL, NULL);
+    kernels->layer_norm(dli_const_view(x + i * vit->tokens * dim, vit->tokens, dim, dim), NULL, NULL, vit->eps,
+                        dli_view(row, vit->tokens, dim, dim), NULL, NULL);
     memcpy(class_token, row, dim * sizeof *class_token);
     for (size_t j = 0; j < dim; j++) {
       double sum = 0.0;
@@ -115,9 +164,13 @@ void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, 
   dli_profile_lap(&workspace->profile, DLI_NORMS);
 }
 
+/* Group by group: copies what the trunk left, since the blocks change their input in place and a second pass may start
+ * from the same trunk; runs the adapted blocks, each of which writes the input of the next; and, once all groups are
+ * through, norms the class tokens. */
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features) {
+  DLI_ASSERT(!workspace->middle || workspace->middle_block >= workspace->first);
   const size_t dim = vit->dim, images = workspace->images;
   const bool bfloat16 = dli_vit_upper_in_bfloat16(vit, blocks, workspace, hooks);
   dli_profile_start(&workspace->profile);
@@ -142,7 +195,7 @@ void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block
       (bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, workspace->training, call.buffers.x_mid, x_out);
     }
   }
-  kernels->layer_norm(workspace->last, images, dim, dim, vit->norm_gain, vit->norm_bias, vit->eps, features, dim,
-                      workspace->last_mean, workspace->last_rstd);
+  kernels->layer_norm(dli_const_view(workspace->last, images, dim, dim), vit->norm_gain, vit->norm_bias, vit->eps,
+                      dli_view(features, images, dim, dim), workspace->last_mean, workspace->last_rstd);
   dli_profile_lap(&workspace->profile, DLI_NORMS);
 }

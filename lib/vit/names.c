@@ -1,8 +1,12 @@
+/* Finds the Vision Transformer in a file by the tensor names of timm and Hugging Face, and refuses tensors that would
+ * change its features if they were ignored.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "vit/names.h"
 
 #include <stdio.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/status.h"
 #include "io/file_kind.h"
 
@@ -306,10 +310,12 @@ dlora_status dli_vit_names_find(struct dli_vit_names *out, const struct dli_tens
 void dli_vit_name(const struct dli_vit_names *names, char out[DLI_NAME_SIZE], const char *pattern, size_t block,
                   const char *suffix) {
   const char *mark = strstr(pattern, "%zu");
+  int length;
   if (mark) {
-    snprintf(out, DLI_NAME_SIZE, "%s%.*s%zu%s%s", prefix_of(names), (int)(mark - pattern), pattern, block, mark + 3,
-             suffix);
+    length = snprintf(out, DLI_NAME_SIZE, "%s%.*s%zu%s%s", prefix_of(names), (int)(mark - pattern), pattern, block,
+                      mark + 3, suffix);
   } else {
-    snprintf(out, DLI_NAME_SIZE, "%s%s%s", prefix_of(names), pattern, suffix);
+    length = snprintf(out, DLI_NAME_SIZE, "%s%s%s", prefix_of(names), pattern, suffix);
   }
+  DLI_ASSERT(length > 0 && length < DLI_NAME_SIZE);
 }

@@ -1,5 +1,6 @@
-/* Where a Vision Transformer lies in a file: its family's tensor names, the prefix before them, and what else is there.
- */
+/* Locates a Vision Transformer in a file: its family's tensor names, the prefix before them, and which other tensors
+ * are harmless.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_VIT_NAMES_H
 #define DLI_VIT_NAMES_H
 

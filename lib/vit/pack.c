@@ -1,3 +1,5 @@
+/* Packed copies of all frozen weights for forward products by oneDNN.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/memory.h"
 #include "base/status.h"
 #include "linalg/packed.h"

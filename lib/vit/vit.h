@@ -1,5 +1,6 @@
-/* The Vision Transformer (Dosovitskiy et al. 2021): weights, workspace, forward, backward. Knows no task and no
- * adapter: what is added at a projection comes in through hooks. */
+/* The Vision Transformer (Dosovitskiy et al. 2021): weights, workspace, forward, backward. It knows neither
+ * tasks nor adapters: a caller adds to a projection through hooks.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_VIT_VIT_H
 #define DLI_VIT_VIT_H
 
@@ -58,11 +59,11 @@ struct dli_vit_hooks {
   void *user;
   /* out [rows, output_dim] += f(in [rows, input_dim]) of the images from `image` on; each owns rows_per_image rows that
    * follow one another. projection: DLORA_SITE_... */
-  void (*forward)(void *user, size_t block, int32_t projection, size_t image, const float *in, size_t rows, size_t ldin,
-                  size_t rows_per_image, float *out, size_t ldout);
-  /* d_in += its backward pass (d_in may be NULL). */
-  void (*backward)(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
-                   const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in);
+  void (*forward)(void *user, size_t block, int32_t projection, size_t image, struct dli_const_matrix in,
+                  size_t rows_per_image, struct dli_matrix out);
+  /* d_in += its backward pass, unless the memory of d_in is NULL. */
+  void (*backward)(void *user, size_t block, int32_t projection, struct dli_const_matrix in,
+                   struct dli_const_matrix d_out, struct dli_matrix d_in);
 };
 
 /* ---- workspace: all memory of one thread's passes, taken at once ---- */
@@ -200,10 +201,11 @@ bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_b
 void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out);
 /* lowest, d_y, d_x: as for other blocks */
 void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowest, float *d_y, float *d_x);
-/* Call a hook, if there is one; image: of the running group, the first one. */
-void dli_block_hook(const struct dli_block_call *call, int32_t projection, size_t image, const float *in, size_t rows,
-                    size_t ldin, size_t rows_per_image, float *out, size_t ldout);
-void dli_block_hook_backward(const struct dli_block_call *call, int32_t projection, const float *in, size_t rows,
-                             size_t ldin, const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in);
+/* Call a hook, if there is one. image: the first one, within the running group. d_in: its memory is NULL where nothing
+ * below needs it. */
+void dli_block_hook(const struct dli_block_call *call, int32_t projection, size_t image, struct dli_const_matrix in,
+                    size_t rows_per_image, struct dli_matrix out);
+void dli_block_hook_backward(const struct dli_block_call *call, int32_t projection, struct dli_const_matrix in,
+                             struct dli_const_matrix d_out, struct dli_matrix d_in);
 
 #endif

@@ -1,9 +1,11 @@
-/* Finds a ViT's tensors under the names of timm and Hugging Face and turns them into the one form that the passes use.
- */
+/* Loads a Vision Transformer: finds its tensors under the names of timm or Hugging Face, checks the geometry, and
+ * brings weights, biases, layer scales and positions into the one form that the passes use.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/finite.h"
 #include "base/memory.h"
 #include "base/status.h"
@@ -36,6 +38,7 @@ static bool exists(const struct loader *l, const char *pattern, size_t block, co
 
 static dlora_status keep(struct loader *l, size_t count, float **out) {
   float *array;
+  DLI_ASSERT(l->vit->num_owned < l->vit->max_owned);
   DLI_TRY(DLI_NEW(l->allocator, array, count));
   l->vit->owned[l->vit->num_owned++] = array;
   *out = array;
@@ -314,7 +317,8 @@ static dlora_status read_geometry(struct loader *l, const dlora_model_options *o
   return read_normalisation(l, options);
 }
 
-/* Position embeddings [1, 1 + side^2, dim], resampled to the grid in use. */
+/* Position embeddings [1, 1 + side^2, dim], resampled to the grid in use. Constants are added in advance: the class
+ * token gets its position, the positions of the patches get the bias of the patch projection. */
 static dlora_status load_positions(struct loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   const char *label = dli_tensors_label(l->tensors);
@@ -369,24 +373,37 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   return DLORA_OK;
 }
 
+/* In this order, so that every size is known and checked before memory is taken by it:
+ *
+ *     1   which Vision Transformer of the file, under which family's names; what cannot be computed is refused
+ *     2   the geometry, from the shapes of a few tensors and from metadata or options
+ *     3   position embeddings, resampled to the grid in use, and with them the constants of the patch embedding
+ *     4   the patch projection, the final norm and the blocks
+ *     5   no tensor is left that would have changed the features
+ *     6   the fingerprint, of the weights as they are computed with */
 static dlora_status load_all(struct loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   char name[DLI_NAME_SIZE];
+  /* 1: before a tensor can be found missing, since this sentence says more */
   DLI_TRY(dli_vit_names_find(&l->names, l->tensors, options->prefix));
-  DLI_TRY(dli_vit_names_check(&l->names, NULL)); /* says more than that a tensor is missing */
+  DLI_TRY(dli_vit_names_check(&l->names, NULL));
   vit->naming = l->names.id;
+  /* 2 */
   DLI_TRY(read_geometry(l, options));
   /* A block keeps at most 18 arrays (each of 12 tensors, 2 of qkv, 4 of folding), the rest of the model at most 9. */
   vit->max_owned = 18 * vit->depth + 9;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
+  /* 3 */
   DLI_TRY(load_positions(l, options));
+  /* 4 */
   name_of(l, name, l->names.naming->anchor, 0, "");
   vit->patch = (struct dli_weight){.rows = vit->dim, .cols = 3 * vit->patch_size * vit->patch_size};
   DLI_TRY(load(l, name, 4, (size_t[]){vit->dim, 3, vit->patch_size, vit->patch_size}, &vit->patch.data));
   DLI_TRY(load_vector(l, l->names.naming->norm, 0, ".weight", vit->dim, &vit->norm_gain));
   DLI_TRY(load_vector(l, l->names.naming->norm, 0, ".bias", vit->dim, &vit->norm_bias));
   for (size_t i = 0; i < vit->depth; i++) DLI_TRY(load_block(l, i));
+  /* 5 and 6 */
   DLI_TRY(dli_vit_names_check(&l->names, l->used));
   dli_vit_fingerprint(vit);
   return DLORA_OK;

@@ -1,5 +1,9 @@
+/* All memory of one thread's passes, planned and allocated at once, and the part of it that belongs to a group of
+ * images.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdint.h>
 
+#include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "nn/attention.h"
@@ -133,6 +137,7 @@ dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struc
   }
   arena = (struct arena){.base = w.memory};
   plan(&arena, &w, vit);
+  DLI_ASSERT(arena.used == w.num_bytes && !arena.overflow);
   w.shared.x_in = w.shared.x_mid = w.x;
   if (vit->onednn) {
     size_t inner = vit->mlp_dim > 3 * vit->dim ? vit->mlp_dim : 3 * vit->dim;
@@ -149,6 +154,7 @@ dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struc
 }
 
 struct dli_block_buffers dli_vit_buffers(const struct dli_vit *vit, const struct dli_vit_workspace *w, size_t block) {
+  DLI_ASSERT(block < vit->depth && w->at + w->now <= w->images);
   const bool kept = w->training && block >= w->first;
   struct dli_block_buffers b = kept ? w->kept[block] : w->shared;
   const size_t row = w->at * vit->tokens, queries = dli_vit_queries(vit, block), query = w->at * queries;

@@ -1,4 +1,13 @@
-/* Equation (1) without W h + b: what the adapters of a site add, forward and backward. */
+/* Equation (1) without W h + b: the terms that adapters add at a site, forward and backward.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * For rows x [rows, in] of a site, with u = x A^T [rows, r] for each pair:
+ *
+ *   forward    y += x M^T + sum over pairs of scale u B^T + sum over finished tasks s of w_s (x A_s^T) B_s^T
+ *   backward   with dy = dL/dy and du = dy B [rows, r]:  dB += dy^T u,  dA += du^T x,  dx += dy M + du A
+ *
+ * No product is larger than rows x (in + out) x r, except the one with M. Sessions have M in their weights already and
+ * leave that term out. Ranks are small: with `thin` kernels, products of rank up to 32 bypass the BLAS. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -6,59 +15,67 @@
 #include "linalg/matrix.h"
 #include "src/bank/bank.h"
 
-static const float *a_of(const dlora_bank *bank, const struct dli_pair *pair) {
-  return pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
-}
-
-/* Larger ranks are the BLAS's. */
+/* The BLAS does products of larger ranks. */
 enum { MAX_THIN_RANK = 32 };
 
-/* y [cols, rows] = scale x^T of x [rows, cols] */
+/* Factors of an open pair, where they lie now. */
+static dlora_adapter factors_of(const dlora_bank *bank, const struct dli_pair *pair) {
+  return (dlora_adapter){
+      .a = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset,
+      .b = bank->parameters + pair->b_offset,
+      .rank = pair->rank,
+  };
+}
+
+/* y [cols, rows] = scale * x^T, x [rows, cols] */
 static void transpose(const float *x, size_t rows, size_t cols, float scale, float *y) {
   for (size_t j = 0; j < cols; j++) {
     for (size_t i = 0; i < rows; i++) y[j * rows + i] = scale * x[i * cols + j];
   }
 }
 
-/* y [rows, O] += scale * (x A^T) B^T */
-static void add_pair(const struct dli_kernels_bfloat16 *thin, const dlora_site *site, const float *a, const float *b,
-                     size_t rank, float scale, const float *x, size_t rows, size_t ldx, float *y, size_t ldy,
-                     float *scratch) {
-  if (thin && rank <= MAX_THIN_RANK) {
-    float *turned = scratch + rows * rank; /* [rank, O] */
-    thin->thin_dot(x, rows, site->input_dim, ldx, a, rank, scratch);
-    transpose(b, site->output_dim, rank, scale, turned);
-    thin->thin_add(rows, rank, site->output_dim, scratch, rank, 1, turned, site->output_dim, y, ldy);
+/* y [rows, out] += scale * (x A^T) B^T */
+static void add_pair(const struct dli_bank_call *call, const dlora_adapter *pair, float scale,
+                     struct dli_const_matrix x, struct dli_matrix y) {
+  const size_t rank = pair->rank;
+  float *u = call->scratch; /* [rows, rank] */
+  if (call->thin && rank <= MAX_THIN_RANK) {
+    float *turned = u + x.rows * rank; /* [rank, out] */
+    call->thin->thin_dot(x.x, x.rows, x.cols, x.ld, pair->a, rank, u);
+    transpose(pair->b, y.cols, rank, scale, turned);
+    call->thin->thin_add(u, rank, 1, dli_const_view(turned, rank, y.cols, y.cols), y);
     return;
   }
-  dli_gemm_nt(rows, rank, site->input_dim, 1.0f, x, ldx, a, site->input_dim, 0.0f, scratch, rank);
-  dli_gemm_nt(rows, site->output_dim, rank, scale, scratch, rank, b, rank, 1.0f, y, ldy);
+  dli_gemm_nt(x.rows, rank, x.cols, 1.0f, x.x, x.ld, pair->a, x.cols, 0.0f, u, rank);
+  dli_gemm_nt(x.rows, y.cols, rank, scale, u, rank, pair->b, rank, 1.0f, y.x, y.ld);
 }
 
-/* Weight of an open pair: TERM_ORTHOGONAL stands for what M is to get of both, TERM_RESIDUAL for what of the residual
- * one is to be kept. */
+/* Scale of an open pair. TERM_ORTHOGONAL is the part of both updates that M will get, TERM_RESIDUAL the part of the
+ * residual update that stays in the adapter: before merge fractions are set, exactly B'A' and B_t A_t. */
 static float open_scale(const dlora_bank *bank, size_t branch, int32_t terms) {
   const float merged = terms & DLORA_TERM_ORTHOGONAL ? bank->merge_fractions[branch] : 0.0f;
-  const int kept = branch == DLI_RESIDUAL && (terms & DLORA_TERM_RESIDUAL);
+  const bool kept = branch == DLI_RESIDUAL && (terms & DLORA_TERM_RESIDUAL);
   return merged + (kept ? 1.0f - bank->merge_fractions[branch] : 0.0f);
 }
 
-void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
-                      size_t rows, size_t ldx, int32_t terms, const float *routing, size_t rows_per_item, float *y,
-                      size_t ldy, float *scratch) {
-  const dlora_site *s = &bank->sites[site];
-  if ((terms & DLORA_TERM_MERGED) && bank->merged[site]) {
-    dli_gemm_nt(rows, s->output_dim, s->input_dim, 1.0f, x, ldx, bank->merged[site], s->input_dim, 1.0f, y, ldy);
+/*   1. The term M, if it is wanted and not 0.
+ *   2. The open task's pairs, each at its scale.
+ *   3. Residual adapters of finished tasks. Consecutive items with equal routing weights, as images of one task, make
+ *      one product for each task s with w_s > 0. */
+void dli_bank_forward(const dlora_bank *bank, const struct dli_bank_call *call, struct dli_const_matrix x,
+                      const float *routing, size_t rows_per_item, struct dli_matrix y) {
+  const size_t site = call->site;
+  if ((call->terms & DLORA_TERM_MERGED) && bank->merged[site]) {
+    dli_gemm_nt(x.rows, y.cols, x.cols, 1.0f, x.x, x.ld, bank->merged[site], x.cols, 1.0f, y.x, y.ld);
   }
   for (size_t branch = 0; bank->pairs && branch < 2; branch++) {
-    const struct dli_pair *pair = &bank->pairs[2 * site + branch];
-    const float scale = open_scale(bank, branch, terms);
-    if (scale == 0.0f || !pair->rank) continue;
-    add_pair(thin, s, a_of(bank, pair), bank->parameters + pair->b_offset, pair->rank, scale, x, rows, ldx, y, ldy,
-             scratch);
+    const dlora_adapter pair = factors_of(bank, &bank->pairs[2 * site + branch]);
+    const float scale = open_scale(bank, branch, call->terms);
+    if (scale == 0.0f || pair.rank == 0) continue;
+    add_pair(call, &pair, scale, x, y);
   }
   if (!routing) return;
-  const size_t tasks = bank->num_tasks, items = rows / rows_per_item;
+  const size_t tasks = bank->num_tasks, items = x.rows / rows_per_item;
   for (size_t first = 0, next; first < items; first = next) {
     const float *w = routing + first * tasks;
     next = first + 1;
@@ -67,58 +84,59 @@ void dli_bank_forward(const dlora_bank *bank, const struct dli_kernels_bfloat16 
     for (size_t t = 0; t < tasks; t++) {
       const dlora_adapter *adapter = w[t] == 0.0f ? NULL : dli_bank_adapter(bank, t, site);
       if (!adapter) continue;
-      add_pair(thin, s, adapter->a, adapter->b, adapter->rank, w[t], x + at * ldx, count, ldx, y + at * ldy, ldy,
-               scratch);
+      add_pair(call, adapter, w[t], dli_const_view(x.x + at * x.ld, count, x.cols, x.ld),
+               dli_view(y.x + at * y.ld, count, y.cols, y.ld));
     }
   }
 }
 
-/* The same of one pair by thin products. a_gradient: or NULL */
-static void thin_backward(const struct dli_kernels_bfloat16 *thin, const dlora_site *site, const float *a,
-                          const float *b, size_t rank, const float *x, size_t rows, size_t ldx, const float *dy,
-                          size_t lddy, float *dx, size_t lddx, float *a_gradient, float *b_gradient, float *scratch) {
-  const size_t in = site->input_dim, out = site->output_dim;
-  float *u = scratch, *du = u + rows * rank, *turned = du + rows * rank, *d_turned = turned + rank * out;
-  thin->thin_dot(x, rows, in, ldx, a, rank, u);
+/* Gradients of one pair by thin kernels. dx.x, a_gradient: NULL if not wanted. */
+static void thin_backward(const struct dli_bank_call *call, const dlora_adapter *pair, struct dli_const_matrix x,
+                          struct dli_const_matrix dy, struct dli_matrix dx, float *a_gradient, float *b_gradient) {
+  const struct dli_kernels_bfloat16 *thin = call->thin;
+  const size_t rows = x.rows, in = x.cols, out = dy.cols, rank = pair->rank;
+  float *u = call->scratch, *du = u + rows * rank, *turned = du + rows * rank, *d_turned = turned + rank * out;
+  thin->thin_dot(x.x, rows, in, x.ld, pair->a, rank, u);
   memset(d_turned, 0, rank * out * sizeof *d_turned);
-  thin->thin_add(rank, rows, out, u, 1, rank, dy, lddy, d_turned, out);
+  thin->thin_add(u, 1, rank, dy, dli_view(d_turned, rank, out, out));
   for (size_t i = 0; i < out; i++) {
     for (size_t j = 0; j < rank; j++) b_gradient[i * rank + j] += d_turned[j * out + i];
   }
-  if (!dx && !a_gradient) return;
-  transpose(b, out, rank, 1.0f, turned);
-  thin->thin_dot(dy, rows, out, lddy, turned, rank, du);
-  if (a_gradient) thin->thin_add(rank, rows, in, du, 1, rank, x, ldx, a_gradient, in);
-  if (dx) thin->thin_add(rows, rank, in, du, rank, 1, a, in, dx, lddx);
+  if (!dx.x && !a_gradient) return;
+  transpose(pair->b, out, rank, 1.0f, turned);
+  thin->thin_dot(dy.x, rows, out, dy.ld, turned, rank, du);
+  if (a_gradient) thin->thin_add(du, 1, rank, x, dli_view(a_gradient, rank, in, in));
+  if (dx.x) thin->thin_add(du, rank, 1, dli_const_view(pair->a, rank, in, in), dx);
 }
 
-void dli_bank_backward(const dlora_bank *bank, const struct dli_kernels_bfloat16 *thin, size_t site, const float *x,
-                       size_t rows, size_t ldx, const float *dy, size_t lddy, int32_t terms, float *dx, size_t lddx,
-                       float *gradients, float *scratch) {
-  const dlora_site *s = &bank->sites[site];
-  if ((terms & DLORA_TERM_MERGED) && bank->merged[site] && dx) {
-    dli_gemm_nn(rows, s->input_dim, s->output_dim, 1.0f, dy, lddy, bank->merged[site], s->input_dim, 1.0f, dx, lddx);
+/* The same by the BLAS: u = x A^T, dB += dy^T u, and where it is wanted du = dy B, dA += du^T x, dx += du A. */
+static void blas_backward(const struct dli_bank_call *call, const dlora_adapter *pair, struct dli_const_matrix x,
+                          struct dli_const_matrix dy, struct dli_matrix dx, float *a_gradient, float *b_gradient) {
+  const size_t rows = x.rows, in = x.cols, out = dy.cols, r = pair->rank;
+  float *u = call->scratch, *du = u + rows * r; /* [rows, r] each */
+  dli_gemm_nt(rows, r, in, 1.0f, x.x, x.ld, pair->a, in, 0.0f, u, r);
+  dli_gemm_tn(out, r, rows, 1.0f, dy.x, dy.ld, u, r, 1.0f, b_gradient, r);
+  if (!dx.x && !a_gradient) return;
+  dli_gemm_nn(rows, r, out, 1.0f, dy.x, dy.ld, pair->b, r, 0.0f, du, r);
+  if (a_gradient) dli_gemm_tn(r, in, rows, 1.0f, du, r, x.x, x.ld, 1.0f, a_gradient, in);
+  if (dx.x) dli_gemm_nn(rows, in, r, 1.0f, du, r, pair->a, in, 1.0f, dx.x, dx.ld);
+}
+
+/* The term M, then each open pair. Both scales are 1: a backward pass after merge fractions are set is refused. */
+void dli_bank_backward(const dlora_bank *bank, const struct dli_bank_call *call, struct dli_const_matrix x,
+                       struct dli_const_matrix dy, struct dli_matrix dx, float *gradients) {
+  const size_t site = call->site;
+  if ((call->terms & DLORA_TERM_MERGED) && bank->merged[site] && dx.x) {
+    dli_gemm_nn(dy.rows, dx.cols, dy.cols, 1.0f, dy.x, dy.ld, bank->merged[site], dx.cols, 1.0f, dx.x, dx.ld);
   }
   const int32_t branch_terms[] = {DLORA_TERM_ORTHOGONAL, DLORA_TERM_RESIDUAL};
   for (size_t branch = 0; bank->pairs && branch < 2; branch++) {
-    const struct dli_pair *pair = &bank->pairs[2 * site + branch];
-    const size_t r = pair->rank;
-    if (!(terms & branch_terms[branch]) || !r) continue;
-    const float *a = a_of(bank, pair), *b = bank->parameters + pair->b_offset;
-    if (thin && r <= MAX_THIN_RANK) {
-      thin_backward(thin, s, a, b, r, x, rows, ldx, dy, lddy, dx, lddx,
-                    pair->fixed_a ? NULL : gradients + pair->a_offset, gradients + pair->b_offset, scratch);
-      continue;
-    }
-    float *u = scratch, *du = scratch + rows * r;
-    dli_gemm_nt(rows, r, s->input_dim, 1.0f, x, ldx, a, s->input_dim, 0.0f, u, r); /* u [rows, r] = x A^T */
-    dli_gemm_tn(s->output_dim, r, rows, 1.0f, dy, lddy, u, r, 1.0f, gradients + pair->b_offset, r);
-    if (!dx && pair->fixed_a) continue;
-    dli_gemm_nn(rows, r, s->output_dim, 1.0f, dy, lddy, b, r, 0.0f, du, r); /* du [rows, r] = dy B */
-    if (!pair->fixed_a) {
-      dli_gemm_tn(r, s->input_dim, rows, 1.0f, du, r, x, ldx, 1.0f, gradients + pair->a_offset, s->input_dim);
-    }
-    if (dx) dli_gemm_nn(rows, s->input_dim, r, 1.0f, du, r, a, s->input_dim, 1.0f, dx, lddx);
+    const struct dli_pair *open = &bank->pairs[2 * site + branch];
+    if (!(call->terms & branch_terms[branch]) || open->rank == 0) continue;
+    const dlora_adapter pair = factors_of(bank, open);
+    const bool by_thin = call->thin && pair.rank <= MAX_THIN_RANK;
+    (by_thin ? thin_backward : blas_backward)(call, &pair, x, dy, dx, open->fixed_a ? NULL : gradients + open->a_offset,
+                                              gradients + open->b_offset);
   }
 }
 
@@ -134,7 +152,7 @@ static dlora_status check_call(const dlora_bank *bank, size_t site, const float 
   }
   size_t bytes;
   const dlora_site *s = &bank->sites[site];
-  if (!rows ||
+  if (rows == 0 ||
       !dli_multiply(&bytes, rows, (s->input_dim > s->output_dim ? s->input_dim : s->output_dim) * sizeof(float))) {
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: rows is %zu", caller, rows);
   }
@@ -143,7 +161,7 @@ static dlora_status check_call(const dlora_bank *bank, size_t site, const float 
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: terms is %d, expected DLORA_TERM_... or-ed", caller, terms);
   }
   if ((terms & open_terms) && !bank->open) {
-    return dli_raise(DLORA_ERR_STATE, "%s: terms ask for the current task's pairs, but no task is open", caller);
+    return dli_raise(DLORA_ERR_STATE, "%s: terms name the open task's pairs, but no task is open", caller);
   }
   return DLORA_OK;
 }
@@ -151,14 +169,16 @@ static dlora_status check_call(const dlora_bank *bank, size_t site, const float 
 dlora_status dlora_bank_forward(const dlora_bank *bank, size_t site, const float *x, size_t rows, int32_t terms,
                                 const float *routing, size_t rows_per_item, float *y) {
   DLI_TRY(check_call(bank, site, x, y, rows, terms, __func__));
-  if (routing && (!rows_per_item || rows % rows_per_item)) {
+  if (routing && (rows_per_item == 0 || rows % rows_per_item != 0)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_forward: %zu rows are no multiple of rows_per_item %zu", rows,
                      rows_per_item);
   }
   float *scratch;
   DLI_TRY(DLI_NEW(&bank->allocator, scratch, rows * dli_bank_max_rank(bank)));
   const dlora_site *s = &bank->sites[site];
-  dli_bank_forward(bank, NULL, site, x, rows, s->input_dim, terms, routing, rows_per_item, y, s->output_dim, scratch);
+  const struct dli_bank_call call = {.site = site, .terms = terms, .scratch = scratch};
+  dli_bank_forward(bank, &call, dli_const_view(x, rows, s->input_dim, s->input_dim), routing, rows_per_item,
+                   dli_view(y, rows, s->output_dim, s->output_dim));
   dli_free(&bank->allocator, scratch);
   return DLORA_OK;
 }
@@ -170,8 +190,10 @@ dlora_status dlora_bank_backward(dlora_bank *bank, size_t site, const float *x, 
   float *scratch;
   DLI_TRY(DLI_NEW(&bank->allocator, scratch, 2 * rows * dli_bank_max_rank(bank)));
   const dlora_site *s = &bank->sites[site];
-  dli_bank_backward(bank, NULL, site, x, rows, s->input_dim, dy, s->output_dim, terms, dx, s->input_dim,
-                    bank->gradients, scratch);
+  const struct dli_bank_call call = {.site = site, .terms = terms, .scratch = scratch};
+  dli_bank_backward(bank, &call, dli_const_view(x, rows, s->input_dim, s->input_dim),
+                    dli_const_view(dy, rows, s->output_dim, s->output_dim),
+                    dli_view(dx, rows, s->input_dim, s->input_dim), bank->gradients);
   dli_free(&bank->allocator, scratch);
   return DLORA_OK;
 }

@@ -1,4 +1,12 @@
-/* The adapter bank: sites, the open task's pairs and their parameters, and the end of a task. */
+/* The life of a bank and of its open task: sites, pairs, parameters, steps, and the end of a task by (2a).
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The open task's pairs are A' [r, in], B' [out, r] and A_t, B_t of each site (METHOD.md 2, 4, 5). What is trained lies
+ * in one array `parameters`, with a second one for gradients, so that the optimizer sees contiguous memory:
+ *
+ *   site 0: B' (A') B_t (A_t) | site 1: B' (A') B_t (A_t) | ... | extra: the learner's head rows
+ *
+ * A' and A_t are present only if they are trained. Setting a pair lays the arrays out anew and resets the optimizer. */
 #include "src/bank/bank.h"
 
 #include <math.h>
@@ -39,10 +47,10 @@ dlora_status dlora_bank_create(dlora_bank **out, const dlora_site *sites, size_t
   dlora_allocator allocator;
   DLI_TRY(read_options(options, &known));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  if (!num_sites) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_create: num_sites is 0");
+  if (num_sites == 0) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_create: num_sites is 0");
   for (size_t i = 0; i < num_sites; i++) {
     size_t product, bytes;
-    if (!sites[i].input_dim || !sites[i].output_dim ||
+    if (sites[i].input_dim == 0 || sites[i].output_dim == 0 ||
         !dli_multiply(&product, sites[i].input_dim, sites[i].output_dim) || !dli_multiply(&bytes, product, 16)) {
       return dli_raise(DLORA_ERR_ARGUMENT, "dlora_bank_create: site %zu has input_dim %zu and output_dim %zu", i,
                        sites[i].input_dim, sites[i].output_dim);
@@ -114,9 +122,14 @@ static void assign_offsets(const dlora_bank *bank, struct layout *layout) {
   }
 }
 
-/* Lays the parameters out anew with one pair replaced (index SIZE_MAX: none) and `extra` more behind; values of the
- * other pairs move along. All or nothing. */
-static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, size_t rank, int train_a,
+/* Lays the parameters out anew, with pair `index` replaced (SIZE_MAX: none) and `extra` zeros at the end. A failure
+ * changes nothing.
+ *
+ *   1. The pairs, with copies of fixed A.
+ *   2. Offsets of what is trained, and parameters, gradients and a fresh optimizer of the new size.
+ *   3. Values of the other pairs move to their new places; of the new pair A is `a` and B is 0.
+ *   4. The new arrays replace the old ones. */
+static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, size_t rank, bool train_a,
                              const dlora_projector *projector, size_t extra) {
   const dlora_allocator *allocator = &bank->allocator;
   const size_t num_pairs = 2 * bank->num_sites;
@@ -129,7 +142,7 @@ static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, siz
     const float *source = i == index ? (train_a ? NULL : a) : old->fixed_a;
     next.pairs[i] = i == index ? (struct dli_pair){.rank = rank, .projector = projector} : *old;
     next.pairs[i].fixed_a = NULL;
-    if (!source || !next.pairs[i].rank) continue;
+    if (!source || next.pairs[i].rank == 0) continue;
     DLI_TRY_DONE(DLI_NEW(allocator, next.pairs[i].fixed_a, next.pairs[i].rank * input_dim));
     memcpy(next.pairs[i].fixed_a, source, next.pairs[i].rank * input_dim * sizeof *source);
   }
@@ -143,11 +156,11 @@ static dlora_status relayout(dlora_bank *bank, size_t index, const float *a, siz
   for (size_t i = 0; i < num_pairs; i++) {
     const struct dli_pair *old = &bank->pairs[i], *pair = &next.pairs[i];
     const dlora_site *site = &bank->sites[i / 2];
-    if (i != index && pair->rank) {
+    if (i != index && pair->rank > 0) {
       memcpy(next.parameters + pair->b_offset, bank->parameters + old->b_offset,
              pair->rank * site->output_dim * sizeof *a);
     }
-    if (!pair->rank || pair->fixed_a) continue;
+    if (pair->rank == 0 || pair->fixed_a) continue;
     memcpy(next.parameters + pair->a_offset, i == index ? a : bank->parameters + old->a_offset,
            pair->rank * site->input_dim * sizeof *a);
   }
@@ -165,7 +178,7 @@ static void close_task(dlora_bank *bank) {
   struct layout layout = take_layout(bank);
   release_layout(bank, &layout);
   bank->extra = 0;
-  bank->open = 0;
+  bank->open = false;
 }
 
 /* The list, and the arrays of its entries first ... end - 1. */
@@ -188,7 +201,7 @@ void dlora_bank_destroy(dlora_bank *bank) {
   dli_free(&allocator, bank);
 }
 
-/* ---- plain questions ---- */
+/* ---- queries ---- */
 
 size_t dlora_bank_num_sites(const dlora_bank *bank) {
   return bank ? bank->num_sites : 0;
@@ -278,18 +291,18 @@ dlora_status dlora_bank_begin_task(dlora_bank *bank) {
         "dlora_bank_begin_task: a task is open; call dlora_bank_commit_task or dlora_bank_discard_task first");
   }
   dlora_status status = DLI_NEW(&bank->allocator, bank->pairs, 2 * bank->num_sites);
-  if (status == DLORA_OK) status = relayout(bank, SIZE_MAX, NULL, 0, 0, NULL, 0);
+  if (status == DLORA_OK) status = relayout(bank, SIZE_MAX, NULL, 0, false, NULL, 0);
   if (status != DLORA_OK) {
     close_task(bank);
     return status;
   }
-  bank->open = 1;
+  bank->open = true;
   bank->merge_fractions[DLI_ORTHOGONAL] = 1.0f;
   bank->merge_fractions[DLI_RESIDUAL] = 0.0f;
   return DLORA_OK;
 }
 
-static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const float *a, size_t rank, int train_a,
+static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const float *a, size_t rank, bool train_a,
                              const dlora_projector *projector, const char *caller) {
   DLI_TRY(require_open(bank, caller));
   DLI_TRY(check_site(bank, site, caller));
@@ -298,8 +311,8 @@ static dlora_status set_pair(dlora_bank *bank, size_t site, int branch, const fl
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: rank is %zu, more than the input_dim %zu of site %zu", caller, rank,
                      input_dim, site);
   }
-  if (rank && !a) return dli_raise(DLORA_ERR_ARGUMENT, "%s: a is NULL", caller);
-  if (rank && dli_first_not_finite(a, rank * input_dim) < rank * input_dim) {
+  if (rank > 0 && !a) return dli_raise(DLORA_ERR_ARGUMENT, "%s: a is NULL", caller);
+  if (rank > 0 && dli_first_not_finite(a, rank * input_dim) < rank * input_dim) {
     return dli_raise(DLORA_ERR_NOT_FINITE, "%s: a has a value that is NaN or infinite", caller);
   }
   if (projector && dlora_projector_dim(projector) != input_dim) {
@@ -320,7 +333,7 @@ dlora_status dlora_bank_set_residual(dlora_bank *bank, size_t site, const float 
 
 dlora_status dli_bank_set_extra(dlora_bank *bank, size_t extra) {
   DLI_TRY(require_open(bank, __func__));
-  return relayout(bank, SIZE_MAX, NULL, 0, 0, NULL, extra);
+  return relayout(bank, SIZE_MAX, NULL, 0, false, NULL, extra);
 }
 
 dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, float **gradients, size_t *count) {
@@ -331,9 +344,9 @@ dlora_status dlora_bank_get_parameters(dlora_bank *bank, float **parameters, flo
   return DLORA_OK;
 }
 
-/* a [rank, dim] <- a P. A' starts outside span(Phi), so this multiplies each of its updates by P. Unlike
- * dlora_projector_project it cannot fail: no memory is taken inside a step. */
-static void keep_free(const dlora_projector *projector, float *a, size_t rank) {
+/* a [rank, dim] <- a P. A' starts outside span(Phi), so this multiplies each of its updates by P (METHOD.md 4). Unlike
+ * dlora_projector_project it cannot fail: a step allocates nothing. */
+static void project_rows(const dlora_projector *projector, float *a, size_t rank) {
   const size_t dim = dlora_projector_dim(projector);
   const int64_t num_tasks = (int64_t)dlora_projector_num_tasks(projector);
   for (int64_t task = 0; task < num_tasks; task++) {
@@ -364,7 +377,7 @@ dlora_status dlora_bank_step(dlora_bank *bank, float learning_rate) {
   dli_optimizer_step(&bank->optimizer, learning_rate, bank->gradients, bank->parameters);
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
-    if (pair->projector && pair->rank) keep_free(pair->projector, bank->parameters + pair->a_offset, pair->rank);
+    if (pair->projector && pair->rank > 0) project_rows(pair->projector, bank->parameters + pair->a_offset, pair->rank);
   }
   memset(bank->gradients, 0, count * sizeof *bank->gradients);
   return DLORA_OK;
@@ -392,28 +405,33 @@ void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit
   *commit = (struct dli_bank_commit){0};
 }
 
-/* What of an open pair M is to get; 0 without the pair. */
-static float merged_share(const dlora_bank *bank, size_t site, size_t branch) {
-  return bank->pairs[2 * site + branch].rank ? bank->merge_fractions[branch] : 0.0f;
+/* Fraction of an open pair's update that M will get; 0 without the pair. */
+static float merged_fraction(const dlora_bank *bank, size_t site, size_t branch) {
+  return bank->pairs[2 * site + branch].rank > 0 ? bank->merge_fractions[branch] : 0.0f;
 }
 
+/* Allocates what the end of a task changes, by (2a) with fractions a of B'A' and r a of B_t A_t:
+ *
+ *   1. A zero M for sites that have none yet and will get an update.
+ *   2. The list of residual adapters, one longer for each site where (1 - r a) B_t remains: copies of A_t and of B_t
+ *      times this factor. */
 dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
   const dlora_allocator *allocator = &bank->allocator;
   struct dli_bank_commit commit = {.num_residuals = bank->num_residuals};
-  const float kept_share = 1.0f - bank->merge_fractions[DLI_RESIDUAL];
+  const float kept_fraction = 1.0f - bank->merge_fractions[DLI_RESIDUAL];
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, commit.merged, bank->num_sites));
   DLI_TRY_DONE(DLI_NEW(allocator, commit.kept, bank->num_residuals + bank->num_sites));
-  if (bank->num_residuals) memcpy(commit.kept, bank->kept, bank->num_residuals * sizeof *bank->kept);
+  if (bank->num_residuals > 0) memcpy(commit.kept, bank->kept, bank->num_residuals * sizeof *bank->kept);
   for (size_t i = 0; i < bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i];
     const struct dli_pair *pair = &bank->pairs[2 * i + DLI_RESIDUAL];
     commit.merged[i] = bank->merged[i];
     if (!commit.merged[i] &&
-        (merged_share(bank, i, DLI_ORTHOGONAL) > 0.0f || merged_share(bank, i, DLI_RESIDUAL) > 0.0f)) {
+        (merged_fraction(bank, i, DLI_ORTHOGONAL) > 0.0f || merged_fraction(bank, i, DLI_RESIDUAL) > 0.0f)) {
       DLI_TRY_DONE(DLI_NEW(allocator, commit.merged[i], site->output_dim * site->input_dim));
     }
-    if (!pair->rank || kept_share == 0.0f) continue;
+    if (pair->rank == 0 || kept_fraction == 0.0f) continue;
     float *a, *b;
     struct dli_residual_adapter *kept = &commit.kept[commit.num_residuals++];
     *kept = (struct dli_residual_adapter){.task = bank->num_tasks, .site = i, .adapter.rank = pair->rank};
@@ -424,7 +442,7 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
     const float *from = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
     memcpy(a, from, pair->rank * site->input_dim * sizeof *a);
     const float *trained = bank->parameters + pair->b_offset;
-    for (size_t j = 0; j < pair->rank * site->output_dim; j++) b[j] = kept_share * trained[j];
+    for (size_t j = 0; j < pair->rank * site->output_dim; j++) b[j] = kept_fraction * trained[j];
   }
   *out = commit;
   return DLORA_OK;
@@ -433,15 +451,16 @@ done:
   return status;
 }
 
+/* M += a B'A' + r a B_t A_t at every site, (2a). Then the prepared lists replace the bank's, and the task closes. */
 void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i / 2];
     const struct dli_pair *pair = &bank->pairs[i];
-    const float share = merged_share(bank, i / 2, i % 2);
-    if (share == 0.0f) continue;
+    const float fraction = merged_fraction(bank, i / 2, i % 2);
+    if (fraction == 0.0f) continue;
     const float *a = pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset;
-    dli_gemm_nn(site->output_dim, site->input_dim, pair->rank, share, bank->parameters + pair->b_offset, pair->rank, a,
-                site->input_dim, 1.0f, commit->merged[i / 2], site->input_dim);
+    dli_gemm_nn(site->output_dim, site->input_dim, pair->rank, fraction, bank->parameters + pair->b_offset, pair->rank,
+                a, site->input_dim, 1.0f, commit->merged[i / 2], site->input_dim);
   }
   dli_free(&bank->allocator, bank->merged);
   dli_free(&bank->allocator, bank->kept);

@@ -1,8 +1,15 @@
-/* A bank as safetensors:
- *   metadata <prefix>.num_sites, <prefix>.num_tasks, <prefix>.site.<i> = "input_dim output_dim block projection"
- *   <prefix>.merged.<site>       F32 [output_dim, input_dim], absent while zero
- *   <prefix>.task.<t>.<site>.a   F32 [rank, input_dim], absent where the rank is 0
- *   <prefix>.task.<t>.<site>.b   F32 [output_dim, rank]
+/* Banks in safetensors files: M, the residual adapters, and the open task's pairs and optimizer. docs/FILES.md.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * metadata <prefix>.num_sites, <prefix>.num_tasks, <prefix>.site.<i> = "input_dim output_dim block projection"
+ * <prefix>.merged.<site>          F32 [output_dim, input_dim], absent while zero
+ * <prefix>.task.<t>.<site>.a      F32 [rank, input_dim], absent where the rank is 0
+ * <prefix>.task.<t>.<site>.b      F32 [output_dim, rank]
+ *
+ * The open task, under a prefix of its own:
+ *
+ * <prefix>.<site>.<branch>.a, .b  F32, as above; branch: orthogonal or residual
+ * <prefix>.optimizer.first        F32 [parameters] mean gradient (Adam) or momentum (SGD); .second: mean square (Adam)
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -14,7 +21,7 @@
 #include "io/saved_file.h"
 #include "src/bank/bank.h"
 
-/* Two widths of this size, and 16 bytes for each of their product, still fit a size_t. */
+/* 16 bytes times the product of two widths of this size still fit a size_t. */
 enum { NAME_SIZE = 160, MAX_TASKS = 1 << 20, MAX_WIDTH = 1 << 29 };
 static const char format[] = "duallora.bank.1";
 
@@ -58,7 +65,7 @@ static dlora_status read_array(const dlora_bank *bank, const struct dli_tensors 
   return dli_tensor_to_float(tensors, tensor, *out);
 }
 
-/* That of kept->task and kept->site. */
+/* Reads the adapter of kept->task at kept->site. */
 static dlora_status read_adapter(const dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
                                  struct dli_residual_adapter *kept) {
   const size_t site = kept->site;
@@ -66,7 +73,7 @@ static dlora_status read_adapter(const dlora_bank *bank, const struct dli_tensor
   snprintf(name, sizeof name, "%s.task.%zu.%zu.a", prefix, kept->task, site);
   const struct dli_tensor *found = dli_tensors_find(tensors, name);
   const size_t rank = found && found->num_dims == 2 ? found->shape[0] : 0;
-  if (!rank || rank > bank->sites[site].input_dim) {
+  if (rank == 0 || rank > bank->sites[site].input_dim) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has no rank between 1 and %zu", dli_tensors_label(tensors), name,
                      bank->sites[site].input_dim);
   }
@@ -82,7 +89,7 @@ static dlora_status read_adapter(const dlora_bank *bank, const struct dli_tensor
   return status;
 }
 
-/* Whether *at begins with this text, and passes over it. */
+/* If *at begins with this text, moves behind it. */
 static bool pass_text(const char **at, const char *text) {
   const size_t length = strlen(text);
   if (strncmp(*at, text, length) != 0) return false;
@@ -90,7 +97,7 @@ static bool pass_text(const char **at, const char *text) {
   return true;
 }
 
-/* A number below `end`, written without leading zeros. */
+/* Reads a number below `end`, without leading zeros, and moves behind it. */
 static bool pass_number(const char **at, size_t end, size_t *out) {
   size_t value = 0;
   const char *start = *at;
@@ -99,7 +106,7 @@ static bool pass_number(const char **at, size_t end, size_t *out) {
   return *at > start && value < end && (*start != '0' || *at == start + 1);
 }
 
-/* Whether this is the name of a factor A, and of which task and site. */
+/* Whether this is the name of a factor A; if so, sets its task and site. */
 static bool names_adapter(const char *at, const char *prefix, const dlora_bank *bank, size_t *task, size_t *site) {
   return pass_text(&at, prefix) && pass_text(&at, ".task.") && pass_number(&at, bank->num_tasks, task) &&
          pass_text(&at, ".") && pass_number(&at, bank->num_sites, site) && strcmp(at, ".a") == 0;
@@ -111,7 +118,7 @@ static int compare_kept(const void *a, const void *b) {
   return x->site < y->site ? -1 : x->site > y->site;
 }
 
-/* Goes through the tensors rather than through all tasks and sites, of which a small file may claim a million. */
+/* Walks through the tensors, not through tasks and sites: a small file may claim a million of those. */
 static dlora_status read_content(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
                                  size_t num_tasks) {
   char name[NAME_SIZE];
@@ -143,8 +150,8 @@ dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, 
   DLI_TRY(dli_saved_integers(tensors, name, 1, &num_tasks));
   snprintf(name, sizeof name, "%s.num_sites", prefix);
   DLI_TRY(dli_saved_integers(tensors, name, 1, &num_sites));
-  /* Each site needs a line of metadata, so the file bounds their number; a task without adapters needs nothing in the
-   * file, nor in memory, but callers keep a number for each. */
+  /* Each site needs a line of metadata, so the file bounds their number. A task without adapters takes no room in the
+   * file or the bank, but callers keep a number for each: hence the bound. */
   if (num_sites < 1 || (size_t)num_sites > dli_tensors_metadata_count(tensors) || num_tasks < 0 ||
       num_tasks > MAX_TASKS) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: %s has %lld sites and %lld tasks", dli_tensors_label(tensors), prefix,
@@ -191,7 +198,7 @@ dlora_status dli_bank_write_open(const dlora_bank *bank, struct dli_writer *writ
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
     const dlora_site *site = &bank->sites[i / 2];
-    if (!pair->rank) continue;
+    if (pair->rank == 0) continue;
     name_factor(name, prefix, i, 'a');
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 2, (size_t[]){pair->rank, site->input_dim},
                            pair->fixed_a ? pair->fixed_a : bank->parameters + pair->a_offset));
@@ -206,7 +213,7 @@ dlora_status dli_bank_write_open(const dlora_bank *bank, struct dli_writer *writ
   return dli_writer_add(writer, name, DLI_F32, 1, &count, bank->optimizer.second);
 }
 
-/* Rank and A of one pair; the values of B are still to come. */
+/* Reads rank and A of one pair. B follows in dli_bank_read_values. */
 static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix, size_t index,
                               size_t limit, const dlora_projector *projector, int32_t train_residual) {
   const size_t site = index / 2, branch = index % 2, input_dim = bank->sites[site].input_dim;
@@ -216,7 +223,7 @@ static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensor
   const struct dli_tensor *found = dli_tensors_find(tensors, name);
   if (!found) return DLORA_OK;
   const size_t rank = found->num_dims == 2 ? found->shape[0] : 0;
-  if (!rank || rank > limit) {
+  if (rank == 0 || rank > limit) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has no rank between 1 and %zu", dli_tensors_label(tensors), name,
                      limit);
   }
@@ -232,7 +239,7 @@ static dlora_status read_pair(dlora_bank *bank, const struct dli_tensors *tensor
 }
 
 static dlora_status read_state(const dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
-                               const char *suffix, int nonnegative, float *out) {
+                               const char *suffix, bool nonnegative, float *out) {
   const size_t count = bank->count + bank->extra;
   const struct dli_tensor *tensor;
   char name[NAME_SIZE];
@@ -249,10 +256,10 @@ static dlora_status read_state(const dlora_bank *bank, const struct dli_tensors 
 }
 
 dlora_status dli_bank_read_pairs(dlora_bank *bank, const struct dli_tensors *tensors, const char *prefix,
-                                 const size_t limits[2], const dlora_projector *const *memories,
+                                 const size_t limits[2], const dlora_projector *const *projectors,
                                  int32_t train_residual) {
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
-    DLI_TRY(read_pair(bank, tensors, prefix, i, limits[i % 2], memories[i / 2], train_residual));
+    DLI_TRY(read_pair(bank, tensors, prefix, i, limits[i % 2], projectors[i / 2], train_residual));
   }
   return DLORA_OK;
 }
@@ -263,43 +270,39 @@ dlora_status dli_bank_read_values(dlora_bank *bank, const struct dli_tensors *te
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const struct dli_pair *pair = &bank->pairs[i];
     const struct dli_tensor *tensor;
-    if (!pair->rank) continue;
+    if (pair->rank == 0) continue;
     name_factor(name, prefix, i, 'b');
     const size_t shape[] = {bank->sites[i / 2].output_dim, pair->rank};
     DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, shape, &tensor));
     DLI_TRY(dli_tensor_to_float(tensors, tensor, bank->parameters + pair->b_offset));
   }
-  DLI_TRY(read_state(bank, tensors, prefix, "first", 0, bank->optimizer.first));
-  if (bank->optimizer.second) DLI_TRY(read_state(bank, tensors, prefix, "second", 1, bank->optimizer.second));
+  DLI_TRY(read_state(bank, tensors, prefix, "first", false, bank->optimizer.first));
+  if (bank->optimizer.second) DLI_TRY(read_state(bank, tensors, prefix, "second", true, bank->optimizer.second));
   bank->optimizer.step = num_steps;
   return DLORA_OK;
 }
 
-/* ---- public ---- */
+/* ---- a file of its own ---- */
+
+static dlora_status write_bank(const void *handle, struct dli_writer *writer) {
+  return dli_bank_write(handle, writer, "bank");
+}
+
+static dlora_status read_bank(void *out, const struct dli_tensors *tensors, const void *options) {
+  return dli_bank_read(out, tensors, "bank", options);
+}
 
 dlora_status dlora_bank_save(const dlora_bank *bank, const char *path) {
   DLI_REQUIRE(bank);
   DLI_REQUIRE(path);
-  struct dli_writer *writer;
-  DLI_TRY(dli_writer_create(&writer, &bank->allocator));
-  dlora_status status = dli_writer_set_metadata(writer, "format", format);
-  if (status == DLORA_OK) status = dli_bank_write(bank, writer, "bank");
-  if (status == DLORA_OK) status = dli_writer_save(writer, path);
-  dli_writer_destroy(writer);
-  return status;
+  return dli_saved_save(bank, path, format, write_bank, &bank->allocator);
 }
 
 dlora_status dlora_bank_load(dlora_bank **out, const char *path, const dlora_bank_options *options) {
   DLI_REQUIRE(out);
   *out = NULL;
   DLI_REQUIRE(path);
-  struct dli_tensors *tensors;
   dlora_bank_options known = DLORA_BANK_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_bank_options", &known, sizeof known, options));
-  dlora_allocator allocator;
-  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  DLI_TRY(dli_saved_open(&tensors, path, format, &allocator));
-  const dlora_status status = dli_bank_read(out, tensors, "bank", &known);
-  dli_tensors_close(tensors);
-  return status;
+  return dli_saved_load(out, path, format, read_bank, known.allocator, &known);
 }

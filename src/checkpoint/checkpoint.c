@@ -15,7 +15,8 @@
  *
  *   training.*                checkpoint/open_task.c, if a task is open
  *
- * Files of format duallora.learner.1 are read too (checkpoint/format.c). */
+ * Files of format duallora.learner.1 are read too (checkpoint/format.c).
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* The format's name and the options of a learner's file.
  *
  * In duallora.learner.1 options are two arrays, I64 and F32, whose order is that of the tables below, the oldest file
- * having the fewest; numbers stood for "chosen by the library" that are now DLORA_AUTO. */
+ * having the fewest; numbers stood for "chosen by the library" that are now DLORA_AUTO.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/checkpoint/format.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* The format of a learner's file: duallora.learner.2, and what differs in duallora.learner.1, which is read too. */
+/* The format of a learner's file: duallora.learner.2, and what differs in duallora.learner.1, which is read too.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_CHECKPOINT_FORMAT_H
 #define DLI_SRC_CHECKPOINT_FORMAT_H
 

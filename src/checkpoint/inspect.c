@@ -1,3 +1,5 @@
+/* Lists what a safetensors file holds: each tensor with its shape, and the metadata.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 #include "io/safetensors.h"
 

@@ -18,7 +18,8 @@
  *   training.drift.before, .after  F32 [rows, moving columns]  only if drift is compensated for, after training
  *
  * Not written is what follows from the options and the finished tasks, the workspace, and how long things took: the
- * same task at the same place gives the same bytes. `routed` without finished tasks of its own is a copy of `base`. */
+ * same task at the same place gives the same bytes. `routed` without finished tasks of its own is a copy of `base`.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/checkpoint/open_task.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* The open task as tensors "training.<...>" of a learner's file. */
+/* The open task as tensors "training.<...>" of a learner's file.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_CHECKPOINT_OPEN_TASK_H
 #define DLI_SRC_CHECKPOINT_OPEN_TASK_H
 

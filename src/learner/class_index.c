@@ -1,4 +1,5 @@
-/* Which class and task each component is of, and the thresholds of the unknown score: made anew after each task. */
+/* Which class and task each component is of, and the thresholds of the unknown score: made anew after each task.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 
 #include "base/memory.h"

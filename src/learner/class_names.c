@@ -1,4 +1,5 @@
-/* Names of classes, kept in order of their ids. */
+/* Names of classes, kept in order of their ids.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "base/memory.h"

@@ -1,5 +1,16 @@
-/* The end of a task: everything that may fail is done on copies, then the copies take the place of what they replace.
- */
+/* The end of a task: dlora_learner_commit_task. METHOD.md 8, "Learning a task", step 5.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Everything that can fail is done on copies, in `prepare`:
+ *
+ *   1. A copy of each predictor: base, routed, gate, untouched. Old means and scatter follow the drift (4), then the
+ *      open task is committed (METHOD.md 7.2). The four run in parallel.
+ *   2. The class index: components and classes of the new `base`.
+ *   3. A copy of each projector, with the new directions (2) and, for routing by energy, mean energies; in parallel.
+ *   4. The head: the trained rows, or (3) without training, and its temperature.
+ *   5. The accuracy matrix, one task larger; memory for M, residual adapters (2a) and W + M.
+ *
+ * `commit` then swaps all copies in, which cannot fail. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,8 +51,8 @@ static void release(dlora_learner *learner, struct outcome *o) {
   dli_class_index_release(&o->class_index, allocator);
 }
 
-/* Jobs that do not touch each other run side by side, each with a BLAS of one thread: eigenproblems of a few hundred
- * rows are too small to be split further. A worker's sentence is carried over to the calling thread. */
+/* Independent jobs run in parallel, each with a BLAS of one thread: eigenproblems of a few hundred rows are too small
+ * to be split further. A worker's error sentence is raised again in the calling thread. */
 struct jobs {
   const dlora_learner *learner;
   struct outcome *outcome;
@@ -76,15 +87,15 @@ static dlora_status in_parallel(const dlora_learner *learner, struct outcome *ou
   return status;
 }
 
-/* A copy of each predictor with the open task closed; old statistics follow the features first, where these moved. */
+/* Step 1 for one predictor. */
 static dlora_status commit_predictor(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
   const dlora_predictor *const from[] = {learner->base, learner->routed, learner->gate, learner->untouched};
   dlora_predictor **const to[] = {&o->base, &o->routed, &o->gate, &o->untouched};
-  const int follows_drift = job < 2;
+  const bool follows_drift = job < 2;
   if (!from[job]) return DLORA_OK;
   DLI_TRY(dlora_predictor_clone(to[job], from[job]));
-  if (follows_drift && task->drift.count) {
+  if (follows_drift && task->drift.count > 0) {
     const size_t columns = dli_learner_num_drifting_columns(learner);
     DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_commit_task", task->drift.before, task->drift.after,
                                      task->drift.count, learner->width - columns, columns, learner->model->vit.dim));
@@ -92,13 +103,14 @@ static dlora_status commit_predictor(const dlora_learner *learner, struct outcom
   return dlora_predictor_commit_task(*to[job]);
 }
 
+/* Step 3 for one adapted input. */
 static dlora_status commit_projector(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
   const size_t first = dli_inputs_in(learner->first_block), i = first + job;
   if (!learner->projectors[i]) return DLORA_OK;
   DLI_TRY(dlora_projector_clone(&o->projectors[i], learner->projectors[i]));
   dlora_projector *projector = o->projectors[i];
-  if (!dlora_projector_num_observed(projector)) { /* instant mode: the task takes an empty group */
+  if (dlora_projector_num_observed(projector) == 0) { /* instant mode: the task takes an empty group */
     float *zero;
     DLI_TRY(DLI_NEW(&learner->allocator, zero, dlora_projector_dim(projector)));
     const dlora_status status = dlora_projector_observe(projector, zero, 1);
@@ -106,13 +118,14 @@ static dlora_status commit_projector(const dlora_learner *learner, struct outcom
     DLI_TRY(status);
   }
   DLI_TRY(dlora_projector_commit_task(projector, learner->options.energy_threshold, NULL));
-  if (!task->energy.rows || !task->energy.count) return DLORA_OK;
+  if (!task->energy.rows || task->energy.count == 0) return DLORA_OK;
   const float *rows = task->energy.rows + i * DLI_ENERGY_SAMPLE * dli_widest_input(learner);
   return dlora_projector_calibrate(projector, (int64_t)dlora_learner_num_tasks(learner), rows, task->energy.count);
 }
 
-/* The prior on log T of a head. With Gaussians it is around their own T, as rows begin as those of equation (3) do,
- * times a part where they are on a part of the columns. A ridge regression has other scores. docs/METHOD.md 7. */
+/* The prior on log T of a head. Rows start as (3), so that with the Gaussian readout its centre is T of the statistics,
+ * times HEAD_PART if these read more columns than the head. A ridge regression has scores of another size: the centre
+ * is then 1 and the prior wide. METHOD.md 7.2. */
 #define HEAD_PART 0.7
 #define HEAD_DEVIATION 0.5
 #define HEAD_WIDE_DEVIATION 2.0
@@ -125,7 +138,7 @@ struct head_fit {
   const size_t *targets; /* [rows] */
 };
 
-/* Negative log-likelihood at log T, with the prior: a handful of easy images does not drive T to an extreme. */
+/* Negative log-likelihood at log T, plus the prior, which keeps a few easy images from driving T to an extreme. */
 static double head_cost(const void *context, double log_temperature) {
   const struct head_fit *fit = context;
   const double sharpness = exp(-log_temperature);
@@ -141,6 +154,7 @@ static double head_cost(const void *context, double log_temperature) {
   return loss;
 }
 
+/* The head's temperature: fitted to logits of held-out final features, or the prior's centre without any. */
 static dlora_status calibrate_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
@@ -149,12 +163,12 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   dlora_status status = DLORA_OK;
   float *logits = NULL;
   size_t *targets = NULL;
-  const int gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
+  const bool gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
   const double part = learner->width > dim ? HEAD_PART : 1.0;
   const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->base) : 1.0;
   const double centre = fmin(DLI_HIGHEST_TEMPERATURE, fmax(DLI_LOWEST_TEMPERATURE, guess));
   o->head.temperature = (float)centre;
-  if (!n) return DLORA_OK;
+  if (n == 0) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(allocator, logits, n * own));
   DLI_TRY_DONE(DLI_NEW(allocator, targets, n));
   for (size_t i = 0; i < n; i++) {
@@ -171,7 +185,7 @@ done:
   return status;
 }
 
-/* The task's head, its rows in the order of the components of `base`. Without training: equation (3) itself. */
+/* Step 4: the task's head, with rows in the order of the components of `base`; without training, (3) itself. */
 static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
@@ -181,7 +195,7 @@ static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   o->head.num_classes = own;
   DLI_TRY(DLI_NEW(allocator, o->head.weight, own * dim));
   DLI_TRY(DLI_NEW(allocator, o->head.bias, own));
-  if (task->num_steps) {
+  if (task->num_steps > 0) {
     for (size_t i = 0; i < own; i++) {
       const size_t row = dli_task_find_class(task, o->class_index.component_classes[known + i]);
       memcpy(o->head.weight + i * dim, task->rows.weight + row * dim, dim * sizeof *weight);
@@ -216,7 +230,7 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   DLI_TRY(make_head(learner, o));
   DLI_TRY(calibrate_head(learner, o));
   DLI_TRY(DLI_NEW(allocator, o->heads, learner->num_task_heads + 1));
-  if (learner->num_task_heads) memcpy(o->heads, learner->heads, learner->num_task_heads * sizeof *o->heads);
+  if (learner->num_task_heads > 0) memcpy(o->heads, learner->heads, learner->num_task_heads * sizeof *o->heads);
   o->heads[learner->num_task_heads] = o->head;
   DLI_TRY(dli_metrics_grown(&o->metrics, &learner->metrics, allocator));
   DLI_TRY(dli_bank_prepare_end(learner->bank, &o->bank));
@@ -233,8 +247,8 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   report->num_classes = task->classes.count;
   report->num_images = task->num_images[0];
   report->num_steps = task->num_steps;
-  report->first_loss = window ? task->losses.first / (double)window : NAN;
-  report->last_loss = window ? last / (double)window : NAN;
+  report->first_loss = window > 0 ? task->losses.first / (double)window : NAN;
+  report->last_loss = window > 0 ? last / (double)window : NAN;
   report->seconds_observe = task->seconds[DLI_OBSERVE_BEFORE];
   report->seconds_train = task->seconds[DLI_TRAIN];
   report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
@@ -252,7 +266,7 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   }
 }
 
-/* Cannot fail. What was replaced is left in *o to be released. */
+/* Swaps; cannot fail. *o then has the replaced parts, to be released. */
 static void commit(dlora_learner *learner, struct outcome *o) {
   dlora_predictor *const predictors[] = {o->base, o->routed, o->gate, o->untouched};
   dlora_predictor **const mine[] = {&learner->base, &learner->routed, &learner->gate, &learner->untouched};
@@ -288,7 +302,7 @@ dlora_status dlora_task_report_init(dlora_task_report *report, size_t size) {
 dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report) {
   DLI_REQUIRE(learner);
   struct dli_task *task = learner->task;
-  if (!task || !task->num_images[0] || task->phase == DLI_TRAIN) return dli_task_refuse(learner, __func__);
+  if (!task || task->num_images[0] == 0 || task->phase == DLI_TRAIN) return dli_task_refuse(learner, __func__);
   struct outcome outcome = {0};
   dlora_task_report full;
   const double started = dli_seconds();

@@ -1,4 +1,10 @@
-/* Evaluation on labelled images: accuracies, calibration, and the accuracy matrix over tasks. */
+/* dlora_learner_evaluate: accuracies, calibration errors, and a row of the accuracy matrix. METHOD.md 8.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   1. Images of known classes are chosen, each with its true task: the given one, or the last task with its class.
+ *   2. A micro-batch at a time, predictions are made as dlora_learner_predict makes them, and compared.
+ *   3. Accuracies become row num_tasks - 1 of the matrix, with digests of their images. Later only accuracies on the
+ *      same images are compared (metrics.c). */
 #include <math.h>
 #include <string.h>
 
@@ -13,7 +19,7 @@ struct tally {
   size_t images, skipped, right, task_right, given_right, untouched_right;
   size_t *task_images, *task_images_right; /* [num_tasks] */
   uint64_t *task_digests;                  /* [num_tasks] of their images */
-  uint64_t *stage_digests; /* [num_tasks] of the images that could be measured after each task already */
+  uint64_t *stage_digests;                 /* [num_tasks] of images that could be evaluated after each task */
   struct dli_reliability class_reliability, task_reliability;
 };
 
@@ -25,16 +31,16 @@ static int64_t task_of_class(const struct dli_class_index *d, int64_t class_id) 
   return -1;
 }
 
-/* The first task that has it. */
+/* The first task that has the class. */
 static size_t first_task_of_class(const struct dli_class_index *d, int64_t class_id) {
   size_t k = 0;
   while (d->component_classes[k] != class_id) k++;
   return (size_t)d->component_tasks[k];
 }
 
-/* What was measured, as sums, so that the order of the images does not matter. */
+/* Digests are sums over images, so that their order does not matter. */
 static void count_images(struct tally *tally, const struct dli_class_index *d, const uint64_t *digests,
-                         const int64_t *labels, const int64_t *tasks, int tasks_given, size_t count) {
+                         const int64_t *labels, const int64_t *tasks, bool tasks_given, size_t count) {
   for (size_t i = 0; i < count; i++) {
     const uint64_t digest = dli_mix(digests[i], (uint64_t)labels[i]);
     tally->task_digests[tasks[i]] += digest;
@@ -43,7 +49,7 @@ static void count_images(struct tally *tally, const struct dli_class_index *d, c
 }
 
 /* The most probable class among those of one task. */
-static int64_t best_within(const struct dli_class_index *d, const float *joint, int64_t task) {
+static int64_t best_in_task(const struct dli_class_index *d, const float *joint, int64_t task) {
   size_t best = SIZE_MAX;
   for (size_t k = 0; k < d->num_components; k++) {
     if (d->component_tasks[k] == task && (best == SIZE_MAX || joint[k] > joint[best])) best = k;
@@ -56,10 +62,10 @@ static void count_decisions(const dlora_learner *learner, struct tally *tally, c
                             const dlora_prediction *untouched, size_t count) {
   const struct dli_class_index *d = &learner->class_index;
   for (size_t i = 0; i < count; i++) {
-    const int right = p[i].class_id == labels[i], task_right = p[i].task == tasks[i];
+    const bool right = p[i].class_id == labels[i], task_right = p[i].task == tasks[i];
     tally->right += (size_t)right;
     tally->task_right += (size_t)task_right;
-    tally->given_right += best_within(d, joint + i * d->num_components, tasks[i]) == labels[i];
+    tally->given_right += best_in_task(d, joint + i * d->num_components, tasks[i]) == labels[i];
     if (untouched) tally->untouched_right += untouched[i].class_id == labels[i];
     tally->task_images[tasks[i]]++;
     tally->task_images_right[tasks[i]] += (size_t)right;
@@ -93,16 +99,16 @@ static dlora_status choose_images(struct evaluation *e) {
       task = e->source->tasks[i];
       if (task < 0 || (size_t)task >= num_tasks) {
         return dli_raise(DLORA_ERR_ARGUMENT,
-                         "dlora_learner_evaluate: task %lld of image %zu is not one of the %zu learnt", (long long)task,
-                         i, num_tasks);
+                         "dlora_learner_evaluate: task %lld of image %zu is not one of the %zu learned",
+                         (long long)task, i, num_tasks);
       }
     }
     e->chosen[chosen] = i;
     e->tasks[chosen++] = task;
   }
   e->tally.skipped = e->source->count - chosen;
-  if (chosen) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_evaluate: none of the %zu images is of a class that was learnt",
+  if (chosen > 0) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_evaluate: none of the %zu images is of a class that was learned",
                    e->source->count);
 }
 
@@ -111,8 +117,8 @@ static dlora_status run(struct evaluation *e) {
   const size_t total = e->source->count - e->tally.skipped;
   const double started = dli_seconds();
   const struct dli_decision out = {.predictions = e->predictions, .joint = e->joint};
-  /* Where the caller alone knows the task, it is told: what is measured then is accuracy given the task. */
-  const int given = learner->options.routing == DLORA_ROUTING_GIVEN;
+  /* With routing `given` the true task is given, and accuracy is accuracy given the task. */
+  const bool given = learner->options.routing == DLORA_ROUTING_GIVEN;
   for (size_t first = 0; first < total; first += e->batch) {
     const size_t part = total - first < e->batch ? total - first : e->batch;
     dlora_images images;
@@ -131,9 +137,9 @@ static dlora_status run(struct evaluation *e) {
   return DLORA_OK;
 }
 
-/* 0 would say that the images are not known. */
+/* 0 stands for unknown images. */
 static uint64_t known_digest(uint64_t sum) {
-  return sum ? sum : 1;
+  return sum != 0 ? sum : 1;
 }
 
 static void record(dlora_learner *learner, struct tally *tally) {
@@ -143,7 +149,7 @@ static void record(dlora_learner *learner, struct tally *tally) {
   learner->metrics.overall_images[tasks - 1] = tally->stage_digests[tasks - 1];
   learner->metrics.overall[tasks - 1] = (double)tally->right / (double)tally->images;
   for (size_t t = 0; t < tasks; t++) {
-    if (!tally->task_images[t]) continue;
+    if (tally->task_images[t] == 0) continue;
     learner->metrics.images[(tasks - 1) * tasks + t] = known_digest(tally->task_digests[t]);
     learner->metrics.accuracy[(tasks - 1) * tasks + t] =
         (double)tally->task_images_right[t] / (double)tally->task_images[t];
@@ -179,13 +185,14 @@ dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_so
     DLI_TRY(dli_struct_write("dlora_evaluation", evaluation, evaluation->struct_size, &empty, sizeof empty));
   }
   const size_t tasks = dlora_learner_num_tasks(learner);
-  if (!tasks) return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learnt yet; learn a task first");
+  if (tasks == 0)
+    return dli_raise(DLORA_ERR_STATE, "dlora_learner_evaluate: nothing was learned yet; learn a task first");
   const dlora_allocator *allocator = &learner->allocator;
   struct evaluation e = {.learner = learner, .source = &known, .batch = dli_learner_max_batch(learner, 0, known.count)};
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_reader_create(&e.reader, learner->model, &known, e.batch, allocator));
   DLI_TRY_DONE(dli_session_create(&e.session, learner->model, learner->merged_weights, learner->first_block, e.batch,
-                                  learner->threads, 0, allocator));
+                                  learner->threads, false, allocator));
   DLI_TRY_DONE(dli_predict_buffers_create(&e.buffers, learner, e.batch));
   DLI_TRY_DONE(DLI_NEW(allocator, e.chosen, known.count));
   DLI_TRY_DONE(DLI_NEW(allocator, e.tasks, known.count));
@@ -228,6 +235,6 @@ dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *learner, dou
   DLI_REQUIRE(learner);
   DLI_REQUIRE(matrix);
   const size_t tasks = learner->metrics.num_tasks;
-  if (tasks) memcpy(matrix, learner->metrics.accuracy, tasks * tasks * sizeof *matrix);
+  if (tasks > 0) memcpy(matrix, learner->metrics.accuracy, tasks * tasks * sizeof *matrix);
   return DLORA_OK;
 }

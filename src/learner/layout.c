@@ -1,4 +1,5 @@
-/* What follows from a learner's options and its model: widths of features and inputs, images of a micro-batch. */
+/* What follows from a learner's options and its model: widths of features and inputs, images of a micro-batch.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "base/threads.h"

@@ -1,4 +1,5 @@
-/* The loop around a task: reads a source, observes, trains for some epochs, observes again. */
+/* The loop around a task: reads a source, observes, trains for some epochs, observes again.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 

@@ -1,4 +1,5 @@
-/* The learner's life: creation from options, small questions. */
+/* The learner's life: creation from options, small questions.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/learner/learner.h"
 
 #include <stdarg.h>

@@ -1,6 +1,7 @@
 /* The learner's inside, shared by its files: learner/learner.c (life), learner/task.c (the open task),
  * learner/observe.c, learner/train.c and learner/commit_task.c (its phases), learner/learn_source.c (the loop),
- * learner/predict.c, learner/evaluate.c, checkpoint/checkpoint.c. */
+ * learner/predict.c, learner/evaluate.c, checkpoint/checkpoint.c.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_LEARNER_LEARNER_H
 #define DLI_SRC_LEARNER_LEARNER_H
 

@@ -1,4 +1,5 @@
-/* Texts of the caller's own, kept in checkpoints and snapshots beside what was learnt. */
+/* Texts of the caller's own, kept in checkpoints and snapshots beside what was learnt.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* Images of the open task, before its training and after it: features for the predictors, inputs of sites for the
- * projectors (S of METHOD.md 3 and 4), and samples for the head's temperature, routing by energy and the drift (4). */
+ * projectors (S of METHOD.md 3 and 4), and samples for the head's temperature, routing by energy and the drift (4).
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,18 @@
-/* From images to class, task and confidence. METHOD.md 6 and 8. */
+/* Predictions: routing (METHOD.md 6) and the combination of posteriors (5) (METHOD.md 8).
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * For a micro-batch whose trunk is loaded (dli_learner_decide):
+ *
+ *   1. Without residual adapters: one upper pass, and the posterior of `base` is the result.
+ *   2. Routing: w_s is 1 for one task, by `gate`, by a first upper pass and `base`, or given; it is 0 for the others.
+ *      Routing by energy takes place inside the upper pass, at each site.
+ *   3. The upper pass with residual adapters.
+ *   4. p(s | x): of the first pass, given, or the task posterior of `routed` on the features of 3.
+ *   5. p(c | s, x) by `class_scores`: the posterior of `routed` or of the first pass, the heads, or both.
+ *   6. log p(s, c | x) = log p(s | x) + log p(c | s, x) of every component, and (5): its log-sum over tasks.
+ *   7. Decisions: most probable class and task, and the unknown score against its threshold.
+ *
+ * Workspace and buffers stay with the session in the learner's pool for the next call. */
 #include <math.h>
 #include <string.h>
 
@@ -12,17 +26,17 @@
 
 struct dli_predict_buffers {
   dlora_allocator allocator;
-  size_t max_batch, num_components, num_classes, num_tasks; /* that there is room for */
+  size_t max_batch, num_components, num_classes, num_tasks; /* that the arrays have room for */
   float *early;                                             /* [max_batch, 2 * dim] */
   float *middle;                                            /* [max_batch, 2 * dim] where it is not early, or NULL */
   float *z;                                                 /* [max_batch, dim] */
   float *combined;                                          /* [max_batch, width] */
-  double *component; /* [max_batch, num_components] log probabilities, and then the joint output */
+  double *component; /* [max_batch, num_components] log p(c | z), then log p(s, c | x) */
   double *sums;      /* [num_classes] */
   float *class_log;  /* [max_batch, num_classes] */
-  float *task;       /* [max_batch, num_tasks] */
+  float *task;       /* [max_batch, num_tasks] p(s | x) */
   float *unknown;    /* [max_batch] */
-  float *routing;    /* [max_batch, num_tasks] */
+  float *routing;    /* [max_batch, num_tasks] w_s(x) */
   float *logits;     /* [max_batch, num_components] of the heads */
 };
 
@@ -69,7 +83,7 @@ static void detach(void *attached) {
   dli_predict_buffers_destroy(attached);
 }
 
-/* A pass of the pool, and the buffers that stay with it between calls; tasks may have ended since they were made. */
+/* A session of the pool, with the buffers that stay with it between calls. The end of a task makes them anew. */
 static dlora_status take(const dlora_learner *learner, size_t batch, dlora_session **out,
                          struct dli_predict_buffers **buffers) {
   DLI_TRY(dli_session_take(out, learner->sessions, learner->model, learner->merged_weights, learner->first_block, batch,
@@ -102,7 +116,7 @@ static void choose_top_task(const float *task_probs, size_t count, size_t tasks,
   for (size_t i = 0; i < count; i++) routing[i * tasks + largest(task_probs + i * tasks, tasks)] = 1.0f;
 }
 
-/* Of head row c on z [dim]. A product that float32 has no room for is made again in float64, which has. */
+/* Logit of head row c on z [dim], over the head's temperature. A product beyond float32 is formed again in float64. */
 static double head_logit(const struct dli_head *head, size_t c, const float *z, size_t dim, float product) {
   double logit = (double)product;
   if (!isfinite(product)) {
@@ -112,8 +126,7 @@ static double head_logit(const struct dli_head *head, size_t c, const float *z, 
   return (logit + (double)head->bias[c]) / (double)head->temperature;
 }
 
-/* Logarithms [count] of shares whose logarithms are `values`, times that of `total`. The largest is taken away first:
- * the sum is right whatever the size of what is added. */
+/* values [count] <- log-softmax of values, plus log_total. The largest is subtracted first: nothing overflows. */
 static void normalise(double *values, size_t count, double log_total) {
   double top = values[0], sum = 0.0;
   for (size_t i = 1; i < count; i++) top = values[i] > top ? values[i] : top;
@@ -124,13 +137,18 @@ static void normalise(double *values, size_t count, double log_total) {
   for (size_t i = 0; i < count; i++) values[i] += log_total - log(sum);
 }
 
-/* component [count, components] <- log p(task | x) + log p(class | task, x), the latter from `component` itself, from
- * the heads on z, or from the mean of both logarithms. */
-static void combine_within(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
+/* Step 6: component [count, components] <- log p(s | x) + log p(c | s, x). Of each task s, which has the components
+ * first ... last - 1:
+ *
+ *   1. log p(c | s, x) up to a constant: `component` itself (statistics), the head's logits over its temperature, or
+ *      the mean of both, which is the logarithm of a geometric mean.
+ *   2. Normalised over the task's components, plus log p(s | x). */
+static void combine_class_scores(const dlora_learner *learner, struct dli_predict_buffers *b, size_t count) {
   const struct dli_class_index *d = &learner->class_index;
   const size_t dim = learner->model->vit.dim, tasks = dlora_learner_num_tasks(learner), components = d->num_components;
-  const int heads = learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
-  const double share = learner->options.class_scores == DLORA_CLASS_SCORES_BOTH ? 0.5 : 1.0; /* of the heads */
+  const bool heads = learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
+  const double head_weight =
+      learner->options.class_scores == DLORA_CLASS_SCORES_BOTH ? 0.5 : 1.0; /* against the statistics */
   size_t first = 0;
   for (size_t t = 0; t < tasks; t++) {
     size_t last = first;
@@ -142,9 +160,9 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
     for (size_t i = 0; i < count; i++) {
       double *row = b->component + i * components;
       for (size_t c = first; heads && c < last; c++) {
-        const double statistics = share < 1.0 ? (1.0 - share) * row[c] : 0.0;
+        const double statistics = head_weight < 1.0 ? (1.0 - head_weight) * row[c] : 0.0;
         const float product = b->logits[i * components + c];
-        row[c] = statistics + share * head_logit(head, c - first, b->z + i * dim, dim, product);
+        row[c] = statistics + head_weight * head_logit(head, c - first, b->z + i * dim, dim, product);
       }
       normalise(row + first, last - first, log((double)b->task[i * tasks + t] + 1e-30));
     }
@@ -152,7 +170,7 @@ static void combine_within(const dlora_learner *learner, struct dli_predict_buff
   }
 }
 
-/* class_log [count, classes]: components of the same class add up over tasks, relative to the largest of them. */
+/* (5): class_log [count, classes] is the log-sum of the components of each class, one log1p for each component. */
 static void sum_classes(const struct dli_class_index *d, struct dli_predict_buffers *b, size_t count) {
   for (size_t i = 0; i < count; i++) {
     const double *row = b->component + i * d->num_components;
@@ -175,7 +193,7 @@ static dlora_status posterior(const dlora_learner *learner, const dlora_predicto
                                  b->task, b->unknown);
 }
 
-/* threshold: of the statistics that gave the unknown scores */
+/* Step 7. threshold: of the statistics that gave the unknown scores. */
 static void write_decision(const dlora_learner *learner, const struct dli_predict_buffers *b, size_t count,
                            float threshold, const struct dli_decision *out) {
   const struct dli_class_index *d = &learner->class_index;
@@ -200,7 +218,7 @@ static void write_decision(const dlora_learner *learner, const struct dli_predic
   }
 }
 
-/* Statistics with residual adapters, or NULL. Those made for the open task are of no finished one yet. */
+/* Statistics with residual adapters, or NULL. Those made for the open task have no finished task yet. */
 static const dlora_predictor *routed_of(const dlora_learner *learner) {
   return learner->task && learner->task->made_routed ? NULL : learner->routed;
 }
@@ -223,7 +241,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
     return DLORA_OK;
   }
 
-  /* Which residual adapters run. */
+  /* Step 2: p(s | x) that decides which residual adapters run. */
   if (routing == DLORA_ROUTING_EARLY) {
     DLI_TRY(dlora_predictor_posterior(learner->gate, b->early, count, NULL, NULL, b->task, NULL));
   } else if (routing == DLORA_ROUTING_TWO_PASS) {
@@ -241,18 +259,17 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
   }
   DLI_TRY(dli_session_upper(session, &mode, b->z));
 
-  /* p(task | x): of a first pass (final), as given, or from the statistics of adapted features in this one pass. After
-   * a first pass these are asked only where p(class | task, x) is theirs alone: they are tighter than others' features.
-   */
-  const int own_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
-  const int first_pass =
+  /* Steps 4 and 5. With two passes or a given task, p(s | x) is known and must survive the second posterior. With two
+   * passes, `routed` counts only if p(c | s, x) is to be its own: it is too tight on features of its own images. */
+  const bool own_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
+  const bool first_pass =
       routing == DLORA_ROUTING_TWO_PASS && learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
   if (!first_pass) {
     if (own_task) memcpy(b->routing, b->task, count * num_tasks * sizeof *b->task);
     DLI_TRY(posterior(learner, routed ? routed : learner->base, b, count, NULL));
     if (own_task) memcpy(b->task, b->routing, count * num_tasks * sizeof *b->task);
   }
-  combine_within(learner, b, count);
+  combine_class_scores(learner, b, count);
   sum_classes(d, b, count);
   write_decision(learner, b, count, d->thresholds[routed && !first_pass ? 1 : 0], out);
   return DLORA_OK;
@@ -278,7 +295,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
                                : "predictions");
   }
   const size_t num_tasks = dlora_learner_num_tasks(learner);
-  if (!num_tasks) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; learn a task first", caller);
+  if (num_tasks == 0) return dli_raise(DLORA_ERR_STATE, "%s: nothing was learned yet; learn a task first", caller);
   if (!tasks && learner->options.routing == DLORA_ROUTING_GIVEN) {
     return dli_raise(DLORA_ERR_STATE, "%s: routing is `given`; call dlora_learner_predict_with_tasks", caller);
   }
@@ -286,7 +303,7 @@ static dlora_status predict(const dlora_learner *learner, const dlora_images *im
   DLI_TRY(dli_images_part(images, 0, images->count, &part, caller));
   for (size_t i = 0; tasks && i < images->count; i++) {
     if (tasks[i] < 0 || (size_t)tasks[i] >= num_tasks) {
-      return dli_raise(DLORA_ERR_ARGUMENT, "%s: task %lld of image %zu is not one of the %zu learnt", caller,
+      return dli_raise(DLORA_ERR_ARGUMENT, "%s: task %lld of image %zu is not one of the %zu learned", caller,
                        (long long)tasks[i], i, num_tasks);
     }
   }
@@ -332,7 +349,7 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
   for (size_t i = 0; tasks && i < images->count; i++) {
     if (tasks[i] < -1 || tasks[i] >= (int64_t)num_tasks) {
       return dli_raise(DLORA_ERR_ARGUMENT,
-                       "dlora_learner_embed: task %lld of image %zu is not -1 or one of the %zu learnt",
+                       "dlora_learner_embed: task %lld of image %zu is not -1 or one of the %zu learned",
                        (long long)tasks[i], i, num_tasks);
     }
   }
@@ -349,7 +366,8 @@ dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_image
     for (size_t i = 0; tasks && i < part.count; i++) {
       if (tasks[first + i] >= 0) routing[i * num_tasks + (size_t)tasks[first + i]] = 1.0f;
     }
-    const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED, .routing = tasks && num_tasks ? routing : NULL};
+    const struct dli_session_mode mode = {.terms = DLORA_TERM_MERGED,
+                                          .routing = tasks && num_tasks > 0 ? routing : NULL};
     dli_session_upper(session, &mode, features + first * dim);
     DLI_TRY_DONE(dli_features_finite(features + first * dim, part.count, dim, __func__));
   }

@@ -1,4 +1,5 @@
-/* Where the time of a learner goes: its own sections and those of the open task's session. */
+/* Where the time of a learner goes: its own sections and those of the open task's session.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/profile.h"
 
 #include "base/status.h"

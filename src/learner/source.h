@@ -1,4 +1,5 @@
-/* Batches of model inputs from a caller's image source. */
+/* Batches of model inputs from a caller's image source.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_LEARNER_SOURCE_H
 #define DLI_SRC_LEARNER_SOURCE_H
 

@@ -1,5 +1,6 @@
 /* The open task: its beginning, its place, its classes, and how it is dropped. What it is made of comes from
- * learner/observe.c and learner/train.c; it ends in learner/commit_task.c. */
+ * learner/observe.c and learner/train.c; it ends in learner/commit_task.c.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "base/memory.h"

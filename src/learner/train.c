@@ -1,5 +1,5 @@
 /* Training of the open task: its beginning, from what was observed to directions and head rows, and one optimizer step.
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 

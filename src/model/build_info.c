@@ -1,3 +1,5 @@
+/* One line on kernels, packed products, threads and BLAS in use: dlora_build_info.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
 #include "duallora/duallora.h"
@@ -5,7 +7,7 @@
 #include "nn/kernels.h"
 
 #if defined(__GNUC__)
-/* There with OpenBLAS, absent with other BLAS libraries. */
+/* OpenBLAS defines it, other BLAS libraries do not. */
 extern char *openblas_get_config(void) __attribute__((weak));
 #endif
 

@@ -1,4 +1,9 @@
-/* The model handle: a frozen ViT, loaded from a file or from memory. */
+/* The model handle: a frozen ViT, loaded from a file or from memory.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * lib/vit reads the weights W and b (METHOD.md 1) and, with packed products, copies them into oneDNN's layout. The
+ * handle adds the allocator, the kernels of this processor, and a pool of sessions for dlora_model_embed
+ * (src/session/embed.c). */
 #include "src/model/model.h"
 
 #include <string.h>
@@ -18,7 +23,7 @@ dlora_status dlora_model_options_init(dlora_model_options *options, size_t size)
   return dli_struct_write("dlora_model_options", options, size, &defaults, sizeof defaults);
 }
 
-/* Takes the tensors over, also on failure. */
+/* Takes ownership of the tensors, also on failure. */
 static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const dlora_model_options *options,
                            const dlora_allocator *allocator) {
   dlora_status status;

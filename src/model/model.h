@@ -1,4 +1,5 @@
-/* The model handle's inside, for sessions and the learner. */
+/* The struct of a model handle, for sessions and the learner.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_MODEL_MODEL_H
 #define DLI_SRC_MODEL_MODEL_H
 
@@ -7,7 +8,7 @@
 
 struct dlora_model {
   dlora_allocator allocator;
-  struct dli_tensors *tensors; /* the mapping that weights may lie in */
+  struct dli_tensors *tensors; /* the mapped file; weights may point into it */
   struct dli_vit vit;
   const struct dli_kernels *kernels;
   size_t threads;

@@ -1,3 +1,5 @@
+/* The version as text, from the macros of the public header.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "duallora/duallora.h"
 
 #define STRING_(value) #value

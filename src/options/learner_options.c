@@ -1,4 +1,5 @@
-/* The learner's options: defaults, the paper's preset, names, checks, comparison; all of them from the table. */
+/* The learner's options: defaults, the paper's preset, names, checks, comparison; all of them from the table.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* The table of options (docs/METHOD.md 10), and what follows from a row of it: value, check, text. */
+/* The table of options (docs/METHOD.md 10), and what follows from a row of it: value, check, text.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/options/option_table.h"
 
 #include <math.h>

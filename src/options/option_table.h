@@ -1,5 +1,5 @@
 /* Every option of a learner, once: what docs/METHOD.md 10, the command's switches, checkpoints and bindings know of it.
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_OPTIONS_OPTION_TABLE_H
 #define DLI_SRC_OPTIONS_OPTION_TABLE_H
 

@@ -1,4 +1,5 @@
-/* The learner's options: reading, checking, comparing, and the parts of them that a bank and a predictor take. */
+/* The learner's options: reading, checking, comparing, and the parts of them that a bank and a predictor take.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_OPTIONS_OPTIONS_H
 #define DLI_SRC_OPTIONS_OPTIONS_H
 

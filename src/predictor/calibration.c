@@ -1,3 +1,17 @@
+/* Temperature T of the posterior and threshold of the unknown score, from leave-one-out features. METHOD.md 7.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * At the end of task t:
+ *
+ *   1. The sample and the held-out features are scored as if never observed (leave_one_out.c).
+ *   2. T_t maximises the likelihood of the class posterior over the sample, times a Gaussian prior on log T around the
+ *      initial temperature.
+ *   3. A second fit, to the held-out features, with a prior around the first one, may raise T_t but not lower it.
+ *      Training makes features look more certain, never less.
+ *   4. log T_t, log q_t, f_t and up to DLI_UNKNOWN_SCORES unknown scores become entry t.
+ *
+ * T of all tasks is q times the weighted geometric mean of T_t / q_t. The threshold is a quantile of the unknown scores
+ * of all tasks, each weighted by the number of features it was chosen from. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,16 +22,16 @@
 #include "src/predictor/predictor.h"
 #include "src/predictor/state.h"
 
-/* Below it components lie in one place, which says nothing about others. */
+/* Least q: below it components lie in one place. */
 #define LEAST_SEPARATION 1e-3
-/* Above it they lie hundreds of deviations apart, as where the images of each class are all alike. Every temperature
- * suits their scores, so that the one found says nothing about other tasks'. */
+/* A task with a larger q has no weight in T. Its components lie hundreds of deviations apart, as with identical images
+ * in a class, and every temperature suits their scores. */
 #define MOST_SEPARATION 1e5
 
-/* Standard deviation of a weak prior on log T around the initial temperature, worth a fraction of one image: a handful
- * of features that are all right says "as sharp as you like", which is not to be believed. */
+/* Standard deviation of the prior on log T, worth a fraction of one image. Without it a few features that are all right
+ * would drive T to its lower bound. */
 #define PRIOR_DEVIATION 2.0
-/* What training may do to log T of the features it was done on: how far held-out ones may raise it. */
+/* That of the second fit: how far training may have lowered log T of the features it saw. */
 #define TRAINING_DEVIATION 0.25
 
 void dli_calibration_free(const dlora_predictor *predictor, struct dli_calibration *calibration) {
@@ -56,7 +70,7 @@ done:
 void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from) {
   if (b->held_out[from] == 0) return;
   double na = (double)a->held_out[to], nb = (double)b->held_out[from];
-  const double share = nb / (na + nb);
+  const double fraction = nb / (na + nb);
   float both[2 * DLI_UNKNOWN_SCORES];
   size_t count = (size_t)a->num_scores[to], added = (size_t)b->num_scores[from];
   memcpy(both, a->scores + to * DLI_UNKNOWN_SCORES, count * sizeof *both);
@@ -65,8 +79,8 @@ void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_
   size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
   for (size_t i = 0; i < kept; i++) a->scores[to * DLI_UNKNOWN_SCORES + i] = both[i * count / kept];
   a->num_scores[to] = kept;
-  a->log_temperatures[to] += share * (b->log_temperatures[from] - a->log_temperatures[to]);
-  a->log_separations[to] += share * (b->log_separations[from] - a->log_separations[to]);
+  a->log_temperatures[to] += fraction * (b->log_temperatures[from] - a->log_temperatures[to]);
+  a->log_separations[to] += fraction * (b->log_separations[from] - a->log_separations[to]);
   a->held_out[to] += b->held_out[from];
 }
 
@@ -80,7 +94,7 @@ double dli_calibration_temperature(const struct dli_calibration *calibration, co
   size_t known = 0; /* components when the task was fitted */
   for (size_t i = 0; i < num_tasks; i++) {
     while (known < statistics->num && statistics->tasks[known] <= (int64_t)i) known++;
-    if (known < 2) continue; /* there was nothing to be told apart from */
+    if (known < 2) continue; /* a single component: K_t - 1 = 0 */
     if (calibration->log_separations[i] > log(MOST_SEPARATION)) continue;
     const double weight = (double)calibration->held_out[i] * (double)(known - 1);
     sum += weight * (calibration->log_temperatures[i] - calibration->log_separations[i]);
@@ -91,7 +105,7 @@ double dli_calibration_temperature(const struct dli_calibration *calibration, co
               fmax(DLI_LOWEST_TEMPERATURE, exp(sum / total + dli_calibration_log_separation(readout))));
 }
 
-/* Scores of features left out. */
+/* Leave-one-out features under one prior. */
 struct fit {
   double broad_weight;
   size_t num;            /* components */
@@ -118,7 +132,7 @@ static double cost(const void *context, double log_temperature) {
       broad += exp(score[j] * sharpness / DLI_BROAD);
       if (fit->columns[j] == fit->left_out->expected[i] && score[j] > best) best = score[j];
     }
-    /* A class that recurs has several components; relative to the best of them nothing overflows. */
+    /* A recurring class has several components. Relative to the best of them nothing overflows. */
     const double log_all = log(all / (1.0 - fit->broad_weight)), log_broad = log(broad / fit->broad_weight);
     const double log_best = dli_log_posterior(best * sharpness, log_all, log_broad);
     for (size_t j = 0; j < fit->num; j++) {
@@ -131,22 +145,22 @@ static double cost(const void *context, double log_temperature) {
   return sum + 0.5 * off * off;
 }
 
-/* Weights [count]: every class that is there has the same sum, as the posterior takes classes to be equally frequent;
- * with use_prior every feature has. */
+/* Weights [count] of the features. Every class that occurs has the same sum, because the posterior assumes equal
+ * frequencies; with use_prior every feature has weight 1. */
 static dlora_status weigh(const dlora_predictor *predictor, const struct dli_readout *readout,
                           const struct dli_left_out *left_out, double *weights) {
   size_t *counts = NULL, present = 0;
   DLI_TRY(DLI_NEW(&predictor->allocator, counts, readout->num_classes));
   for (size_t i = 0; i < left_out->count; i++) present += counts[left_out->expected[i]]++ == 0;
-  const double share = (double)left_out->count / (double)present;
+  const double fraction = (double)left_out->count / (double)present;
   for (size_t i = 0; i < left_out->count; i++) {
-    weights[i] = predictor->use_prior ? 1.0 : share / (double)counts[left_out->expected[i]];
+    weights[i] = predictor->use_prior ? 1.0 : fraction / (double)counts[left_out->expected[i]];
   }
   dli_free(&predictor->allocator, counts);
   return DLORA_OK;
 }
 
-/* *log_temperature: where the prior's centre is -> the fit. */
+/* *log_temperature: centre of the prior on entry, the fit on return. Without features it stays. */
 static dlora_status fit_temperature(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num,
                                     struct dli_left_out *left_out, double deviation, double *log_temperature) {
   double *weights = NULL;
@@ -178,8 +192,7 @@ dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_ca
   corrected = log_temperature;
   DLI_TRY_DONE(fit_temperature(predictor, readout, statistics->num, &held_out,
                                sample.count > 0 ? TRAINING_DEVIATION : PRIOR_DEVIATION, &corrected));
-  /* Training makes its features look surer than others, never less sure, and few held-out ones that happen to be easy
-   * say less than many of the former. */
+  /* Held-out features raise T_t only: a few easy ones are no evidence against many of the sample. */
   if (sample.count == 0 || corrected > log_temperature) log_temperature = corrected;
   const size_t count = sample.count + held_out.count;
   const size_t kept = count < DLI_UNKNOWN_SCORES ? count : DLI_UNKNOWN_SCORES;
@@ -218,7 +231,7 @@ dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const s
   if (count == 0) return DLORA_OK;
   DLI_TRY(DLI_NEW(&predictor->allocator, list, count));
   for (size_t i = 0; i < num_tasks; i++) {
-    /* A kept score stands for all the task's held-out features that it was chosen from. */
+    /* A kept score stands for all of the task's leave-one-out features that it was chosen from. */
     double weight = (double)calibration->held_out[i] / (double)calibration->num_scores[i];
     for (size_t j = 0; j < (size_t)calibration->num_scores[i]; j++) {
       list[filled++] = (struct weighted){(double)calibration->scores[i * DLI_UNKNOWN_SCORES + j], weight};

@@ -1,3 +1,14 @@
+/* Drift compensation (METHOD.md 7.1): the map (4) of features moves the means and the scatter of finished tasks.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * For each part of the columns that moves:
+ *
+ *   1. zbar and d, means of the features before and of the differences (fit_drift).
+ *   2. C_b and C_bx, scatter of the features before, and with the differences, a block of images at a time.
+ *   3. R = (C_b + trace(C_b) / D I)^-1 C_bx by Cholesky. With one image, or equal ones, R = 0 and only d is known.
+ *   4. Old means: mu_c += d + (mu_c - zbar) R. Old scatter: J^T scatter J with J = I + R (apply_drift).
+ *
+ * Then the readout is built from the moved statistics. Sums of a random projection cannot be moved and stay. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -9,10 +20,10 @@
 
 #define BLOCK_ROWS 256
 
-/* z -> z + shift + (z - mean) map on `columns` columns. */
+/* The map z -> z + d + (z - zbar) R of `columns` columns. */
 struct drift {
-  double *mean;  /* [columns] of the features before */
-  double *shift; /* [columns] mean difference */
+  double *mean;  /* zbar [columns] */
+  double *shift; /* d [columns] */
   double *map;   /* R [columns, columns] */
 };
 
@@ -22,8 +33,7 @@ static void drift_free(const dlora_predictor *predictor, struct drift *drift) {
   dli_free(&predictor->allocator, drift->mean);
 }
 
-/* Of rows a stride of values apart. The caller frees *drift, also after a failure. R = (C + trace(C) / columns I)^-1 X
- * with C = cov(before), X = cov(before, after - before). */
+/* Steps 1 to 3. before, after: [n, columns], rows `stride` floats apart. The caller frees *drift in any case. */
 static dlora_status fit_drift(const dlora_predictor *predictor, struct drift *drift, const float *before,
                               const float *after, size_t n, size_t stride, size_t columns) {
   const dlora_allocator *allocator = &predictor->allocator;
@@ -51,13 +61,13 @@ static dlora_status fit_drift(const dlora_predictor *predictor, struct drift *dr
       moved[i] = y - x - drift->shift[i % columns];
     }
     dli_add_gram_lower(centred, count, columns, covariance);
-    dli_dgemm_tn(columns, columns, count, 1.0, moved, columns, centred, columns, 1.0, cross, columns); /* X^T */
+    dli_dgemm_tn(columns, columns, count, 1.0, moved, columns, centred, columns, 1.0, cross, columns); /* C_bx^T */
   }
   for (size_t i = 0; i < columns; i++) level += covariance[i * columns + i] / (double)columns;
-  if (level > 0.0) { /* else one image, or none that differ: a shift is all that can be known */
+  if (level > 0.0) {
     for (size_t i = 0; i < columns; i++) covariance[i * columns + i] += level;
     DLI_TRY_DONE(dli_cholesky(columns, covariance));
-    dli_cholesky_solve(columns, covariance, cross, columns); /* rows of X^T become those of R^T */
+    dli_cholesky_solve(columns, covariance, cross, columns); /* rows of C_bx^T become those of R^T */
     for (size_t i = 0; i < columns; i++) {
       for (size_t j = 0; j < columns; j++) drift->map[i * columns + j] = cross[j * columns + i];
     }
@@ -69,8 +79,8 @@ done:
   return status;
 }
 
-/* means [num, dim] and scatter [dim, dim] <- J^T scatter J, with J = I + R on the columns. scratch: [max(num, dim),
- * columns] */
+/* Step 4 on means [num, dim] and scatter [dim, dim], for columns first ... first + columns - 1. scratch: [max(num,
+ * dim), columns]. The scatter is multiplied by J from the right, then by J^T from the left, as rows. */
 static void apply_drift(const struct drift *drift, size_t dim, size_t first, size_t columns, double *means, size_t num,
                         double *scatter, double *scratch) {
   for (size_t i = 0; i < num; i++) {
@@ -85,7 +95,7 @@ static void apply_drift(const struct drift *drift, size_t dim, size_t first, siz
     memcpy(scratch + i * columns, scatter + i * dim + first, columns * sizeof *scratch);
   }
   dli_dgemm_nn(dim, columns, columns, 1.0, scratch, columns, drift->map, columns, 1.0, scatter + first, dim);
-  /* The rows in turn, as columns of the transpose: (J^T A)[columns, :] = A[columns, :] + R^T A[columns, :]. */
+  /* (J^T A)[columns, :] = A[columns, :] + R^T A[columns, :] */
   for (size_t j = 0; j < columns; j++) {
     for (size_t i = 0; i < dim; i++) scratch[j * dim + i] = scatter[(first + j) * dim + i];
   }

@@ -1,3 +1,9 @@
+/* Predictors in safetensors files: settings, sums and calibration, and the open task. docs/FILES.md.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * One list of fields for each group says tensor name, type, shape and address; writing and reading walk through the
+ * same list. Files are untrusted input: all shapes are checked before anything is allocated, then all values. The
+ * readout is not stored but computed again. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,11 +17,10 @@
 #include "src/predictor/state.h"
 
 #define FORMAT "duallora.predictor.1"
-#define NAME_SIZE 256
 #define MAX_FIELDS 24
 #define MAX_SETTINGS 10
 
-/* One tensor "<prefix>.<suffix>" and where it lives. */
+/* One tensor "<prefix>.<suffix>" and its address. */
 struct field {
   const char *suffix;
   enum dli_dtype dtype;
@@ -24,13 +29,7 @@ struct field {
   const void *data;
 };
 
-static dlora_status name_tensor(char name[NAME_SIZE], const char *prefix, const char *suffix) {
-  int length = snprintf(name, NAME_SIZE, "%s.%s", prefix, suffix);
-  if (length > 0 && length < NAME_SIZE) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "tensor name of prefix %.64s is longer than %d", prefix, NAME_SIZE - 1);
-}
-
-/* Options and temperature: one value each, as tensors because they must come back bit by bit whatever the locale. */
+/* Options and temperature, one value each. Tensors keep every bit, in any locale. */
 static size_t list_settings(const dlora_predictor *predictor, struct field fields[MAX_SETTINGS]) {
   const struct field list[] = {
       {"readout", DLI_U64, 1, {1}, &predictor->readout},
@@ -69,7 +68,7 @@ static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num
   return count;
 }
 
-static struct field broad_share_of(const dlora_predictor *predictor) {
+static struct field broad_weight_of(const dlora_predictor *predictor) {
   return (struct field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_weight};
 }
 
@@ -79,24 +78,24 @@ static struct field separations_of(const dlora_predictor *predictor) {
 
 dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
   struct field fields[MAX_FIELDS + MAX_SETTINGS + 2];
-  char name[NAME_SIZE];
+  char name[DLI_SAVED_NAME_SIZE];
   size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
   count += list_settings(predictor, fields + count);
   fields[count++] = separations_of(predictor);
-  fields[count++] = broad_share_of(predictor);
+  fields[count++] = broad_weight_of(predictor);
   for (size_t i = 0; i < count; i++) {
-    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
     DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
   }
   return DLORA_OK;
 }
 
-/* Copies the tensors to where the fields' data points, which must be memory of the predictor that is being read. */
+/* Copies tensors to the fields' addresses, which must be memory of the predictor that is read. */
 static dlora_status copy_fields(const struct dli_tensors *tensors, const char *prefix, const struct field *fields,
                                 size_t count) {
-  char name[NAME_SIZE];
+  char name[DLI_SAVED_NAME_SIZE];
   for (size_t i = 0; i < count; i++) {
-    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
     DLI_TRY(
         dli_tensors_copy(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, (void *)fields[i].data));
   }
@@ -107,11 +106,11 @@ static bool is_positive(double value) {
   return value >= (double)FLT_TRUE_MIN && value <= (double)FLT_MAX;
 }
 
-/* The options that a file was saved with, or the caller's where it agrees with the file on what the sums are. */
+/* The saved options, or the caller's if their readout and projection are the saved ones. */
 static dlora_status choose_options(dlora_predictor_options *out, const struct dlora_predictor *saved, const char *label,
                                    const char *prefix, const dlora_predictor_options *given) {
   bool random = saved->readout == DLORA_READOUT_RANDOM_PROJECTION;
-  /* Options are floats, so that the smallest and the largest are those of floats. */
+  /* Options are floats, hence the range of floats. */
   if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > DLI_TEMPERATURE_BY_HAND ||
       (random && (saved->saved_random_features == 0 || saved->saved_random_features > DLI_PREDICTOR_MAX_DIM)) ||
       !(saved->shrinkage >= 0.0 && saved->shrinkage <= (double)FLT_MAX) || !is_positive(saved->temperature) ||
@@ -182,31 +181,31 @@ static const char *find_impossible(const dlora_predictor *predictor) {
   return NULL;
 }
 
-/* Whether a class comes twice in a task. */
+/* Refuses a class that comes twice in a task. */
 static dlora_status check_unique(const dlora_predictor *predictor, const char *label, const char *prefix) {
   const struct dli_readout *readout = &predictor->readout_state;
   int64_t *last = NULL; /* [num_classes] 1 + the last task with the class */
   DLI_TRY(DLI_NEW(&predictor->allocator, last, readout->num_classes));
   dlora_status status = DLORA_OK;
   for (size_t i = 0; i < predictor->finished.num && status == DLORA_OK; i++) {
-    int64_t *seen = last + readout->columns[i];
-    if (*seen == predictor->finished.tasks[i] + 1) {
+    int64_t *last_task = last + readout->columns[i];
+    if (*last_task == predictor->finished.tasks[i] + 1) {
       status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.classes has class %lld twice in task %lld", label, prefix,
                          (long long)predictor->finished.classes[i], (long long)predictor->finished.tasks[i]);
     }
-    *seen = predictor->finished.tasks[i] + 1;
+    *last_task = predictor->finished.tasks[i] + 1;
   }
   dli_free(&predictor->allocator, last);
   return status;
 }
 
-/* A file of before they were kept gets those of today, with which the temperature is the one that it had. */
+/* A file without separations gets the present one for every task, with which T is the saved temperature. */
 static dlora_status read_separations(dlora_predictor *predictor, const struct dli_tensors *tensors,
                                      const char *prefix) {
   const struct field field = separations_of(predictor);
   double *values = predictor->calibration.log_separations;
-  char name[NAME_SIZE];
-  DLI_TRY(name_tensor(name, prefix, field.suffix));
+  char name[DLI_SAVED_NAME_SIZE];
+  DLI_TRY(dli_saved_name(name, prefix, field.suffix));
   if (!dli_tensors_find(tensors, name)) {
     for (size_t i = 0; i < predictor->num_tasks; i++) {
       values[i] = dli_calibration_log_separation(&predictor->readout_state);
@@ -221,12 +220,12 @@ static dlora_status read_separations(dlora_predictor *predictor, const struct dl
   return DLORA_OK;
 }
 
-/* A file of before it was kept has temperatures that were fitted with that of then. */
-static dlora_status read_broad_share(dlora_predictor *predictor, const struct dli_tensors *tensors,
-                                     const char *prefix) {
-  const struct field field = broad_share_of(predictor);
-  char name[NAME_SIZE];
-  DLI_TRY(name_tensor(name, prefix, field.suffix));
+/* Temperatures of a file without beta were fitted with DLI_BROAD_WEIGHT_BEFORE. */
+static dlora_status read_broad_weight(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                      const char *prefix) {
+  const struct field field = broad_weight_of(predictor);
+  char name[DLI_SAVED_NAME_SIZE];
+  DLI_TRY(dli_saved_name(name, prefix, field.suffix));
   if (!dli_tensors_find(tensors, name)) {
     if (predictor->num_tasks > 0) predictor->broad_weight = DLI_BROAD_WEIGHT_BEFORE;
     return DLORA_OK;
@@ -243,15 +242,15 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   const size_t any[] = {SIZE_MAX, SIZE_MAX};
   const struct dli_tensor *means = NULL, *held_out = NULL, *tensor = NULL;
   struct field fields[MAX_FIELDS];
-  char name[NAME_SIZE];
+  char name[DLI_SAVED_NAME_SIZE];
   dlora_predictor saved = {0}; /* settings and sizes only */
   dlora_predictor_options known;
   size_t count = list_settings(&saved, fields);
   DLI_TRY(copy_fields(tensors, prefix, fields, count));
   DLI_TRY(choose_options(&known, &saved, label, prefix, options));
-  DLI_TRY(name_tensor(name, prefix, "held_out"));
+  DLI_TRY(dli_saved_name(name, prefix, "held_out"));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_U64, 1, any, &held_out));
-  DLI_TRY(name_tensor(name, prefix, "means"));
+  DLI_TRY(dli_saved_name(name, prefix, "means"));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_F64, 2, any, &means));
   size_t num = means->shape[0], num_tasks = held_out->shape[0];
   saved.dim = means->shape[1];
@@ -260,10 +259,10 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has rows of %zu, expected 1 ... %zu", label, name, saved.dim,
                      DLI_PREDICTOR_MAX_DIM);
   }
-  /* Nothing is allocated before the file is known to hold all of it. */
+  /* Nothing is allocated before the file is known to have it all. */
   count = list_sums(&saved, num, num_tasks, fields);
   for (size_t i = 0; i < count; i++) {
-    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
     DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
   }
 
@@ -296,7 +295,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   if (status != DLORA_OK) goto done;
   DLI_TRY_DONE(check_unique(predictor, label, prefix));
   DLI_TRY_DONE(read_separations(predictor, tensors, prefix));
-  DLI_TRY_DONE(read_broad_share(predictor, tensors, prefix));
+  DLI_TRY_DONE(read_broad_weight(predictor, tensors, prefix));
   DLI_TRY_DONE(dli_calibration_threshold(predictor, &predictor->calibration, num_tasks, DLI_UNKNOWN_QUANTILE,
                                          &predictor->threshold));
   *out = predictor;
@@ -330,7 +329,7 @@ static bool is_mirrored(const dlora_predictor *predictor, const struct dli_rows 
 dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
   const struct dli_rows *held_out = &predictor->held_out, *sample = &predictor->sample;
   struct field fields[MAX_FIELDS];
-  char name[NAME_SIZE];
+  char name[DLI_SAVED_NAME_SIZE];
   size_t count = list_open(predictor, predictor->open.num, fields);
   fields[count++] =
       (struct field){"held_out_features", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->features};
@@ -345,7 +344,7 @@ dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct d
   }
   fields[count++] = (struct field){"sample_labels", DLI_I64, 1, {sample->count}, sample->labels};
   for (size_t i = 0; i < count; i++) {
-    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
     DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
   }
   return DLORA_OK;
@@ -374,13 +373,13 @@ static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_
   const size_t any[] = {SIZE_MAX};
   const struct dli_tensor *tensor = NULL;
   struct field fields[MAX_FIELDS];
-  char name[NAME_SIZE];
-  DLI_TRY(name_tensor(name, prefix, "classes"));
+  char name[DLI_SAVED_NAME_SIZE];
+  DLI_TRY(dli_saved_name(name, prefix, "classes"));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, any, &tensor));
   const size_t num = tensor->count;
   const size_t count = list_open(predictor, num, fields);
   for (size_t i = 0; i < count; i++) {
-    DLI_TRY(name_tensor(name, prefix, fields[i].suffix));
+    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
     DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
   }
   if (num == 0) return DLORA_OK;
@@ -394,15 +393,15 @@ static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_
                    bad);
 }
 
-/* Reads floats [count, dim] from the tensor "<prefix>.<what>_<part>", or, where there is none, copies `absent`, which
- * may be NULL if there must be one. */
+/* Reads floats [count, dim] from the tensor "<prefix>.<what>_<part>". Without such a tensor, copies `absent`; with
+ * absent NULL the tensor is required. */
 static dlora_status read_features(const dlora_predictor *predictor, float **out, const struct dli_tensors *tensors,
                                   const char *prefix, const char *what, const char *part, size_t count,
                                   const float *absent) {
   const struct dli_tensor *tensor = NULL;
-  char suffix[32], name[NAME_SIZE];
+  char suffix[32], name[DLI_SAVED_NAME_SIZE];
   snprintf(suffix, sizeof suffix, "%s_%s", what, part);
-  DLI_TRY(name_tensor(name, prefix, suffix));
+  DLI_TRY(dli_saved_name(name, prefix, suffix));
   const bool copies = absent && !dli_tensors_find(tensors, name);
   if (!copies) {
     DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, (size_t[]){count, predictor->dim}, &tensor));
@@ -413,14 +412,14 @@ static dlora_status read_features(const dlora_predictor *predictor, float **out,
   return DLORA_OK;
 }
 
-/* The tensors "<prefix>.<what>_features", "..._labels" and, where images had two views, "..._mirrored"; at most `most`
+/* Reads the tensors "<prefix>.<what>_features", "..._labels" and, of image pairs, "..._mirrored", with at most `most`
  * rows. */
 static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows *rows,
                               const struct dli_tensors *tensors, const char *prefix, const char *what, size_t most) {
   const struct dli_tensor *labels = NULL;
-  char part[32], name[NAME_SIZE];
+  char part[32], name[DLI_SAVED_NAME_SIZE];
   snprintf(part, sizeof part, "%s_labels", what);
-  DLI_TRY(name_tensor(name, prefix, part));
+  DLI_TRY(dli_saved_name(name, prefix, part));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, (size_t[]){SIZE_MAX}, &labels));
   if (labels->count > most) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has %zu labels, expected at most %zu", dli_tensors_label(tensors),
@@ -476,31 +475,27 @@ const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_
   return predictor->held_out.labels;
 }
 
+/* ---- a file of its own ---- */
+
+static dlora_status write_predictor(const void *handle, struct dli_writer *writer) {
+  return dli_predictor_write(handle, writer, "predictor");
+}
+
+static dlora_status read_predictor(void *out, const struct dli_tensors *tensors, const void *options) {
+  return dli_predictor_read(out, tensors, "predictor", options);
+}
+
 dlora_status dlora_predictor_save(const dlora_predictor *predictor, const char *path) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(path);
-  dlora_status status = DLORA_OK;
-  struct dli_writer *writer = NULL;
-  DLI_TRY_DONE(dli_writer_create(&writer, &predictor->allocator));
-  DLI_TRY_DONE(dli_writer_set_metadata(writer, "format", FORMAT));
-  DLI_TRY_DONE(dli_predictor_write(predictor, writer, "predictor"));
-  DLI_TRY_DONE(dli_writer_save(writer, path));
-done:
-  dli_writer_destroy(writer);
-  return status;
+  return dli_saved_save(predictor, path, FORMAT, write_predictor, &predictor->allocator);
 }
 
 dlora_status dlora_predictor_load(dlora_predictor **out, const char *path, const dlora_predictor_options *options) {
   DLI_REQUIRE(out);
   *out = NULL;
   DLI_REQUIRE(path);
-  struct dli_tensors *tensors;
   dlora_predictor_options known = DLORA_PREDICTOR_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_predictor_options", &known, sizeof known, options));
-  dlora_allocator allocator;
-  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  DLI_TRY(dli_saved_open(&tensors, path, FORMAT, &allocator));
-  const dlora_status status = dli_predictor_read(out, tensors, "predictor", options);
-  dli_tensors_close(tensors);
-  return status;
+  return dli_saved_load(out, path, FORMAT, read_predictor, known.allocator, options);
 }

@@ -1,12 +1,25 @@
-/* What the readout would say of an image had it not been observed: closed forms, so that nothing is factorised again
- * and no feature need be kept from the statistics. docs/METHOD.md 7.
+/* Scores of features as if each had never been observed, in closed form. METHOD.md 7.2.
+ * SPDX-License-Identifier: Apache-2.0
  *
- * An image of component c, which has n, is there with half of either of its views: their mean is what it adds to the
- * component's, and half their difference d is scattered around that. Without it, r = their mean - mu: the mean of c
- * becomes mu - r / (n - 1), and the scatter loses n / (n - 1) r r^T and d d^T. So C^-1 = P becomes P + a u u^T + b v
- * v^T with u = P r, h = r.u, k = n / (n - 1) / degrees and a = k / (1 - k h), and then, of that matrix, v = (P + a u
- * u^T) d, g = d.v, l = 1 / degrees and b = l / (1 - l g). Of one view d is 0. The degrees of freedom, what shrinkage
- * adds, the centre and the covariance of the means around it stay what they are. Scored is the first view. */
+ * An image of component c, which has n features, is part of the statistics with half of either view: the mean of its
+ * views enters mu_c, half their difference d the scatter. Let r be the mean of the views minus mu_c. Without the image
+ *
+ *   mu_c      becomes mu_c - r / (n - 1)
+ *   scatter   loses n / (n - 1) r r^T and d d^T
+ *   C^-1 = V  becomes V + a u u^T + b v v^T  by Sherman and Morrison, with
+ *               u = V r,               h = r^T u,   k = n / (n - 1) / (N - K),   a = k / (1 - k h)
+ *               v = (V + a u u^T) d,   g = d^T v,   l = 1 / (N - K),             b = l / (1 - l g)
+ *
+ * and d = 0 for a single view. Degrees of freedom, the a_i of the shrinkage, mu and U stay unchanged. The score is that
+ * of the first view z. For a block of images:
+ *
+ *   1. z - mu, r and d, and two solves for V r and V d.
+ *   2. Products with the readout's weights: z, r and d against C^-1 (mu_c - mu) of all components.
+ *   3. For each image the scalars above, and its Gaussian scores without it (leave_out_gaussian).
+ *   4. The unknown score, from a rank-two update of its own matrix (add_distances).
+ *   5. With a random projection, the ridge outputs without it (leave_out_ridge).
+ *
+ * Afterwards every row gets the offsets of the readout, and the score of c the noise of its smaller mean. */
 #include <math.h>
 #include <string.h>
 
@@ -16,8 +29,8 @@
 #include "linalg/symmetric.h"
 #include "src/predictor/state.h"
 
-/* Least share of itself that a variance keeps without one feature: below it there is rounding. */
-#define LEAST_SHARE 1e-12
+/* Least 1 - k h, the fraction of a variance that stays without one feature: below it there is rounding. */
+#define LEAST_REMAINDER 1e-12
 
 void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *out) {
   dli_free(&predictor->allocator, out->expected);
@@ -26,24 +39,24 @@ void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *ou
   *out = (struct dli_left_out){0};
 }
 
-/* The scalars of one image: see above; uz, vz: u.z and v.z, vr: v.r. */
+/* The scalars of one image, as above; uz = u^T (z - mu), vz = v^T (z - mu), vr = v^T r. */
 struct terms {
   double n, k, h, a, uz;
   double l, b, vz, vr;
 };
 
-/* Scratch for DLI_SCORE_ROWS images; the fields are [rows, ...]. */
+/* Scratch for DLI_SCORE_ROWS images; every array is [rows, ...]. */
 struct block {
   double *memory;
   struct terms *terms;
-  double *z;             /* [dim] the first view less the centre */
-  double *r, *d;         /* [dim] mean of the views less the component's mean, half their difference */
+  double *z;             /* [dim] first view minus mu */
+  double *r, *d;         /* [dim] mean of the views minus mu_c, half their difference */
   double *u, *v;         /* [dim] */
-  double *scores;        /* [num] weight.z + bias */
-  double *along, *aside; /* [num] the means less the centre, times u and times v */
-  double *spread;        /* [num] what readout->between is of, of z without the image */
-  double *projected;     /* [2, random_features] of the views; and solved by the ridge regression's factor */
-  double *solved;
+  double *scores;        /* [num] (z - mu)^T weight + bias */
+  double *along, *aside; /* [num] u^T and v^T times (mu_c - mu) */
+  double *spread;        /* [num] s = U^T C^-1 (z - mu) without the image */
+  double *projected;     /* [2, random_features] relu(z R) of both views */
+  double *solved;        /* [2, random_features] the same, solved by the ridge regression's factor */
 };
 
 /* The caller frees the memory and the terms, also after a failure. */
@@ -82,7 +95,7 @@ static size_t find_component(const struct dli_statistics *statistics, size_t tas
   return i;
 }
 
-/* One image of component c, Gaussian readout. scores: weight.z + bias -> as without it. */
+/* scores [num] of one image of component c become those without it. */
 static void leave_out_gaussian(const struct dli_readout *readout, size_t num, size_t c, const struct terms *t,
                                const double *along, const double *aside, double *scores) {
   const double of_c = scores[c] - readout->bias[c], rest = t->n - 1.0;
@@ -96,23 +109,22 @@ static void leave_out_gaussian(const struct dli_readout *readout, size_t num, si
               t->b * aside_c * (t->vz - 0.5 * aside_c);
 }
 
-/* The square of s by a matrix's inverse where the matrix gets w1 p p^T + w2 q q^T: by Sherman and Morrison twice. s, p
- * and q [n] are solved by the matrix's Cholesky factor. w1 and w2 may be negative. */
+/* s^T (A + w1 p p^T + w2 q q^T)^-1 s, by Sherman and Morrison twice. s, p and q [n] are given as L^-1 s, L^-1 p and
+ * L^-1 q, where A = L L^T. w1 and w2 may be negative. */
 static double updated_square(const double *s, const double *p, const double *q, size_t n, double w1, double w2) {
   const double sp = dot(s, p, n), pq = dot(p, q, n);
-  const double share = w1 / fmax(1.0 + w1 * dot(p, p, n), LEAST_SHARE);
-  const double sq = dot(s, q, n) - share * sp * pq, qq = dot(q, q, n) - share * pq * pq;
-  return dot(s, s, n) - share * sp * sp - w2 / fmax(1.0 + w2 * qq, LEAST_SHARE) * sq * sq;
+  const double factor = w1 / fmax(1.0 + w1 * dot(p, p, n), LEAST_REMAINDER);
+  const double sq = dot(s, q, n) - factor * sp * pq, qq = dot(q, q, n) - factor * pq * pq;
+  return dot(s, s, n) - factor * sp * sp - w2 / fmax(1.0 + w2 * qq, LEAST_REMAINDER) * sq * sq;
 }
 
-/* Adds to unknown [rows] the difference of the squares of the distances to the centre by C and by the covariance of
- * everything. Destroys z, r, d, along, aside and spread. */
+/* unknown [rows] += |L^-1 (z - mu)|^2 - d_E(z, mu), without the image. Destroys z, r, d, u, along, aside and spread. */
 static void add_distances(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num, size_t rows,
                           const struct terms *terms, struct block *b, double *unknown) {
   const size_t dim = predictor->dim;
   if (readout->between) {
-    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->share[i % num];
-    for (size_t i = 0; i < rows * num; i++) b->aside[i] *= readout->share[i % num];
+    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->root_fraction[i % num];
+    for (size_t i = 0; i < rows * num; i++) b->aside[i] *= readout->root_fraction[i % num];
     dli_cholesky_forward(num, readout->between, b->spread, rows);
     dli_cholesky_forward(num, readout->between, b->along, rows);
     dli_cholesky_forward(num, readout->between, b->aside, rows);
@@ -135,7 +147,7 @@ static void add_distances(const dlora_predictor *predictor, const struct dli_rea
   }
 }
 
-/* Rows of one block: those to be left out, their components and the features of their views. */
+/* One block of images: components, and features of both views. */
 struct batch {
   size_t count;
   size_t components[DLI_SCORE_ROWS];
@@ -143,14 +155,15 @@ struct batch {
   const float *mirrored[DLI_SCORE_ROWS];
 };
 
-/* Outputs of the ridge regression: those y of the first view p become y - c (e - y) - c' (e - y'), e the one-hot
- * component, y' the outputs of the second view q, and (c, c') = (H_pp, H_pq) (I - H)^-1 with H half of what the
- * projected views' inner products by the regression's matrix are. Of one view twice, (y - 2 H_pp e) / (1 - 2 H_pp). */
+/* Ridge outputs without the image. Let p and q be relu(z R) of its views, y and y' their outputs, e the one-hot
+ * component and H [2, 2] half the inner products of p and q by the inverse of the regression's matrix. With (c, c') =
+ * (H_pp, H_pq) (I - H)^-1 the output of p becomes y - c (e - y) - c' (e - y'). For equal views this is (y - h e) / (1 -
+ * h), h = 2 H_pp. */
 static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_readout *readout,
                             const double *ridge_factor, const struct batch *batch, size_t num, struct block *b,
                             double *scores) {
   const size_t dim = predictor->dim, random = predictor->random_features, rows = batch->count;
-  double *other = b->spread; /* [rows, num] of the second view */
+  double *other = b->spread; /* [rows, num] outputs of the second view */
   for (size_t i = 0; i < rows * dim; i++) {
     b->z[i] = (double)batch->features[i / dim][i % dim];
     b->r[i] = (double)batch->mirrored[i / dim][i % dim];
@@ -165,7 +178,7 @@ static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_r
   for (size_t i = 0; i < rows; i++) {
     const double *p = b->solved + i * random, *q = p + rows * random;
     const double pp = 0.5 * dot(p, p, random), pq = 0.5 * dot(p, q, random), qq = 0.5 * dot(q, q, random);
-    const double determinant = fmax((1.0 - pp) * (1.0 - qq) - pq * pq, LEAST_SHARE);
+    const double determinant = fmax((1.0 - pp) * (1.0 - qq) - pq * pq, LEAST_REMAINDER);
     const double first = (pp * (1.0 - qq) + pq * pq) / determinant, second = pq / determinant;
     const double *y_other = other + i * num;
     double *y = scores + i * num;
@@ -174,8 +187,8 @@ static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_r
   }
 }
 
-/* scores [count, num], unknown [count], own [count]: the square of the distance of the mean of the views to the image's
- * own mean. */
+/* Steps 1 to 5 above for one batch. scores [count, num]; unknown [count]; own [count]: square of the distance from the
+ * mean of the views to mu_c, both without the image. */
 static void leave_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                       const struct dli_readout *readout, const double *ridge_factor, const struct batch *batch,
                       struct block *b, double *scores, double *unknown, double *own) {
@@ -206,18 +219,19 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
     t->n = (double)statistics->counts[c];
     t->h = dot(r, u, dim);
     t->k = t->n / (t->n - 1.0) / degrees;
-    t->a = t->k / fmax(1.0 - t->k * t->h, LEAST_SHARE);
+    t->a = t->k / fmax(1.0 - t->k * t->h, LEAST_REMAINDER);
     t->l = 1.0 / degrees;
     const double step = t->a * dot(u, d, dim);
     for (size_t j = 0; j < dim; j++) v[j] += step * u[j];
     for (size_t j = 0; j < num; j++) aside[j] += step * along[j];
-    t->b = t->l / fmax(1.0 - t->l * dot(d, v, dim), LEAST_SHARE);
+    t->b = t->l / fmax(1.0 - t->l * dot(d, v, dim), LEAST_REMAINDER);
     t->uz = dot(b->z + i * dim, u, dim);
     t->vz = dot(b->z + i * dim, v, dim);
     t->vr = dot(r, v, dim);
     own[i] = t->n / (t->n - 1.0) * (t->n / (t->n - 1.0)) * (t->h + t->a * t->h * t->h + t->b * t->vr * t->vr);
     for (size_t j = 0; j < num; j++) {
-      spread[j] = readout->share[j] * (row[j] - readout->bias[j] + t->a * along[j] * t->uz + t->b * aside[j] * t->vz);
+      spread[j] =
+          readout->root_fraction[j] * (row[j] - readout->bias[j] + t->a * along[j] * t->uz + t->b * aside[j] * t->vz);
     }
     leave_out_gaussian(readout, num, c, t, along, aside, row);
     double best = row[0];
@@ -270,8 +284,8 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
       batch.count = 0;
     }
   }
-  /* A component's mean is noisier without one of few features, which lowers its scores by what the features' own
-   * scatter tells; those to be calibrated are of the whole mean. */
+  /* nu: mean over the features of e (1 - 1 / n_c), e being `own`. The mean of c has one feature less here than in the
+   * scores to be calibrated; its additional noise, nu (1 / (n_c - 1) - 1 / n_c), is given back to its score. */
   for (size_t i = 0; i < left_out.count; i++) {
     const double n = (double)statistics->counts[components[i]];
     noise += own[i] * (n - 1.0) / n / (double)left_out.count;

@@ -1,4 +1,5 @@
-/* From float64, in which statistics are kept, to the float32 of the interface. */
+/* From float64, in which statistics are kept, to float32, which the public functions use.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <float.h>
 
 #include "src/predictor/state.h"

@@ -1,3 +1,15 @@
+/* Posteriors and decisions from scores. METHOD.md 7.1.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * For each row of features:
+ *
+ *   1. score_c of every component, and the unknown score (readout.c).
+ *   2. p(c | z) = (1 - beta) softmax(score / T)_c + beta softmax(score / (kappa T))_c.
+ *   3. Class posteriors sum it over tasks, task posteriors over classes.
+ *   4. A decision takes the most probable class and task, and compares the unknown score with the threshold.
+ *
+ * Rows are processed DLI_SCORE_ROWS at a time, in float64, in scratch that stays with the predictor for the next call.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -5,10 +17,10 @@
 #include "src/predictor/predictor.h"
 #include "src/predictor/state.h"
 
-/* A score so far below the row's largest has no probability, whatever the temperature; further down infinity begins. */
+/* A score this far below the row's largest has probability 0 at any temperature. The bound keeps quotients finite. */
 #define HOPELESS (-1e300)
 
-/* Scratch for DLI_SCORE_ROWS rows, in one block that the predictor keeps for the next call. */
+/* Scratch for DLI_SCORE_ROWS rows: one block, which the predictor keeps for the next call. */
 struct posterior {
   double *memory;
   double *scratch;
@@ -40,11 +52,15 @@ static dlora_status posterior_new(const dlora_predictor *predictor, struct poste
   return DLORA_OK;
 }
 
-/* Scores [num] of one row become log-probabilities, and are summed by class and by task. The class sums are taken
- * relative to each class's own largest term, so that the log of a hopeless class is as exact as that of a likely one.
- * All that is shared out is the difference to the largest score, so that it sums to 1 whatever the scores' size: to
- * 1e-15 in float64, and to 1e-6 once rounded to float32, where a log-probability l is off by at most 2^-24 |l|, which p
- * = e^l weighs: 2^-24 times the entropy, which is 14 for a million classes alike. */
+/* Turns the scores [num] of one row, in place, into log-probabilities of components, and sums these by class and task.
+ *
+ *   1. Scores minus the largest, over T. Only differences enter, whatever the scores' size.
+ *   2. Log-sums of both softmaxes, and log p(c | z) of their mixture.
+ *   3. Tasks: sums of p. Classes: log-sums relative to each class's own largest term, so that the logarithm of an
+ *      improbable class is as exact as that of a probable one.
+ *
+ * Probabilities sum to 1 within 1e-15 in float64, and within 1e-6 after rounding to float32: a log-probability l is
+ * then off by at most 2^-24 |l|, which sums to 2^-24 times the entropy, 14 for a million equal classes. */
 static void normalise_row(const dlora_predictor *predictor, double *components, double *classes, double *tasks,
                           double *largest) {
   const struct dli_statistics *finished = &predictor->finished;
@@ -84,12 +100,12 @@ static void posterior_compute(const dlora_predictor *predictor, struct posterior
   }
 }
 
-static dlora_status check_learnt(const char *function, const dlora_predictor *predictor) {
+static dlora_status require_task(const char *function, const dlora_predictor *predictor) {
   if (predictor->num_tasks > 0) return DLORA_OK;
   return dli_raise(DLORA_ERR_STATE, "%s: no task is finished; call dlora_predictor_commit_task first", function);
 }
 
-/* A sum of parts of 1 may be off by rounding. */
+/* A sum of probabilities may exceed 1 by rounding. */
 static float to_probability(double value) {
   return value < 1.0 ? (float)value : 1.0f;
 }
@@ -98,7 +114,7 @@ float dli_to_log_probability(double value) {
   return value < 0.0 ? dli_to_float(value) : 0.0f;
 }
 
-/* What a posterior is written to; any may be NULL. */
+/* Destinations of a posterior; any may be NULL. */
 struct outputs {
   double *exact_components;
   float *components, *classes, *tasks, *unknown;
@@ -106,7 +122,7 @@ struct outputs {
 
 static dlora_status write_posterior(const dlora_predictor *predictor, const char *function, const float *features,
                                     size_t n, const struct outputs *out) {
-  DLI_TRY(check_learnt(function, predictor));
+  DLI_TRY(require_task(function, predictor));
   DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
   size_t num = predictor->finished.num, num_classes = predictor->readout_state.num_classes,
          tasks = predictor->num_tasks;
@@ -160,7 +176,7 @@ dlora_status dlora_predictor_predict(const dlora_predictor *predictor, const flo
                                      dlora_prediction *predictions) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(predictions);
-  DLI_TRY(check_learnt(__func__, predictor));
+  DLI_TRY(require_task(__func__, predictor));
   DLI_TRY(dli_check_features(__func__, "features", features, n, predictor->dim));
   const struct dli_readout *readout = &predictor->readout_state;
   struct posterior posterior;

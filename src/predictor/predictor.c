@@ -1,3 +1,9 @@
+/* The life of a predictor and of its open task: observing, commit, append, merge. METHOD.md 7.2.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A predictor has statistics of finished tasks (statistics.c), the readout computed from them (readout.c), and the
+ * results of leave-one-out features (calibration.c). An open task adds statistics of its own, held-out features and a
+ * sample (rows.c). Whatever replaces the finished part is built as a struct change first. Taking it cannot fail. */
 #include "src/predictor/predictor.h"
 
 #include <float.h>
@@ -10,7 +16,7 @@
 #include "base/status.h"
 #include "src/predictor/state.h"
 
-#define PROJECTION_STREAM 0x70726f6a /* "proj": apart from other uses of the same seed */
+#define PROJECTION_STREAM 0x70726f6a /* "proj": independent of other uses of the same seed */
 
 dlora_status dlora_predictor_options_init(dlora_predictor_options *options, size_t size) {
   DLI_REQUIRE(options);
@@ -236,7 +242,7 @@ static dlora_status observe(const char *function, dlora_predictor *predictor, co
                             const float *mirrored, const int64_t *labels, size_t n, bool held_out) {
   DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
   if (mirrored != features) DLI_TRY(dli_check_features(function, "mirrored", mirrored, n, predictor->dim));
-  dli_pool_clear(predictor->scratch); /* learning wants the memory */
+  dli_pool_clear(predictor->scratch); /* leaves the memory to learning */
   if (held_out) {
     DLI_TRY(dli_rows_reserve(predictor, &predictor->held_out, n));
     dli_rows_append(predictor, &predictor->held_out, features, mirrored, labels, n);
@@ -277,10 +283,10 @@ dlora_status dlora_predictor_discard_task(dlora_predictor *predictor) {
   return DLORA_OK;
 }
 
-/* What a call builds before it changes the predictor; after `take` it holds what is to be released. */
+/* The new finished part, built before the predictor changes. After change_take it holds the old one, to be freed. */
 struct change {
   size_t num_tasks;
-  bool fitted; /* the temperature, to features that came with the change */
+  bool fitted; /* T follows the leave-one-out features that the change brings */
   double temperature, threshold, broad_weight;
   struct dli_statistics finished;
   struct dli_readout readout;
@@ -293,7 +299,7 @@ static void change_free(const dlora_predictor *predictor, struct change *change)
   dli_calibration_free(predictor, &change->calibration);
 }
 
-/* Completes a change whose statistics, readout and calibration are set: temperature if it was fitted, threshold. */
+/* Computes temperature and threshold of a change that has statistics, readout and calibration. */
 static dlora_status change_complete(const dlora_predictor *predictor, struct change *change) {
   change->temperature = predictor->temperature;
   if (change->fitted) {
@@ -320,6 +326,13 @@ static void change_take(dlora_predictor *predictor, struct change *change) {
   predictor->threshold = change->threshold;
 }
 
+/* The end of a task, on copies (METHOD.md 7.2):
+ *
+ *   1. Statistics of the finished tasks and of the open one are joined, and held-out features are added.
+ *   2. The readout: C is factorised, and weights, q and the matrices of the unknown score follow.
+ *   3. Sample and held-out features are scored as if each had never been observed, and T_t is fitted to them.
+ *   4. T of all tasks and the threshold of the unknown score are updated.
+ *   5. The copies replace the finished part, and the open task is dropped. */
 dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
   DLI_REQUIRE(predictor);
   const struct dli_rows *held_out = &predictor->held_out;
@@ -351,7 +364,7 @@ done:
   return status;
 }
 
-/* Whether sums of two predictors mean the same. */
+/* Refuses predictors whose sums are of different widths, readouts or projections. */
 static dlora_status check_same(const char *function, const dlora_predictor *predictor, const dlora_predictor *other) {
   if (predictor->dim != other->dim) {
     return dli_raise(DLORA_ERR_MISMATCH, "%s: predictor has dim %zu, other has %zu", function, predictor->dim,
@@ -377,7 +390,7 @@ static bool has_scores(const struct dli_calibration *calibration, size_t num_tas
   return any;
 }
 
-/* Adds other's finished tasks, the first of which becomes task `offset`. */
+/* Builds a change that adds other's finished tasks as tasks `offset`, `offset` + 1, ... */
 static dlora_status add_finished(const dlora_predictor *predictor, const dlora_predictor *other, size_t offset,
                                  struct change *change) {
   size_t own = predictor->num_tasks, end = offset + other->num_tasks;
@@ -456,7 +469,8 @@ dlora_status dlora_predictor_unknown_threshold(const dlora_predictor *predictor,
   DLI_REQUIRE(threshold);
   double found = 0.0;
   if (!(quantile > 0.0f && quantile < 1.0f)) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "%s: quantile is %g, expected a share in (0, 1)", __func__, (double)quantile);
+    return dli_raise(DLORA_ERR_ARGUMENT, "%s: quantile is %g, expected a fraction in (0, 1)", __func__,
+                     (double)quantile);
   }
   if (!has_scores(&predictor->calibration, predictor->num_tasks)) {
     return dli_raise(DLORA_ERR_STATE,

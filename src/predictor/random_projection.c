@@ -1,4 +1,5 @@
-/* Features of the random projection readout: relu(z R), METHOD.md 7. */
+/* Features of the random projection readout, relu(z R). METHOD.md 7.1.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/matrix.h"
 #include "src/predictor/state.h"
 

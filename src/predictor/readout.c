@@ -1,3 +1,17 @@
+/* The readout: scores of components by equation (3) or ridge regression, and the unknown score. METHOD.md 7.1.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Building, once for each change of the statistics:
+ *
+ *   1. Classes are numbered in order of first appearance.
+ *   2. C = L L^T by Cholesky, with mu, from the shrunk scatter (statistics.c).
+ *   3. weight_c = C^-1 (mu_c - mu), bias_c = -1/2 (mu_c - mu)^T weight_c, and q, the mean of -2 bias_c.
+ *   4. For the unknown score, with U of columns sqrt(n_c / N) (mu_c - mu): the factor of I + U^T C^-1 U; with at least
+ *      as many components as columns, that of E = C + U U^T instead.
+ *   5. offset_c: log(n_c / N) with use_prior, and the correction by eta for components of different n_c.
+ *   6. With a random projection: the ridge regression of one-hot components on relu(z R).
+ *
+ * Scoring is then a product of rows with weight, and one triangular solve for the unknown score. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +22,10 @@
 #include "linalg/symmetric.h"
 #include "src/predictor/state.h"
 
-/* Of half of what its own scatter adds to the square of a mean of n features, 1/n of it, how much is given back to the
- * score: all would be right for two classes; of many that are noisy the largest wins too often then. docs/METHOD.md 7.
- */
+/* eta: part of the noise of a mean of n_c features that its score gets back. 1 would be right for two classes; among
+ * many noisy classes the largest score would win too often. METHOD.md 7.3. */
 #define MEAN_NOISE 0.7
-/* A smaller ridge counts as this: what keeps a Gram matrix of thousands of columns and few rows invertible in double.
- */
+/* Least ridge: keeps a Gram matrix of thousands of columns and few rows invertible in double. */
 #define LEAST_RIDGE 1e-9
 
 void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *readout) {
@@ -24,7 +36,7 @@ void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *read
   dli_free(allocator, readout->weight);
   dli_free(allocator, readout->global_factor);
   dli_free(allocator, readout->between);
-  dli_free(allocator, readout->share);
+  dli_free(allocator, readout->root_fraction);
   dli_free(allocator, readout->factor);
   dli_free(allocator, readout->centre);
   dli_free(allocator, readout->columns);
@@ -51,7 +63,7 @@ static dlora_status number_classes(const dlora_predictor *predictor, struct dli_
   DLI_TRY(DLI_NEW(&predictor->allocator, keys, num));
   for (size_t i = 0; i < num; i++) keys[i] = (struct class_key){statistics->classes[i], i};
   qsort(keys, num, sizeof *keys, compare_keys);
-  /* Each component's first of its class, and then the first ones' numbers. */
+  /* First the first component of each class, then the numbers of these. */
   for (size_t i = 0, first = 0; i < num; i++) {
     if (i == 0 || keys[i].class_id != keys[i - 1].class_id) first = keys[i].component;
     out->columns[keys[i].component] = first;
@@ -76,7 +88,7 @@ dlora_status dli_ridge_factor(const dlora_predictor *predictor, const struct dli
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, gram, random * random));
   memcpy(gram, statistics->gram, random * random * sizeof *gram);
   for (size_t i = 0; i < random; i++) level += gram[i * random + i] / (double)random;
-  /* Without any active feature all scores are 0 whatever is added. */
+  /* Without any active feature all scores are 0, whatever the ridge. */
   level = level > 0.0 ? level * fmax(predictor->ridge, LEAST_RIDGE) : 1.0;
   for (size_t i = 0; i < random; i++) gram[i * random + i] += level;
   DLI_TRY_DONE(dli_cholesky(random, gram));
@@ -100,9 +112,9 @@ static dlora_status build_ridge(const dlora_predictor *predictor, struct dli_rea
   return DLORA_OK;
 }
 
-/* What is added to the scores of components [num]: log frequencies with use_prior, and what few images take from a
- * Gaussian score, where the covariance of n columns has this factor and its diagonal was raised by raised [n]; with
- * NULL none of that, which needs not be computed where all components have as many either. */
+/* offsets [num] of the scores: log(n_c / N) with use_prior, plus (eta / 2) trace(C^-1 scatter / (N - K)) / n_c if the
+ * n_c differ. The trace is n - trace(C^-1 diag(a_i)), for C of n columns with this Cholesky factor and raised [n] =
+ * a_i. factor NULL: without the second term. */
 static dlora_status fill_offsets(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t n,
                                  const double *factor, const double *raised, double *offsets) {
   double total = (double)dli_statistics_total(statistics), noise = 0.0;
@@ -110,7 +122,7 @@ static dlora_status fill_offsets(const dlora_predictor *predictor, const struct 
   for (size_t i = 0; factor && i < statistics->num; i++)
     differ = differ || statistics->counts[i] != statistics->counts[0];
   if (differ) {
-    double trace = 0.0; /* of C^-1 times what was added */
+    double trace = 0.0; /* of C^-1 diag(a_i) */
     DLI_TRY(dli_cholesky_inverse_trace(&predictor->allocator, n, factor, raised, &trace));
     noise = 0.5 * MEAN_NOISE * fmax(0.0, (double)n - trace); /* trace(C^-1 scatter / degrees) */
   }
@@ -121,8 +133,8 @@ static dlora_status fill_offsets(const dlora_predictor *predictor, const struct 
   return DLORA_OK;
 }
 
-/* What distances to the mean of everything take: C [dim, dim] is the within-class covariance, of which factor and
- * weight have been made, and is destroyed. METHOD.md 7. */
+/* The factor of I + U^T C^-1 U [num, num], or of E = C + U U^T [dim, dim] where num >= dim. *covariance is C; in the
+ * second case it becomes the factor. out has root_fraction, centre and weight. */
 static dlora_status build_between(const dlora_predictor *predictor, struct dli_readout *out,
                                   const struct dli_statistics *statistics, double **covariance) {
   const size_t num = statistics->num, dim = predictor->dim;
@@ -130,13 +142,13 @@ static dlora_status build_between(const dlora_predictor *predictor, struct dli_r
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, spread, num * dim));
   for (size_t i = 0; i < num * dim; i++) {
-    spread[i] = out->share[i / dim] * (statistics->means[i] - out->centre[i % dim]);
+    spread[i] = out->root_fraction[i / dim] * (statistics->means[i] - out->centre[i % dim]);
   }
   if (num < dim) {
     DLI_TRY_DONE(DLI_NEW(&predictor->allocator, out->between, num * num));
     dli_dgemm_nt(num, num, dim, 1.0, out->weight, dim, spread, dim, 0.0, out->between, num);
     for (size_t i = 0; i < num * num; i++) {
-      out->between[i] = out->share[i / num] * out->between[i] + (i % (num + 1) ? 0.0 : 1.0);
+      out->between[i] = out->root_fraction[i / num] * out->between[i] + (i % (num + 1) ? 0.0 : 1.0);
     }
     DLI_TRY_DONE(dli_cholesky(num, out->between));
   } else {
@@ -165,7 +177,7 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
   DLI_TRY_DONE(DLI_NEW(allocator, readout.factor, dim * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, covariance, dim * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, raised, dim));
-  DLI_TRY_DONE(DLI_NEW(allocator, readout.share, num));
+  DLI_TRY_DONE(DLI_NEW(allocator, readout.root_fraction, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.weight, num * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.bias, num));
   DLI_TRY_DONE(DLI_NEW(allocator, readout.offset, num));
@@ -184,10 +196,10 @@ dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_read
       square += readout.weight[i * dim + j] * (statistics->means[i * dim + j] - readout.centre[j]);
     }
     readout.bias[i] = -0.5 * square;
-    readout.share[i] = sqrt((double)statistics->counts[i] / total);
+    readout.root_fraction[i] = sqrt((double)statistics->counts[i] / total);
     readout.separation += square / (double)num;
   }
-  if (predictor->random_features > 0) readout.separation = 1.0; /* outputs of a regression of zeros and ones */
+  if (predictor->random_features > 0) readout.separation = 1.0; /* ridge outputs have one scale */
   DLI_TRY_DONE(build_between(predictor, &readout, statistics, &covariance));
   DLI_TRY_DONE(fill_offsets(predictor, statistics, dim, predictor->random_features > 0 ? NULL : readout.factor, raised,
                             readout.offset));
@@ -206,7 +218,7 @@ size_t dli_readout_scratch(const dlora_predictor *predictor, const struct dli_st
   return rows * (2 * predictor->dim + predictor->random_features + statistics->num + 2);
 }
 
-/* |L^-1 x|^2 of each row of x [rows, n], which is solved in place. */
+/* distances [rows] = |L^-1 x|^2 of each row of x [rows, n], which becomes L^-1 x. */
 static void mahalanobis(const double *factor, double *x, size_t rows, size_t n, double *distances) {
   dli_cholesky_forward(n, factor, x, rows);
   for (size_t i = 0; i < rows; i++) {
@@ -216,6 +228,11 @@ static void mahalanobis(const double *factor, double *x, size_t rows, size_t n, 
   }
 }
 
+/*   1. With a random projection, scores are 20 relu(z R) W^T.
+ *   2. x = z - mu, and x weight^T + bias: the Gaussian readout's scores, and the basis of the unknown score.
+ *   3. Scores get their offsets.
+ *   4. unknown = s^T (I + U^T C^-1 U)^-1 s - 2 max score, with s = U^T C^-1 x read from the Gaussian scores; with the
+ *      factor of E, |L^-1 x|^2 - x^T E^-1 x - 2 max score. */
 void dli_readout_score(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                        const struct dli_readout *readout, const float *features, size_t rows, double *scratch,
                        double *scores, double *unknown) {
@@ -237,13 +254,12 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
     for (size_t i = 0; i < rows * num; i++) scores[i] += readout->offset[i % num];
   }
   if (!unknown) return;
-  /* The square of the distance to a mean mu is |L^-1 z|^2 - 2 score, for z and mu less the centre; that to the centre
-   * by C + U U^T is |L^-1 z|^2 less the square of U^T C^-1 z by I + U^T C^-1 U (Woodbury). */
+  /* d_C(z, mu_c) = |L^-1 x|^2 - 2 score_c, and by Woodbury d_E(z, mu) = |L^-1 x|^2 - s^T (I + U^T C^-1 U)^-1 s. */
   for (size_t i = 0; i < rows; i++) {
     double *row = gaussian + i * num;
     best[i] = row[0];
     for (size_t j = 1; j < num; j++) best[i] = row[j] > best[i] ? row[j] : best[i];
-    for (size_t j = 0; j < num; j++) row[j] = readout->share[j] * (row[j] - readout->bias[j]);
+    for (size_t j = 0; j < num; j++) row[j] = readout->root_fraction[j] * (row[j] - readout->bias[j]);
   }
   if (readout->between) {
     mahalanobis(readout->between, gaussian, rows, num, unknown);
@@ -256,6 +272,8 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
   for (size_t i = 0; i < rows; i++) unknown[i] -= 2.0 * best[i] + whole[i];
 }
 
+/* Equation (3) on a range of columns, without the shift by mu: weight_c = C^-1 mu_c, bias_c = offset_c - 1/2 mu_c^T
+ * C^-1 mu_c, from statistics that may include the open task. */
 dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, size_t first_column, size_t columns,
                                             int32_t include_open, float *weight, float *bias) {
   DLI_REQUIRE(predictor);
@@ -273,7 +291,7 @@ dlora_status dlora_predictor_linear_weights(const dlora_predictor *predictor, si
   DLI_TRY(dli_statistics_join(predictor, &statistics, &predictor->finished, include_open ? &predictor->open : &nothing,
                               (int64_t)predictor->num_tasks, false));
   if (statistics.num == 0) {
-    status = dli_raise(DLORA_ERR_STATE, "%s: nothing was learnt yet; call dlora_predictor_observe first", __func__);
+    status = dli_raise(DLORA_ERR_STATE, "%s: nothing was learned yet; call dlora_predictor_observe first", __func__);
     goto done;
   }
   size_t num = statistics.num;

@@ -1,4 +1,8 @@
-/* Features kept while their task is open: those held out, and a sample of the others. */
+/* Features kept while their task is open: the held-out ones, and a sample of the others. METHOD.md 7.2.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The sample has the DLI_SAMPLE features whose keys are lowest. The key is a hash of label and bits of a feature, so
+ * that the same features are chosen in any order of images. */
 #include <stdint.h>
 #include <string.h>
 
@@ -63,7 +67,7 @@ static uint64_t mix_feature(uint64_t hash, const float *feature, size_t dim) {
   return hash;
 }
 
-/* The same for one view as without a second one. */
+/* An image whose views are equal has the key of a single view. */
 static uint64_t key_of(const float *feature, const float *mirrored, size_t dim, int64_t label) {
   const uint64_t hash = mix_feature((uint64_t)label + UINT64_C(0x243f6a8885a308d3), feature, dim);
   return memcmp(feature, mirrored, dim * sizeof *feature) ? mix_feature(hash, mirrored, dim) : hash;

@@ -1,4 +1,5 @@
-/* What a predictor is made of, for predictor*.c. */
+/* The structs of a predictor: statistics, readout, calibration; and functions that its files share. METHOD.md 7.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_PREDICTOR_STATE_H
 #define DLI_SRC_PREDICTOR_STATE_H
 
@@ -10,26 +11,26 @@
 
 /* Widest feature or random projection: a LAPACK block of it must be counted by an int. */
 #define DLI_PREDICTOR_MAX_DIM ((size_t)INT_MAX / 64)
-/* Scores of held-out features kept a task, for the unknown threshold. */
+/* Unknown scores of leave-one-out features that a task keeps for the threshold. */
 #define DLI_UNKNOWN_SCORES 256
-/* Share of known features that dlora_predictor_predict accepts. */
+/* Fraction of known features that dlora_predictor_predict accepts. */
 #define DLI_UNKNOWN_QUANTILE 0.95
 
-/* Features of the open task kept to be scored as if each had been left out. */
+/* Features of the open task kept for leave-one-out scores. */
 #define DLI_SAMPLE 256
-/* Where the temperature comes from. One set by hand stays until a task has held-out features. */
+/* Origin of the temperature. One set by hand stays until a task has held-out features. */
 #define DLI_TEMPERATURE_INITIAL 0
 #define DLI_TEMPERATURE_FITTED 1
 #define DLI_TEMPERATURE_BY_HAND 2
 
-/* The posterior is mostly softmax(scores / T), and for a share softmax(scores / (BROAD T)): what a single temperature
- * makes too sure when it is right about the doubtful ones. docs/METHOD.md 7. */
+/* kappa and beta: the posterior is (1 - beta) softmax(score / T) + beta softmax(score / (kappa T)). A single
+ * temperature is overconfident at the top and underconfident elsewhere. METHOD.md 7.1. */
 #define DLI_BROAD 4.0
 #define DLI_BROAD_WEIGHT 0.2
-#define DLI_BROAD_WEIGHT_BEFORE 0.15 /* where a file does not say */
+#define DLI_BROAD_WEIGHT_BEFORE 0.15 /* of files that do not store it */
 
-/* Sums over features, one entry per (task, class) component, by ascending task. In the open task's, tasks are 0 and
- * only the lower triangles of scatter and gram are kept up. */
+/* Sums over features: n_c and mu_c of each component c = (task, class), by ascending task, and the pooled scatter. In
+ * the statistics of the open task, tasks are 0, and only the lower triangles of scatter and gram are valid. */
 struct dli_statistics {
   size_t num; /* components */
   size_t capacity;
@@ -37,44 +38,44 @@ struct dli_statistics {
   int64_t *classes; /* [num] */
   uint64_t *counts; /* [num], each at least 1 */
   double *means;    /* [num, dim] */
-  double *scatter;  /* [dim, dim] pooled, around the components' means; NULL: zero (not in the finished tasks') */
+  double *scatter;  /* [dim, dim] pooled, around the components' means; NULL: zero (only in the open task's) */
   double *cross;    /* [num, random_features] sums of the projected features; NULL without random projection */
   double *gram;     /* [random_features, random_features] of the projected features; NULL likewise */
 };
 
-/* What is computed from finished statistics, so that predictions only read. Scores are those of features and means less
- * `centre`, which changes all components' scores by the same amount and loses no digits where features are far from 0.
- */
+/* Factors and weights computed from the finished tasks' statistics; predictions only read them. Scores are those of
+ * features and means minus mu, `centre`. This changes all scores by the same amount, and keeps digits where features
+ * lie far from 0. */
 struct dli_readout {
   size_t num_classes;
-  double separation; /* mean square of the distance of a component's mean to the centre; 1 with random projection */
-  int64_t *classes;  /* [num_classes] in order of first appearance */
-  size_t *columns;   /* [num] class of each component */
-  double *centre;    /* [dim] mean of all features */
-  double *factor;    /* [dim, dim] Cholesky factor of the shrunk within-class covariance */
-  double *share;     /* [num] root of each component's share of all features */
-  double *between;   /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U the columns share (mean - centre) */
-  double *global_factor; /* else: [dim, dim] of C + U U^T, the covariance of all features. The other one is NULL */
+  double separation;     /* q: mean of (mu_c - mu)^T C^-1 (mu_c - mu); 1 with random projection */
+  int64_t *classes;      /* [num_classes] in order of first appearance */
+  size_t *columns;       /* [num] class of each component */
+  double *centre;        /* [dim] mu, mean of all features */
+  double *factor;        /* [dim, dim] Cholesky factor of C */
+  double *root_fraction; /* [num] sqrt(n_c / N) */
+  double *between; /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U of columns sqrt(n_c / N) (mu_c - mu) */
+  double *global_factor; /* else: [dim, dim] that of E = C + U U^T. One of the two is NULL */
   double *weight;        /* [num, dim] C^-1 (mean - centre) */
   double *bias;          /* [num] minus half its squared length */
-  double *offset;        /* [num] of the scores: log frequencies with use_prior, and what few images take from a mean */
+  double *offset;        /* [num] of the scores: correction by eta, and log(n_c / N) with use_prior */
   double *ridge;         /* [num, random_features], or NULL */
 };
 
-/* Features that are kept while their task is open. */
+/* Features kept while their task is open. */
 struct dli_rows {
   size_t count;
   size_t capacity;
   float *features; /* [count, dim] */
-  float *mirrored; /* [count, dim] of the second view; equal to features where there was one view */
+  float *mirrored; /* [count, dim] of the second view; equal to `features` where there is one view */
   int64_t *labels; /* [count] */
 };
 
-/* What features left out have shown, one entry per finished task. */
+/* Results of the leave-one-out features of each finished task. */
 struct dli_calibration {
-  uint64_t *held_out;       /* [num_tasks] features that took part */
-  double *log_temperatures; /* [num_tasks] fitted on them */
-  double *log_separations;  /* [num_tasks] what the readout had then */
+  uint64_t *held_out;       /* [num_tasks] f_t, leave-one-out features of the fit */
+  double *log_temperatures; /* [num_tasks] log T_t, fitted to them */
+  double *log_separations;  /* [num_tasks] log q_t, of the readout at that time */
   uint64_t *num_scores;     /* [num_tasks] at most DLI_UNKNOWN_SCORES */
   float *scores;            /* [num_tasks, DLI_UNKNOWN_SCORES] unknown scores */
 };
@@ -90,16 +91,16 @@ struct dlora_predictor {
   double shrinkage; /* 0: from the number of images */
   double initial_temperature, ridge;
   double temperature;       /* in force */
-  double broad_weight;      /* of the posterior: DLI_BROAD_WEIGHT, or what a file was saved with */
+  double broad_weight;      /* beta: DLI_BROAD_WEIGHT, or that of the file */
   uint64_t temperature_set; /* one of DLI_TEMPERATURE_... */
   double threshold;         /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without scores */
   struct dli_statistics finished, open;
   struct dli_readout readout_state; /* of `finished`; all NULL before the first task */
-  struct dli_rows held_out;         /* of the open task; not in its statistics yet */
-  struct dli_rows sample;           /* of the open task's other features, which are in them */
+  struct dli_rows held_out;         /* of the open task; they enter the statistics when it ends */
+  struct dli_rows sample;           /* of the open task's other features, which are in the statistics */
   uint64_t sample_keys[DLI_SAMPLE]; /* [sample.count] */
   struct dli_calibration calibration;
-  struct dli_pool *scratch; /* scratch of posteriors, for calls on a const handle */
+  struct dli_pool *scratch; /* of posteriors, kept between calls on a const handle */
 };
 
 /* ---- predictor/rows.c ---- */
@@ -107,26 +108,26 @@ struct dlora_predictor {
 void dli_rows_free(const dlora_predictor *predictor, struct dli_rows *rows);
 /* Room for n more. */
 dlora_status dli_rows_reserve(const dlora_predictor *predictor, struct dli_rows *rows, size_t n);
-/* Appends n; there is room. */
+/* Appends n, after dli_rows_reserve. */
 void dli_rows_append(const dlora_predictor *predictor, struct dli_rows *rows, const float *features,
                      const float *mirrored, const int64_t *labels, size_t n);
-/* Room for what dli_sample_add may keep of n more. */
+/* Room for as many of n features as dli_sample_add may keep. */
 dlora_status dli_sample_reserve(dlora_predictor *predictor, size_t n);
-/* Shows n features to the sample, which keeps the DLI_SAMPLE ones whose keys, hashes of all their bits, are lowest: the
- * same ones whatever the order and the batches they come in. */
+/* Offers n features to the sample. It keeps the DLI_SAMPLE features with the lowest keys, hashes of all their bits: the
+ * same features in any order and any batches. */
 void dli_sample_add(dlora_predictor *predictor, const float *features, const float *mirrored, const int64_t *labels,
                     size_t n);
 
 /* ---- predictor/statistics.c ---- */
 
-/* Zero matrices and memory for num components, which are not counted yet. */
+/* Zero matrices, and memory for num components; out->num stays 0. */
 dlora_status dli_statistics_new(const dlora_predictor *predictor, struct dli_statistics *out, size_t num);
 void dli_statistics_free(const dlora_predictor *predictor, struct dli_statistics *statistics);
 /* *out: a copy, with symmetric matrices. */
 dlora_status dli_statistics_copy(const dlora_predictor *predictor, struct dli_statistics *out,
                                  const struct dli_statistics *statistics);
-/* Adds features [n, dim] as task `task`, which must be the last one; they were checked. With mirrored [n, dim] that is
- * not the same array, each image enters with half of either view. Lower triangles only. */
+/* Adds checked features [n, dim] to task `task`, which must be the last one. mirrored: the same array, or the second
+ * views [n, dim]; each image then enters with half of either view. Only lower triangles are valid afterwards. */
 dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli_statistics *statistics, int64_t task,
                                     const float *features, const float *mirrored, const int64_t *labels, size_t n);
 /* Makes the matrices symmetric from their lower triangles. */
@@ -139,31 +140,29 @@ dlora_status dli_statistics_join(const dlora_predictor *predictor, struct dli_st
 uint64_t dli_statistics_total(const struct dli_statistics *statistics);
 /* Mean of all features [dim]. */
 void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_statistics *statistics, double *centre);
-/* The shrunk within-class covariance of a range of columns, lower triangle of covariance [columns, columns], and what
- * its diagonal was raised by, raised [columns]. */
+/* C of a range of columns, as the lower triangle of covariance [columns, columns], and the a_i added to its diagonal,
+ * raised [columns]. */
 void dli_statistics_covariance(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                                const double *centre, size_t first, size_t columns, double *covariance, double *raised);
-/* Degrees of freedom of the scatter, at least 1. */
+/* N - K, degrees of freedom of the scatter, at least 1. */
 double dli_statistics_degrees(const struct dli_statistics *statistics);
 
 /* ---- predictor/readout.c ---- */
 
 void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *readout);
-/* Computes *out from statistics with symmetric matrices. with_ridge false leaves the random projection's weights out.
- */
+/* Computes *out from statistics with symmetric matrices. with_ridge false: without the random projection's weights. */
 dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_readout *out,
                                const struct dli_statistics *statistics, bool with_ridge);
-/* Rows that a caller of dli_readout_score passes at once. */
+/* Most rows of one call of dli_readout_score. */
 #define DLI_SCORE_ROWS 128
-/* Doubles of scratch for that many rows at most. */
+/* Doubles of scratch for `rows` rows, at most DLI_SCORE_ROWS. */
 size_t dli_readout_scratch(const dlora_predictor *predictor, const struct dli_statistics *statistics, size_t rows);
 /* Scores [rows, num] and unknown scores [rows] (either may be NULL) of features [rows, dim]. */
 void dli_readout_score(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                        const struct dli_readout *readout, const float *features, size_t rows, double *scratch,
                        double *scores, double *unknown);
-/* The ridge regression's outputs lie about [0, 1]; times this they are as sharp as logits, so that the default
- * temperature of 2 makes the posterior softmax(10 * output), and temperatures in [0.05, 100] cover every sharpness of
- * use. */
+/* Ridge outputs lie around [0, 1]. Times this they are as sharp as logits: with the default temperature 2 the posterior
+ * is softmax(10 output), and temperatures in [0.05, 100] cover every useful sharpness. */
 #define DLI_RIDGE_SCALE 20.0
 /* *out: Cholesky factor [random_features, random_features] of the ridge regression's matrix. */
 dlora_status dli_ridge_factor(const dlora_predictor *predictor, const struct dli_statistics *statistics, double **out);
@@ -172,16 +171,16 @@ void dli_random_project(const dlora_predictor *predictor, const double *x, size_
 
 /* ---- predictor/leave_one_out.c ---- */
 
-/* Scores of features as statistics without each of them would give them. */
+/* Scores of leave-one-out features: each by the statistics without it. */
 struct dli_left_out {
-  size_t count;     /* features that could be left out */
+  size_t count;     /* features whose component has others */
   double *scores;   /* [count, num] */
   double *unknown;  /* [count] */
   size_t *expected; /* [count] column of the true class */
 };
 void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *out);
-/* rows are features of task `task` that take part in the statistics, of which readout was made. Left alone are those of
- * a class with no other feature in the task, and of a class that the task does not have. */
+/* rows: features of task `task` that are part of the statistics, from which readout was made. Features without another
+ * one of their component are skipped, and so are classes that the task does not have. */
 dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                                const struct dli_readout *readout, size_t task, const struct dli_rows *rows,
                                struct dli_left_out *out);
@@ -194,19 +193,18 @@ dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_c
                                   const struct dli_calibration *calibration, size_t copied, size_t num_tasks);
 /* Adds entry `from` of b to entry `to` of a. */
 void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from);
-/* Log of a component's posterior, from its score less the row's largest, divided by T, and the logs of the sums of
- * exp(that) and exp(that / DLI_BROAD) over the row, each divided by its share of the posterior. */
+/* log p(c | z) of the mixture of two softmaxes. scaled: (score - largest score of the row) / T. log_sum: log of the sum
+ * of exp(scaled) over the row, divided by 1 - beta. log_broad_sum: that of exp(scaled / kappa), divided by beta. */
 double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
-/* Fits the temperature to the held-out and the sampled features of the open task and takes their unknown scores, as
- * entry `task`. They take part in the statistics, of which readout was made. */
+/* Fills entry `task`: T_t, q_t and unknown scores from the held-out and sampled features of the open task, which are
+ * part of the statistics. readout was made from these. METHOD.md 7.2. */
 dlora_status dli_calibration_fit(const dlora_predictor *predictor, struct dli_calibration *calibration, size_t task,
                                  const struct dli_statistics *statistics, const struct dli_readout *readout);
-/* The temperature for a readout of these statistics: the mean, over features that took part, of the logs of temperature
- * and separation's ratio, times the present separation; 0 where none tells anything. Each weighs as many times as there
- * were components that it was told apart from. */
+/* T of a readout of these statistics: log T = log q + weighted mean over tasks t of log T_t - log q_t, with weights
+ * omega_t = f_t (K_t - 1). 0 without any weight. METHOD.md 7.1. */
 double dli_calibration_temperature(const struct dli_calibration *calibration, const struct dli_statistics *statistics,
                                    const struct dli_readout *readout, size_t num_tasks);
-/* Log of the readout's separation, as it is kept. */
+/* log q of the readout, bounded from below. */
 double dli_calibration_log_separation(const struct dli_readout *readout);
 /* Threshold of the unknown score, +infinity without scores. Error: NO_MEMORY. */
 dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const struct dli_calibration *calibration,
@@ -214,11 +212,11 @@ dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const s
 
 /* ---- predictor/predictor.c ---- */
 
-/* Whether features [n, dim] are there and finite. */
+/* Refuses features [n, dim] that are NULL, empty, too many or not finite. */
 dlora_status dli_check_features(const char *function, const char *name, const float *features, size_t n, size_t dim);
-/* The largest floats instead of infinities. */
+/* To float32; values beyond its range become the largest float. */
 float dli_to_float(double value);
-/* An empty predictor with the projection of its seed. Options were read by dli_options_read. */
+/* An empty predictor with the random projection of its seed. options: as dli_options_read gives them. */
 dlora_status dli_predictor_new(dlora_predictor **out, const char *function, size_t dim,
                                const dlora_predictor_options *options);
 

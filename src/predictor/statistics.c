@@ -1,3 +1,9 @@
+/* Statistics of features (METHOD.md 7.1): n_c, mu_c and the pooled scatter of components, and the covariance C.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Features arrive in blocks, statistics of two predictors are joined: both by the formulas of Chan et al., which update
+ * means and the scatter around them without a difference of large numbers. With a random projection the sums of relu(z
+ * R) are kept too: `gram` = sum of p^T p, and `cross`, the sum of p by component. */
 #include <math.h>
 #include <string.h>
 
@@ -8,17 +14,15 @@
 
 #define BLOCK_ROWS 256
 
-/* Variances below this share of the features' own square are rounding: features are floats, with (2^-24)^2 = 3.6e-15.
- */
+/* A variance below this fraction of the mean square of the means is rounding: features are floats, of (2^-24)^2 =
+ * 3.6e-15. */
 #define NO_VARIANCE 1e-20
-/* Of the columns' mean variance: what a column's own counts as at least, so that one without any is raised as well. */
+/* Least v_i / v in a_i: a column without variance of its own is raised too. */
 #define LEAST_VARIANCE 1e-4
-/* Of the larger one of the columns' mean variance and the means' mean square spread: what is added to a variance at
- * least. Images of a class that are all alike have features that differ by rounding, 1e-12 of the spread and less: in
- * units of that the means are so far apart that the matrices of the readout are singular to double's 16 digits, while
- * 1e-8 leaves them 4 digits with thousands of columns. What the default shrinkage adds is 1e-5 of the mean variance or
- * more, so that this is met by features whose classes lie 30 times as far apart as their images and more, and there by
- * the columns of the least variance first. */
+/* Least a_i, relative to max(v, sigma). Features of identical images differ by rounding, 1e-12 of sigma or less. In
+ * units of that the means lie so far apart that the matrices of the readout are singular to double's 16 digits; 1e-8
+ * leaves 4 digits with thousands of columns. The default shrinkage adds 1e-5 v or more. The bound therefore acts only
+ * where classes lie more than 30 times as far apart as their images, and first on columns of little variance. */
 #define LEAST_RAISE 1e-8
 
 void dli_statistics_free(const dlora_predictor *predictor, struct dli_statistics *statistics) {
@@ -76,7 +80,7 @@ void dli_statistics_symmetrize(const dlora_predictor *predictor, struct dli_stat
   if (statistics->gram) dli_mirror_lower(predictor->random_features, statistics->gram);
 }
 
-/* Copies `count` components; b's start at `from`, a's at `to`. */
+/* Copies `count` components of b, from `from` on, to those of a from `to` on. */
 static void copy_components(const dlora_predictor *predictor, struct dli_statistics *a, size_t to,
                             const struct dli_statistics *b, size_t from, size_t count) {
   size_t dim = predictor->dim, random = predictor->random_features;
@@ -112,7 +116,7 @@ dlora_status dli_statistics_copy(const dlora_predictor *predictor, struct dli_st
   return dli_statistics_join(predictor, out, statistics, &nothing, 0, true);
 }
 
-/* Finds each label's component; new classes are collected in order in `fresh`. */
+/* Finds the component of each label. `fresh` gets classes that are new in the task, in order; returns their number. */
 static size_t assign_components(const struct dli_statistics *statistics, int64_t task, const int64_t *labels, size_t n,
                                 size_t *components, int64_t *fresh) {
   size_t begin = statistics->num, num_fresh = 0;
@@ -134,9 +138,14 @@ static size_t assign_components(const struct dli_statistics *statistics, int64_t
   return num_fresh;
 }
 
-/* Adds one block by the formulas of Chan et al.: rows around the block's own class means, plus, for each class, its
- * mean's step sqrt(na nb / (na + nb)) (mean_b - mean_a) as one more row. rows: [2 * BLOCK_ROWS, dim], the first `count`
- * hold the features. */
+/* Adds a block of features, the first `count` of rows [2 * BLOCK_ROWS, dim], by the formulas of Chan et al. For a class
+ * with n_a features and mean mu_a so far, and n_b features with mean mu_b in the block:
+ *
+ *   1. mu_b is formed behind the features, one row for each class of the block.
+ *   2. Each feature loses the mu_b of its class.
+ *   3. With n = n_a + n_b, mu_a moves by n_b / n (mu_b - mu_a), and the row of mu_b becomes sqrt(n_a n_b / n) (mu_b -
+ *      mu_a).
+ *   4. scatter += rows^T rows, in one product: the scatter within the block and that of the moving mean. */
 static void add_block(const dlora_predictor *predictor, struct dli_statistics *statistics, const size_t *components,
                       size_t count, double *rows) {
   size_t dim = predictor->dim, num_slots = 0;
@@ -166,10 +175,10 @@ static void add_block(const dlora_predictor *predictor, struct dli_statistics *s
   for (size_t slot = 0; slot < num_slots; slot++) {
     double *step = rows + (count + slot) * dim, *mean = statistics->means + component_of[slot] * dim;
     double before = (double)statistics->counts[component_of[slot]], added = (double)size_of[slot];
-    double share = added / (before + added), weight = sqrt(before * share);
+    double fraction = added / (before + added), weight = sqrt(before * fraction);
     for (size_t j = 0; j < dim; j++) {
       double difference = step[j] - mean[j];
-      mean[j] += share * difference;
+      mean[j] += fraction * difference;
       step[j] = weight * difference;
     }
     statistics->counts[component_of[slot]] += size_of[slot];
@@ -177,7 +186,7 @@ static void add_block(const dlora_predictor *predictor, struct dli_statistics *s
   dli_add_gram_lower(rows, count + num_slots, dim, statistics->scatter);
 }
 
-/* Adds the random projections of rows [count, dim] to gram and cross, each with a weight. projected: scratch. */
+/* Adds relu(z R) of rows z [count, dim] to gram and cross, with a weight each. projected: scratch. */
 static void add_projected(const dlora_predictor *predictor, struct dli_statistics *statistics, const size_t *components,
                           size_t count, double weight, const double *rows, double *projected) {
   const size_t random = predictor->random_features;
@@ -192,6 +201,10 @@ static void add_projected(const dlora_predictor *predictor, struct dli_statistic
   dli_add_gram_lower(projected, count, random, statistics->gram);
 }
 
+/*   1. Components of the labels; new classes of the task get components of count 0.
+ *   2. A block at a time: relu(z R) of each view, weighted by 1 / views, enters gram and cross.
+ *   3. Of image pairs, half the difference d of the views adds d d^T to the scatter.
+ *   4. The mean of the views, or the only view, enters count, mean and scatter (add_block). */
 dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli_statistics *statistics, int64_t task,
                                     const float *features, const float *mirrored, const int64_t *labels, size_t n) {
   const dlora_allocator *allocator = &predictor->allocator;
@@ -221,7 +234,7 @@ dlora_status dli_statistics_observe(const dlora_predictor *predictor, struct dli
       for (size_t i = 0; i < count * dim; i++) rows[i] = (double)from[i];
       add_projected(predictor, statistics, components + begin, count, 1.0 / views, rows, projected);
     }
-    if (views == 2) { /* each image's two features around their mean, which then counts as its feature */
+    if (views == 2) { /* d d^T of each pair; its mean then counts as the image's feature */
       for (size_t i = 0; i < count * dim; i++) {
         rows[i] = 0.5 * ((double)features[begin * dim + i] - (double)mirrored[begin * dim + i]);
       }
@@ -240,16 +253,17 @@ done:
   return status;
 }
 
-/* Combines component `from` of b, of the same task and class, into component `to` of a. The step of the mean becomes a
- * row [dim] that the scatter is still to receive. */
+/* Combines component `from` of b with component `to` of a, of the same task and class. row [dim] gets the step of the
+ * mean, sqrt(n_a n_b / n) (mu_b - mu_a), which the caller adds to the scatter. */
 static void combine_component(const dlora_predictor *predictor, struct dli_statistics *a, size_t to,
                               const struct dli_statistics *b, size_t from, double *row) {
   size_t dim = predictor->dim, random = predictor->random_features;
-  double na = (double)a->counts[to], nb = (double)b->counts[from], share = nb / (na + nb), weight = sqrt(na * share);
+  double na = (double)a->counts[to], nb = (double)b->counts[from], fraction = nb / (na + nb),
+         weight = sqrt(na * fraction);
   double *mean = a->means + to * dim;
   for (size_t j = 0; j < dim; j++) {
     double difference = b->means[from * dim + j] - mean[j];
-    mean[j] += share * difference;
+    mean[j] += fraction * difference;
     row[j] = weight * difference;
   }
   a->counts[to] += b->counts[from];
@@ -280,7 +294,7 @@ dlora_status dli_statistics_join(const dlora_predictor *predictor, struct dli_st
   DLI_TRY_DONE(add_matrices(predictor, &sum.scatter, a->scatter, b->scatter, dim));
   if (with_random) DLI_TRY_DONE(add_matrices(predictor, &sum.gram, a->gram, b->gram, predictor->random_features));
 
-  /* Task by task: a's components, then what b alone has. */
+  /* Task by task: first a's components, combined with those of b of the same class, then the other ones of b. */
   for (size_t i = 0, j = 0; i < a->num || j < b->num;) {
     int64_t task = i < a->num ? a->tasks[i] : b->tasks[j] + offset;
     if (j < b->num && b->tasks[j] + offset < task) task = b->tasks[j] + offset;
@@ -321,7 +335,7 @@ uint64_t dli_statistics_total(const struct dli_statistics *statistics) {
 }
 
 double dli_statistics_degrees(const struct dli_statistics *statistics) {
-  /* Where each component has one feature the scatter is zero, whatever it is divided by. */
+  /* If every component has one feature, the scatter is zero and the divisor arbitrary. */
   return fmax(1.0, (double)dli_statistics_total(statistics) - (double)statistics->num);
 }
 
@@ -330,23 +344,22 @@ void dli_statistics_centre(const dlora_predictor *predictor, const struct dli_st
   double total = (double)dli_statistics_total(statistics);
   memset(centre, 0, dim * sizeof *centre);
   for (size_t i = 0; i < statistics->num; i++) {
-    double share = (double)statistics->counts[i] / total;
-    for (size_t j = 0; j < dim; j++) centre[j] += share * statistics->means[i * dim + j];
+    double fraction = (double)statistics->counts[i] / total;
+    for (size_t j = 0; j < dim; j++) centre[j] += fraction * statistics->means[i * dim + j];
   }
 }
 
-/* The shrinkage that suits n columns estimated from so many degrees of freedom: measured as in docs/METHOD.md 7. The
- * upper bound keeps C's own directions in it however few images there are. */
+/* lambda for n columns: the option, or 0.3 n / (N - K) in [0.001, 1]. The upper bound keeps directions of C's own
+ * however few images there are. METHOD.md 7.1. */
 static double shrinkage_for(const dlora_predictor *predictor, size_t n, double degrees) {
   if (predictor->shrinkage > 0.0) return predictor->shrinkage;
   return fmin(1.0, fmax(1e-3, 0.3 * (double)n / degrees));
 }
 
-/* Adds to the diagonal of C, and says in raised [n] how much: of each column shrinkage times the geometric mean of its
- * own variance and all columns' mean variance, and not less than keeps C invertible. Where there is no variance (one
- * image a class so far: nothing is known of the spread within a class) C is the identity times the mean square spread
- * of the means, which makes the score a distance to the nearest mean in units of what tells classes apart; and the
- * identity where the means do not differ either. */
+/* Adds a_i = max(lambda sqrt(v max(v_i, LEAST_VARIANCE v)), LEAST_RAISE max(v, sigma)) to the diagonal of C, and keeps
+ * the a_i in raised [n]. Without variance, as with one image a class, nothing is known of the spread within a class. C
+ * is then sigma times the identity, so that scores are distances to the means in units of their spread; or the
+ * identity, if the means do not differ either. spread: sigma. power: mean square of the means. */
 static void shrink(double *covariance, size_t n, double shrinkage, double spread, double power, double *raised) {
   double mean = 0.0;
   for (size_t i = 0; i < n; i++) mean += covariance[i * n + i] / (double)n;
@@ -361,7 +374,7 @@ static void shrink(double *covariance, size_t n, double shrinkage, double spread
   }
 }
 
-/* Mean square of what the means of a range of columns differ from the centre by, and of the means themselves. */
+/* sigma, the mean square of mu_c - mu over a range of columns, and the mean square of the mu_c themselves. */
 static void measure_means(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                           const double *centre, size_t first, size_t columns, double *spread, double *power) {
   double differences = 0.0, squares = 0.0, values = (double)statistics->num * (double)columns;

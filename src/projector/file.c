@@ -1,5 +1,10 @@
+/* Projectors in safetensors files: tensors <prefix>.bases, .starts, .energy_sums, .energy_counts. docs/FILES.md.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Files are untrusted input. A reader checks shapes before it allocates, and then that Phi^T Phi = I, that the groups
+ * divide Phi, and that energy sums are possible. The sums of an open task, <prefix>.observed and .moment, are read
+ * apart: S must be symmetric with a non-negative diagonal. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -11,30 +16,24 @@
 #include "src/projector/state.h"
 
 #define FORMAT "duallora.projector.1"
-#define NAME_SIZE 256
 #define CHECK_ROWS 64
-
-static dlora_status name_tensor(char name[NAME_SIZE], const char *prefix, const char *suffix) {
-  int length = snprintf(name, NAME_SIZE, "%s.%s", prefix, suffix);
-  if (length > 0 && length < NAME_SIZE) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "tensor name of prefix %.64s is longer than %d", prefix, NAME_SIZE - 1);
-}
 
 dlora_status dli_projector_write(const dlora_projector *projector, struct dli_writer *writer, const char *prefix) {
   size_t bases[] = {projector->size, projector->dim}, edges[] = {projector->num_tasks + 1},
          tasks[] = {projector->num_tasks};
-  char name[NAME_SIZE];
-  DLI_TRY(name_tensor(name, prefix, "bases"));
+  char name[DLI_SAVED_NAME_SIZE];
+  DLI_TRY(dli_saved_name(name, prefix, "bases"));
   DLI_TRY(dli_writer_add(writer, name, DLI_F64, 2, bases, projector->bases));
-  DLI_TRY(name_tensor(name, prefix, "starts"));
+  DLI_TRY(dli_saved_name(name, prefix, "starts"));
   DLI_TRY(dli_writer_add(writer, name, DLI_U64, 1, edges, projector->starts));
-  DLI_TRY(name_tensor(name, prefix, "energy_sums"));
+  DLI_TRY(dli_saved_name(name, prefix, "energy_sums"));
   DLI_TRY(dli_writer_add(writer, name, DLI_F64, 1, tasks, projector->energy_sums));
-  DLI_TRY(name_tensor(name, prefix, "energy_counts"));
+  DLI_TRY(dli_saved_name(name, prefix, "energy_counts"));
   return dli_writer_add(writer, name, DLI_U64, 1, tasks, projector->energy_counts);
 }
 
-/* Whether the rows of bases are finite and Phi^T Phi = I to 1e-3, a block of rows at a time. */
+/* Refuses bases that are not finite or with Phi^T Phi off I by more than 1e-3. Products are formed a block at a time.
+ */
 static dlora_status check_bases(const dlora_projector *projector, const char *label, const char *name) {
   size_t dim = projector->dim, size = projector->size;
   const double *bases = projector->bases;
@@ -73,7 +72,7 @@ static dlora_status check_groups(const dlora_projector *projector, const char *l
     }
   }
   for (size_t i = 0; i < tasks; i++) {
-    /* Each summand is a share of at most 1, to the rounding of float products. */
+    /* Each summand is a fraction of at most 1, to the rounding of float products. */
     if (!(projector->energy_sums[i] >= 0.0 &&
           projector->energy_sums[i] <= 1.01 * (double)projector->energy_counts[i])) {
       return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.energy_sums has an impossible value for task %zu", label,
@@ -89,10 +88,10 @@ dlora_status dli_projector_read(dlora_projector **out, const struct dli_tensors 
   const char *label = dli_tensors_label(tensors);
   const struct dli_tensor *bases = NULL, *starts = NULL;
   const size_t any[] = {SIZE_MAX, SIZE_MAX};
-  char bases_name[NAME_SIZE], name[NAME_SIZE];
-  DLI_TRY(name_tensor(bases_name, prefix, "bases"));
+  char bases_name[DLI_SAVED_NAME_SIZE], name[DLI_SAVED_NAME_SIZE];
+  DLI_TRY(dli_saved_name(bases_name, prefix, "bases"));
   DLI_TRY(dli_tensors_require(tensors, bases_name, DLI_F64, 2, any, &bases));
-  DLI_TRY(name_tensor(name, prefix, "starts"));
+  DLI_TRY(dli_saved_name(name, prefix, "starts"));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_U64, 1, any, &starts));
   size_t size = bases->shape[0], dim = bases->shape[1];
   if (dim == 0 || dim > DLI_PROJECTOR_MAX_DIM || size > dim) {
@@ -123,9 +122,9 @@ dlora_status dli_projector_read(dlora_projector **out, const struct dli_tensors 
   DLI_TRY_DONE(DLI_NEW(&allocator, projector->energy_counts, tasks));
   DLI_TRY_DONE(dli_tensors_copy(tensors, bases_name, DLI_F64, 2, shape, projector->bases));
   DLI_TRY_DONE(dli_tensors_copy(tensors, name, DLI_U64, 1, edges, projector->starts));
-  DLI_TRY_DONE(name_tensor(name, prefix, "energy_sums"));
+  DLI_TRY_DONE(dli_saved_name(name, prefix, "energy_sums"));
   DLI_TRY_DONE(dli_tensors_copy(tensors, name, DLI_F64, 1, &tasks, projector->energy_sums));
-  DLI_TRY_DONE(name_tensor(name, prefix, "energy_counts"));
+  DLI_TRY_DONE(dli_saved_name(name, prefix, "energy_counts"));
   DLI_TRY_DONE(dli_tensors_copy(tensors, name, DLI_U64, 1, &tasks, projector->energy_counts));
   DLI_TRY_DONE(check_groups(projector, label, prefix));
   DLI_TRY_DONE(check_bases(projector, label, bases_name));
@@ -139,11 +138,11 @@ done:
 
 dlora_status dli_projector_write_open(const dlora_projector *projector, struct dli_writer *writer, const char *prefix) {
   const size_t shape[] = {projector->dim, projector->dim}, one = 1;
-  char name[NAME_SIZE];
-  if (!projector->observed) return DLORA_OK;
-  DLI_TRY(name_tensor(name, prefix, "observed"));
+  char name[DLI_SAVED_NAME_SIZE];
+  if (projector->observed == 0) return DLORA_OK;
+  DLI_TRY(dli_saved_name(name, prefix, "observed"));
   DLI_TRY(dli_writer_add(writer, name, DLI_U64, 1, &one, &projector->observed));
-  DLI_TRY(name_tensor(name, prefix, "moment"));
+  DLI_TRY(dli_saved_name(name, prefix, "moment"));
   return dli_writer_add(writer, name, DLI_F64, 2, shape, projector->moment);
 }
 
@@ -152,13 +151,13 @@ dlora_status dli_projector_read_open(dlora_projector *projector, const struct dl
   const size_t shape[] = {projector->dim, projector->dim}, one = 1;
   const struct dli_tensor *moment = NULL;
   uint64_t observed = 0;
-  char name[NAME_SIZE];
-  DLI_TRY(name_tensor(name, prefix, "observed"));
+  char name[DLI_SAVED_NAME_SIZE];
+  DLI_TRY(dli_saved_name(name, prefix, "observed"));
   DLI_TRY(dli_tensors_copy(tensors, name, DLI_U64, 1, &one, &observed));
   if (observed == 0 || observed > (uint64_t)1 << 53) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
   }
-  DLI_TRY(name_tensor(name, prefix, "moment"));
+  DLI_TRY(dli_saved_name(name, prefix, "moment"));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_F64, 2, shape, &moment));
   DLI_TRY(DLI_NEW(&projector->allocator, projector->moment, moment->count));
   memcpy(projector->moment, moment->data, moment->num_bytes);
@@ -168,31 +167,27 @@ dlora_status dli_projector_read_open(dlora_projector *projector, const struct dl
   return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is not a sum of squares", dli_tensors_label(tensors), name);
 }
 
+/* ---- a file of its own ---- */
+
+static dlora_status write_projector(const void *handle, struct dli_writer *writer) {
+  return dli_projector_write(handle, writer, "projector");
+}
+
+static dlora_status read_projector(void *out, const struct dli_tensors *tensors, const void *options) {
+  return dli_projector_read(out, tensors, "projector", options);
+}
+
 dlora_status dlora_projector_save(const dlora_projector *projector, const char *path) {
   DLI_REQUIRE(projector);
   DLI_REQUIRE(path);
-  dlora_status status = DLORA_OK;
-  struct dli_writer *writer = NULL;
-  DLI_TRY_DONE(dli_writer_create(&writer, &projector->allocator));
-  DLI_TRY_DONE(dli_writer_set_metadata(writer, "format", FORMAT));
-  DLI_TRY_DONE(dli_projector_write(projector, writer, "projector"));
-  DLI_TRY_DONE(dli_writer_save(writer, path));
-done:
-  dli_writer_destroy(writer);
-  return status;
+  return dli_saved_save(projector, path, FORMAT, write_projector, &projector->allocator);
 }
 
 dlora_status dlora_projector_load(dlora_projector **out, const char *path, const dlora_projector_options *options) {
   DLI_REQUIRE(out);
   *out = NULL;
   DLI_REQUIRE(path);
-  struct dli_tensors *tensors;
   dlora_projector_options known = DLORA_PROJECTOR_OPTIONS_INIT;
   DLI_TRY(dli_options_read("dlora_projector_options", &known, sizeof known, options));
-  dlora_allocator allocator;
-  DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  DLI_TRY(dli_saved_open(&tensors, path, FORMAT, &allocator));
-  const dlora_status status = dli_projector_read(out, tensors, "projector", &known);
-  dli_tensors_close(tensors);
-  return status;
+  return dli_saved_load(out, path, FORMAT, read_projector, known.allocator, &known);
 }

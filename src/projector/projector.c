@@ -1,3 +1,17 @@
+/* Used directions Phi of one input: observing S, choosing directions, projecting, routing. METHOD.md 3 to 6.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * While a task is open, `moment` collects the sum of h h^T over observed rows h, and `observed` their number, so that
+ * S = moment / observed. A factor of S changes neither its eigenvectors nor fractions of its trace. The code therefore
+ * works on `moment`, and its comments call it S. What follows from S and Phi:
+ *
+ *   unused directions   leading eigenvectors of P S P: the rows of A' (METHOD.md 4)
+ *   new directions      as few of these as satisfy (2): group Psi_t, which commit appends to Phi (METHOD.md 3 and 5)
+ *   used directions     the directions inside span(Phi) with most energy (METHOD.md 5)
+ *   x P                 rows without their component in span(Phi) (METHOD.md 4)
+ *   w_s(x)              energy of x in Psi_s, relative to its mean on the task's own rows (METHOD.md 6)
+ *
+ * Phi^T is kept as rows in float64. Products with the caller's float rows use a float copy of it. */
 #include "src/projector/projector.h"
 
 #include <math.h>
@@ -11,13 +25,13 @@
 #include "linalg/symmetric.h"
 #include "src/projector/state.h"
 
-#define MOMENT_ROWS 256   /* scratch rows that dli_add_second_moment asks for */
+#define MOMENT_ROWS 256   /* scratch rows of dli_add_second_moment */
 #define PRODUCT_ROWS 1024 /* rows whose coefficients in Phi are held at once */
 
-/* A direction with less than this share of the mean energy of a direction, trace(S) / dim, counts as empty. Inputs are
- * floats: one that lies in span(Phi) leaves up to (2^-24)^2 = 3.6e-15 of its energy outside by rounding, and P S P in
- * double adds about dim * 2^-53; 1e-10 / dim of the trace is above both up to dim = 10^4, and far below anything that
- * matters. */
+/* A direction is empty if its energy is below this fraction of trace(S) / dim, the mean energy of a direction. Inputs
+ * are floats: one inside span(Phi) leaves up to (2^-24)^2 = 3.6e-15 of its energy outside by rounding, and P S P in
+ * double adds about dim * 2^-53. 1e-10 / dim of the trace exceeds both up to dim = 10^4, and is far below any energy
+ * that matters. */
 #define EMPTY_ENERGY 1e-10
 
 dlora_status dlora_projector_options_init(dlora_projector_options *options, size_t size) {
@@ -125,7 +139,7 @@ uint64_t dlora_projector_num_observed(const dlora_projector *projector) {
   return projector ? projector->observed : 0;
 }
 
-/* Whether x [rows, dim] is there and finite. */
+/* Refuses x [rows, dim] that is NULL, empty, too large or not finite. */
 static dlora_status check_rows(const char *function, const dlora_projector *projector, const float *x, size_t rows) {
   size_t count = 0;
   if (!x) return dli_raise(DLORA_ERR_ARGUMENT, "%s: x is NULL", function);
@@ -163,7 +177,7 @@ dlora_status dlora_projector_observe(dlora_projector *projector, const float *x,
   DLI_REQUIRE(projector);
   DLI_TRY(check_rows(__func__, projector, x, rows));
   double *scratch = NULL;
-  dli_pool_clear(projector->scratch); /* learning wants the memory */
+  dli_pool_clear(projector->scratch); /* leaves the memory to learning */
   DLI_TRY(need_moment(projector));
   DLI_TRY(DLI_NEW(&projector->allocator, scratch, MOMENT_ROWS * projector->dim));
   dli_add_second_moment(x, rows, projector->dim, projector->moment, scratch);
@@ -201,11 +215,16 @@ static double trace(const double *s, size_t n) {
   return sum;
 }
 
-/* Leading eigenvectors of P S P (S: unnormalised, which changes no share and no direction) as rows of *directions: at
- * most `limit`, only such with energy, and none from where the share of trace(S) inside span(Phi) and them reaches the
- * threshold. They are orthonormal to each other and to Phi to rounding. *directions is the caller's to free. */
-static dlora_status find_free(const dlora_projector *projector, size_t limit, double threshold, double **directions,
-                              size_t *found) {
+/* Finds unused directions: leading eigenvectors e_1, e_2, ... of P S P as rows of *directions, which the caller frees.
+ *
+ *   1. R = P S P without forming P = I - Phi Phi^T: first P S = S - Phi (Phi^T S), then R = P S - (P S Phi) Phi^T.
+ *   2. trace(S) is the energy of the input, trace(R) its part outside span(Phi).
+ *   3. Eigenvalues and eigenvectors of R, in decreasing order, at most `limit`.
+ *   4. As few of them as satisfy (2): k grows while 1 - (trace(R) - e_1 - ... - e_k) / trace(S) < threshold, and while
+ *      e_(k+1) is not empty. With the threshold HUGE_VAL every direction with energy is taken.
+ *   5. Gram-Schmidt against Phi and each other, because rounding leaves a little of Phi in R. */
+static dlora_status find_unused(const dlora_projector *projector, size_t limit, double threshold, double **directions,
+                                size_t *found) {
   const dlora_allocator *allocator = &projector->allocator;
   size_t dim = projector->dim, size = projector->size;
   double *remainder = NULL, *coefficients = NULL, *values = NULL, *vectors = NULL;
@@ -219,7 +238,7 @@ static dlora_status find_free(const dlora_projector *projector, size_t limit, do
     DLI_TRY_DONE(DLI_NEW(allocator, coefficients, size * dim));
     DLI_TRY_DONE(DLI_NEW(allocator, values, limit));
     memcpy(remainder, projector->moment, dim * dim * sizeof *remainder);
-    /* P S, then (P S) P; coefficients [size, dim] and [dim, size] */
+    /* coefficients [size, dim] = Phi^T S, then [dim, size] = P S Phi */
     dli_dgemm_nn(size, dim, dim, 1.0, projector->bases, dim, projector->moment, dim, 0.0, coefficients, dim);
     dli_dgemm_tn(dim, dim, size, -1.0, projector->bases, dim, coefficients, dim, 1.0, remainder, dim);
     dli_dgemm_nt(dim, size, dim, 1.0, remainder, dim, projector->bases, dim, 0.0, coefficients, size);
@@ -246,10 +265,10 @@ static void to_float(float *out, const double *values, size_t count) {
   for (size_t i = 0; i < count; i++) out[i] = (float)values[i];
 }
 
-static dlora_status copy_free(const dlora_projector *projector, size_t k, double threshold, float *directions,
-                              size_t *found) {
+static dlora_status copy_unused(const dlora_projector *projector, size_t k, double threshold, float *directions,
+                                size_t *found) {
   double *rows = NULL;
-  DLI_TRY(find_free(projector, k, threshold, &rows, found));
+  DLI_TRY(find_unused(projector, k, threshold, &rows, found));
   to_float(directions, rows, *found * projector->dim);
   dli_free(&projector->allocator, rows);
   return DLORA_OK;
@@ -257,7 +276,7 @@ static dlora_status copy_free(const dlora_projector *projector, size_t k, double
 
 static dlora_status check_threshold(const char *function, float energy_threshold) {
   if (energy_threshold > 0.0f && energy_threshold <= 1.0f) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "%s: energy_threshold is %g, expected a share in (0, 1]", function,
+  return dli_raise(DLORA_ERR_ARGUMENT, "%s: energy_threshold is %g, expected a fraction in (0, 1]", function,
                    (double)energy_threshold);
 }
 
@@ -268,7 +287,7 @@ dlora_status dlora_projector_unused_directions(const dlora_projector *projector,
   DLI_REQUIRE(found);
   *found = 0;
   DLI_TRY(check_observed(__func__, projector));
-  return copy_free(projector, k, HUGE_VAL, directions, found);
+  return copy_unused(projector, k, HUGE_VAL, directions, found);
 }
 
 dlora_status dlora_projector_task_directions(const dlora_projector *projector, float energy_threshold, size_t k,
@@ -279,7 +298,7 @@ dlora_status dlora_projector_task_directions(const dlora_projector *projector, f
   *found = 0;
   DLI_TRY(check_threshold(__func__, energy_threshold));
   DLI_TRY(check_observed(__func__, projector));
-  return copy_free(projector, k, (double)energy_threshold, directions, found);
+  return copy_unused(projector, k, (double)energy_threshold, directions, found);
 }
 
 dlora_status dlora_projector_used_directions(const dlora_projector *projector, size_t k, float *directions,
@@ -300,7 +319,7 @@ dlora_status dlora_projector_used_directions(const dlora_projector *projector, s
   DLI_TRY_DONE(DLI_NEW(allocator, inside, size * size));
   DLI_TRY_DONE(DLI_NEW(allocator, values, k));
   DLI_TRY_DONE(DLI_NEW(allocator, vectors, k * size));
-  /* inside = Phi^T S Phi [size, size]; its eigenvectors [k, size] are coordinates in Phi */
+  /* The energy inside span(Phi) is Phi^T S Phi [size, size]. Its eigenvectors [k, size] are coordinates in Phi. */
   dli_dgemm_nn(size, dim, dim, 1.0, projector->bases, dim, projector->moment, dim, 0.0, product, dim);
   dli_dgemm_nt(size, size, dim, 1.0, product, dim, projector->bases, dim, 0.0, inside, size);
   DLI_TRY_DONE(dli_eigen_top(allocator, size, inside, k, values, vectors));
@@ -318,6 +337,11 @@ done:
   return status;
 }
 
+/* Ends a task.
+ *
+ *   1. New directions by (2), limited by the width alone.
+ *   2. Copies of Phi, its float form, the edges of the groups and the energy sums, each with one more group.
+ *   3. The copies take the place of the originals, which cannot fail, and S is dropped. */
 dlora_status dlora_projector_commit_task(dlora_projector *projector, float energy_threshold, size_t *added) {
   DLI_REQUIRE(projector);
   DLI_TRY(check_threshold(__func__, energy_threshold));
@@ -328,7 +352,7 @@ dlora_status dlora_projector_commit_task(dlora_projector *projector, float energ
   float *use = NULL;
   uint64_t *starts = NULL, *counts = NULL;
   dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(find_free(projector, dim, (double)energy_threshold, &directions, &count));
+  DLI_TRY_DONE(find_unused(projector, dim, (double)energy_threshold, &directions, &count));
   DLI_TRY_DONE(DLI_NEW(allocator, bases, old + count * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, use, old + count * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, starts, tasks + 2));
@@ -342,7 +366,7 @@ dlora_status dlora_projector_commit_task(dlora_projector *projector, float energ
   memcpy(sums, projector->energy_sums, tasks * sizeof *sums);
   memcpy(counts, projector->energy_counts, tasks * sizeof *counts);
 
-  /* Nothing can fail any more: what was swapped out is freed below. */
+  /* Nothing can fail from here on. The originals are freed below. */
   double *doubles = projector->bases;
   projector->bases = bases, bases = doubles;
   doubles = projector->energy_sums;
@@ -407,8 +431,8 @@ static double square_sum(const float *values, size_t count) {
   return sum;
 }
 
-/* |Psi_s^T x|^2 / |x|^2 for tasks s from `first`, count of them: energies [rows, count]. coefficients: [rows, the
- * groups' directions]. A zero row has no energy anywhere. */
+/* energies [rows, count] = |Psi_s^T x|^2 / |x|^2 for tasks s = first ... first + count - 1. coefficients: scratch
+ * [rows, directions of these groups]. The energies of a zero row are 0. */
 static void relative_energies(const dlora_projector *projector, size_t first, size_t count, const float *x, size_t rows,
                               float *coefficients, double *energies) {
   size_t dim = projector->dim, start = (size_t)projector->starts[first];
@@ -450,7 +474,7 @@ done:
   return status;
 }
 
-/* energies [part, tasks] in doubles, then coefficients [part, size] in floats. */
+/* Doubles of scratch: energies [part, tasks], and coefficients [part, size] in floats behind them. */
 static size_t route_scratch_count(const dlora_projector *projector, size_t rows) {
   return (rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS) * (projector->num_tasks + projector->size);
 }
@@ -474,8 +498,7 @@ dlora_status dli_projector_route(const dlora_projector *projector, const char *c
       double mean = 1.0;
       if (projector->energy_counts[task] > 0)
         mean = projector->energy_sums[task] / (double)projector->energy_counts[task];
-      /* A mean of 0 belongs to a group that is empty or that its own rows avoid: relevant to nothing it has no energy
-       * in. */
+      /* The mean is 0 for a group that is empty or that its own rows avoid. Its weight is then 0, not 0 / 0. */
       const double relative = energies[i] > 0.0 ? energies[i] / mean : 0.0;
       routing[begin * tasks + i] = relative < 1.0 ? (float)relative : 1.0f;
     }

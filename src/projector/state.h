@@ -1,4 +1,5 @@
-/* What a projector is made of, for projector*.c. */
+/* The struct of a projector: Phi and its groups, S, and energy sums. For the files of src/projector.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_PROJECTOR_STATE_H
 #define DLI_SRC_PROJECTOR_STATE_H
 
@@ -25,9 +26,9 @@ struct dlora_projector {
   uint64_t *starts;        /* [num_tasks + 1] */
   double *energy_sums;     /* [num_tasks] relative energies of the task's own rows, summed by calibrate */
   uint64_t *energy_counts; /* [num_tasks] rows calibrated */
-  double *moment;          /* S * observed [dim, dim]; NULL until something is observed */
+  double *moment;          /* [dim, dim] sum of h h^T = observed * S; NULL before the first observation */
   uint64_t observed;
-  struct dli_pool *scratch; /* scratch of routing, for calls on a const handle */
+  struct dli_pool *scratch; /* of routing, kept between calls on a const handle */
 };
 
 #endif

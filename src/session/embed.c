@@ -1,4 +1,5 @@
-/* Features of the untouched backbone: a session without a bank. */
+/* Features of the untouched backbone: dlora_model_embed, by sessions without a bank.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 #include "src/session/pool.h"
 
@@ -10,7 +11,7 @@ dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *ima
   const size_t micro = dli_session_micro_batch(&model->vit, model->threads, images->count);
   DLI_TRY(dli_session_take(&session, model->sessions, model, NULL, model->vit.depth, micro, model->threads));
   dlora_status status = DLORA_OK;
-  for (size_t first = 0; status == DLORA_OK && (first < images->count || !images->count); first += micro) {
+  for (size_t first = 0; status == DLORA_OK && (first < images->count || images->count == 0); first += micro) {
     dlora_images part;
     status = dli_images_part(images, first, micro, &part, __func__);
     if (status == DLORA_OK) status = dli_session_load(session, &part, NULL, __func__);

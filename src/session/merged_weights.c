@@ -1,4 +1,10 @@
-/* W + M: the frozen weights with what the orthogonal branch learnt, kept apart from the file's mapping. */
+/* W + M of equation (1): copies of frozen weights with the merged matrices added. METHOD.md 2.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A copy exists only for weights with a site whose M is not zero. Query, key and value are one weight [3 D, D] in a
+ * block, of which a site covers D rows. After a task, W is copied again and all M of the sites are added: rounding does
+ * not build up over tasks. With packed products each copy is packed once more, for the forward and the backward pass.
+ */
 #include <string.h>
 
 #include "base/memory.h"
@@ -15,7 +21,7 @@ static struct dli_weight *weight_of(struct dli_vit_block *block, size_t slot) {
   return weights[slot];
 }
 
-/* The matrix that holds a projection, and the projection's first row in it. */
+/* The weight that contains a projection, and the projection's first row in it. */
 static size_t slot_of(int32_t projection, size_t dim, size_t *first_row) {
   *first_row = projection == DLORA_SITE_KEY ? dim : projection == DLORA_SITE_VALUE ? 2 * dim : 0;
   switch (projection) {
@@ -35,7 +41,7 @@ static struct dli_packed **copies_of(const struct dli_merged_weights *merged_wei
   return merged_weights->packed + NUM_COPIES * (NUM_SLOTS * block + slot);
 }
 
-/* Part i of what the backward pass uses by itself: query apart from key and value, all rows of other weights. */
+/* Rows of part i of a backward product: query, then key and value; of other weights all rows, then none. */
 static size_t backward_rows(const struct dli_vit *vit, const struct dli_weight *weight, size_t slot, size_t i) {
   const size_t split = slot == QKV ? vit->dim : weight->rows;
   return i ? weight->rows - split : split;
@@ -50,7 +56,7 @@ static dlora_status reserve_backward(struct dli_merged_weights *merged_weights) 
       weight->split = backward_rows(vit, weight, slot, 0);
       for (size_t i = 0; i < 2; i++) {
         const size_t rows = backward_rows(vit, weight, slot, i);
-        if (!rows) continue;
+        if (rows == 0) continue;
         DLI_TRY(dli_packed_create(&copies[BACKWARD + i], vit->onednn, rows, weight->cols, &merged_weights->allocator));
         weight->backward[i] = copies[BACKWARD + i];
       }
@@ -59,7 +65,7 @@ static dlora_status reserve_backward(struct dli_merged_weights *merged_weights) 
   return DLORA_OK;
 }
 
-/* Copies a block's weight anew. */
+/* Packs a block's weight anew. */
 static void repack(struct dli_merged_weights *merged_weights, size_t block, size_t slot) {
   const struct dli_weight *weight = weight_of(&merged_weights->blocks[block], slot);
   struct dli_packed **copies = copies_of(merged_weights, block, slot);
@@ -71,7 +77,7 @@ static void repack(struct dli_merged_weights *merged_weights, size_t block, size
 }
 
 dlora_status dli_merged_weights_create(struct dli_merged_weights **out, const dlora_model *model,
-                                       const dlora_bank *bank, int training, const dlora_allocator *allocator) {
+                                       const dlora_bank *bank, bool training, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
   dlora_status status = DLORA_OK;
   struct dli_merged_weights *merged_weights;
@@ -163,7 +169,7 @@ dlora_status dli_merged_weights_reserve(struct dli_merged_weights *merged_weight
 void dli_merged_weights_update(struct dli_merged_weights *merged_weights) {
   const dlora_bank *bank = merged_weights->bank;
   const struct dli_vit *vit = &merged_weights->model->vit;
-  /* Versions count from 0; the + 1 tells "made from version 0" apart from "never made". */
+  /* Versions count from 0, so that 0 here can mean that nothing was copied yet. */
   if (merged_weights->version == bank->version + 1) return;
   for (size_t b = 0; b < vit->depth; b++) {
     for (size_t slot = 0; slot < NUM_SLOTS; slot++) {

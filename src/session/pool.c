@@ -1,8 +1,9 @@
-/* Sessions that calls on a const handle leave behind for the next one. */
+/* Sessions that calls on a const handle keep for the next call. METHOD.md 9.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/session/pool.h"
 
 static void release_session(void *session, const dlora_allocator *allocator) {
-  (void)allocator; /* the session has it */
+  (void)allocator; /* the session has its own copy */
   dlora_session_destroy(session);
 }
 
@@ -11,12 +12,13 @@ dlora_status dli_session_take(dlora_session **out, struct dli_pool *pool, const 
                               size_t threads) {
   dlora_session *session = dli_pool_take(pool);
   if (session && (session->max_batch < max_batch || session->allowed != threads)) {
-    dlora_session_destroy(session); /* before its successor is made, so that memory does not add up */
+    dlora_session_destroy(session); /* before its successor is made: at no time there are two */
     session = NULL;
   }
   if (!session)
-    return dli_session_create(out, model, merged_weights, first_block, max_batch, threads, 0, dli_pool_allocator(pool));
-  const dlora_status status = dli_session_reserve(session); /* the bank may have grown since */
+    return dli_session_create(out, model, merged_weights, first_block, max_batch, threads, false,
+                              dli_pool_allocator(pool));
+  const dlora_status status = dli_session_reserve(session); /* the bank may have grown */
   if (status == DLORA_OK) {
     *out = session;
   } else {

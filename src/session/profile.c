@@ -1,4 +1,5 @@
-/* Where the time of a session goes, as the public header puts it. */
+/* Times of a session and of a learner, as the public struct dlora_profile.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/profile.h"
 
 #include "base/status.h"

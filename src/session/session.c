@@ -1,4 +1,14 @@
-/* Forward and backward of a model with a bank on one micro-batch. */
+/* Forward and backward of a model with a bank on one micro-batch. METHOD.md 2 and 9.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   load       images to tokens, then the trunk: the blocks below the first adapted one. Nothing there depends on
+ *              adapters, so that several upper passes may follow.
+ *   upper      from the first adapted block to the final class token z. Weights are W + M (merged_weights.c); at each
+ *              site a hook adds the open task's pairs and the residual adapters of finished tasks.
+ *   backward   from dL/dz through the same blocks down to the lowest site, with gradients of the open pairs alone.
+ *
+ * Each thread has a part of the images and a workspace of its own; nothing is shared but weights. Where the BLAS uses
+ * threads itself, there is a single part. */
 #include "src/session/session.h"
 
 #include <string.h>
@@ -17,9 +27,9 @@ static size_t projection_index(int32_t projection) {
 }
 
 size_t dli_session_micro_batch(const struct dli_vit *vit, size_t threads, size_t count) {
-  /* About 1000 rows a product: enough for the BLAS to run at its rate, small enough to stay near the caches. */
+  /* About 1000 rows a product: enough for full speed of the BLAS, small enough to stay near the caches. */
   size_t images = (1000 + vit->tokens - 1) / vit->tokens * threads;
-  if (count && images > count) images = count;
+  if (count > 0 && images > count) images = count;
   return images;
 }
 
@@ -30,13 +40,13 @@ dlora_status dlora_session_options_init(dlora_session_options *options, size_t s
 
 dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
                                 struct dli_merged_weights *merged_weights, size_t first_block, size_t max_batch,
-                                size_t threads, int training, const dlora_allocator *allocator) {
+                                size_t threads, bool training, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
   dlora_status status = DLORA_OK;
   dlora_session *session;
-  if (!max_batch) max_batch = 1;
+  if (max_batch == 0) max_batch = 1;
   const size_t allowed = threads;
-  /* Where the BLAS has threads of its own, products from several threads would fight for them. */
+  /* If the BLAS has threads of its own, products from several threads would compete for them. */
   if (!dli_blas_runs_inside_threads()) threads = 1;
   if (threads > max_batch) threads = max_batch;
   DLI_TRY(DLI_NEW(allocator, session, 1));
@@ -50,7 +60,7 @@ dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
   session->allowed = allowed;
   session->training = training;
   DLI_TRY_DONE(DLI_NEW(allocator, session->site_of, 6 * vit->depth));
-  unsigned inputs = session->bank ? 0 : ~0u; /* that are kept; without sites one cannot know what will be asked for */
+  unsigned inputs = session->bank ? 0 : ~0u; /* inputs kept for get_input; without sites, all */
   for (size_t i = 0; session->bank && i < session->bank->num_sites; i++) {
     const dlora_site *site = &session->bank->sites[i];
     session->site_of[6 * (size_t)site->block + projection_index(site->projection)] = i + 1;
@@ -68,7 +78,7 @@ dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
     if (status == DLORA_OK)
       status = dli_image_plan_create(&part->plan, allocator, vit->image_size, vit->mean, vit->std);
     if (status != DLORA_OK) {
-      session->threads++; /* what this one has so far is released with the others */
+      session->threads++; /* the half-made part is released with the others */
       goto done;
     }
   }
@@ -88,7 +98,7 @@ dlora_status dlora_session_create(dlora_session **out, const dlora_model *model,
   dlora_allocator allocator;
   DLI_TRY(dli_options_read("dlora_session_options", &known, sizeof known, options));
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
-  if (!known.max_batch || known.max_batch > INT32_MAX / model->vit.tokens) {
+  if (known.max_batch == 0 || known.max_batch > INT32_MAX / model->vit.tokens) {
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_session_create: max_batch is %zu, expected 1 to %zu", known.max_batch,
                      INT32_MAX / model->vit.tokens);
   }
@@ -99,7 +109,7 @@ dlora_status dlora_session_create(dlora_session **out, const dlora_model *model,
   struct dli_merged_weights *merged_weights = NULL;
   size_t first = model->vit.depth / 2;
   if (bank) {
-    DLI_TRY(dli_merged_weights_create(&merged_weights, model, bank, known.training, &allocator));
+    DLI_TRY(dli_merged_weights_create(&merged_weights, model, bank, known.training != 0, &allocator));
     first = model->vit.depth;
     for (size_t i = 0; i < bank->num_sites; i++) {
       if ((size_t)bank->sites[i].block < first) first = (size_t)bank->sites[i].block;
@@ -111,7 +121,7 @@ dlora_status dlora_session_create(dlora_session **out, const dlora_model *model,
   if (status != DLORA_OK) {
     dli_merged_weights_destroy(merged_weights);
   } else {
-    (*out)->owns_merged_weights = 1;
+    (*out)->owns_merged_weights = true;
   }
   return status;
 }
@@ -148,9 +158,10 @@ size_t dlora_session_workspace_size(const dlora_session *session) {
 dlora_status dli_images_part(const dlora_images *images, size_t first, size_t count, dlora_images *out,
                              const char *caller) {
   size_t image;
-  const size_t channels = images->u8 ? (images->channels ? images->channels : 3) : 3;
-  if (!images->count || !images->height || !images->width || !dli_multiply(&image, images->height, images->width) ||
-      !dli_multiply(&image, image, channels * sizeof(float)) || !dli_multiply(&image, image, images->count)) {
+  const size_t channels = images->u8 ? (images->channels > 0 ? images->channels : 3) : 3;
+  if (images->count == 0 || images->height == 0 || images->width == 0 ||
+      !dli_multiply(&image, images->height, images->width) || !dli_multiply(&image, image, channels * sizeof(float)) ||
+      !dli_multiply(&image, image, images->count)) {
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: images has count %zu, height %zu, width %zu", caller, images->count,
                      images->height, images->width);
   }
@@ -170,9 +181,9 @@ dlora_status dli_features_finite(const float *features, size_t count, size_t dim
                    bad / dim);
 }
 
-/* Runs parts side by side. Many threads of a program may use sessions at once: a product must not start more threads
- * than this one was given. */
-static void share_out(const dlora_session *session, void (*run)(size_t begin, size_t end, size_t index, void *user),
+/* Runs the parts in parallel. Many threads of a program may use sessions at once: products must not start more threads
+ * than this session may use. */
+static void run_parts(const dlora_session *session, void (*run)(size_t begin, size_t end, size_t index, void *user),
                       void *user) {
   const int before = dli_threads_enter(session->allowed);
   dli_parallel_for(session->threads, session->count, run, user);
@@ -185,7 +196,7 @@ struct load_call {
   const struct dli_augment *augment;
 };
 
-static void load_share(size_t begin, size_t end, size_t index, void *user) {
+static void load_part(size_t begin, size_t end, size_t index, void *user) {
   const struct load_call *c = user;
   struct dli_session_part *part = &c->session->parts[index];
   const struct dli_vit *vit = &c->session->model->vit;
@@ -202,13 +213,13 @@ static void load_share(size_t begin, size_t end, size_t index, void *user) {
 dlora_status dli_session_load(dlora_session *session, const dlora_images *images, const struct dli_augment *augment,
                               const char *caller) {
   for (size_t i = 0; i < session->threads; i++) {
-    /* Each share plans for the image size of bytes; floats are only checked, and once is enough. */
-    if (!i || images->u8) DLI_TRY(dli_image_plan_prepare(session->parts[i].plan, images, caller));
+    /* Each part plans resizing for bytes. Floats are only checked, and once is enough. */
+    if (i == 0 || images->u8) DLI_TRY(dli_image_plan_prepare(session->parts[i].plan, images, caller));
   }
   session->count = images->count;
-  session->ran = 0;
+  session->ran = false;
   struct load_call call = {session, images, augment};
-  share_out(session, load_share, &call);
+  run_parts(session, load_part, &call);
   return DLORA_OK;
 }
 
@@ -219,19 +230,20 @@ static const size_t *site_at(const dlora_session *session, size_t block, int32_t
   return *site ? site : NULL;
 }
 
-/* Relevance by energy of each image's class token, the first of its rows. */
+/* Routing weights of a part's images: as given by the mode, or by energy of the class token g, which is the first row
+ * of each image (METHOD.md 6); else NULL. */
 static const float *routing_of(struct dli_session_part *part, size_t block, int32_t projection, size_t image,
-                               const float *in, size_t rows, size_t ldin, size_t rows_per_image) {
+                               struct dli_const_matrix in, size_t rows_per_image) {
   const struct dli_session_mode *mode = part->mode;
   const size_t tasks = part->session->bank->num_tasks;
   if (mode->routing) return mode->routing + (part->first + image) * tasks;
   if (!mode->energy) return NULL;
-  const dlora_projector *memory = mode->energy[dli_input_index(block, dli_input_of(projection))];
-  if (!memory) return NULL;
-  for (size_t i = 0; i < rows / rows_per_image; i++) {
+  const dlora_projector *projector = mode->energy[dli_input_index(block, dli_input_of(projection))];
+  if (!projector) return NULL;
+  for (size_t i = 0; i < in.rows / rows_per_image; i++) {
     float *w = part->routing + i * tasks;
     const dlora_status status =
-        dli_projector_route(memory, __func__, in + i * rows_per_image * ldin, 1, part->route_scratch, w);
+        dli_projector_route(projector, __func__, in.x + i * rows_per_image * in.ld, 1, part->route_scratch, w);
     if (status != DLORA_OK) {
       memset(w, 0, tasks * sizeof *w);
       part->status = status;
@@ -240,23 +252,33 @@ static const float *routing_of(struct dli_session_part *part, size_t block, int3
   return part->routing;
 }
 
-static void hook_forward(void *user, size_t block, int32_t projection, size_t image, const float *in, size_t rows,
-                         size_t ldin, size_t rows_per_image, float *out, size_t ldout) {
-  struct dli_session_part *part = user;
-  const size_t *site = site_at(part->session, block, projection);
-  if (!site) return;
-  const float *routing = routing_of(part, block, projection, image, in, rows, ldin, rows_per_image);
-  dli_bank_forward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in, rows, ldin,
-                   part->mode->terms & ~DLORA_TERM_MERGED, routing, rows_per_image, out, ldout, part->scratch);
+/* The terms of the running call, without M: the weights contain it. */
+static struct dli_bank_call bank_call(const struct dli_session_part *part, size_t site) {
+  return (struct dli_bank_call){
+      .site = site,
+      .terms = part->mode->terms & ~DLORA_TERM_MERGED,
+      .thin = part->session->model->vit.bfloat16,
+      .scratch = part->scratch,
+  };
 }
 
-static void hook_backward(void *user, size_t block, int32_t projection, const float *in, size_t rows, size_t ldin,
-                          const float *d_out, size_t ld_d_out, float *d_in, size_t ld_d_in) {
+static void hook_forward(void *user, size_t block, int32_t projection, size_t image, struct dli_const_matrix in,
+                         size_t rows_per_image, struct dli_matrix out) {
   struct dli_session_part *part = user;
   const size_t *site = site_at(part->session, block, projection);
   if (!site) return;
-  dli_bank_backward(part->session->bank, part->session->model->vit.bfloat16, *site - 1, in, rows, ldin, d_out, ld_d_out,
-                    part->mode->terms & ~DLORA_TERM_MERGED, d_in, ld_d_in, part->gradients, part->scratch);
+  const float *routing = routing_of(part, block, projection, image, in, rows_per_image);
+  const struct dli_bank_call call = bank_call(part, *site - 1);
+  dli_bank_forward(part->session->bank, &call, in, routing, rows_per_image, out);
+}
+
+static void hook_backward(void *user, size_t block, int32_t projection, struct dli_const_matrix in,
+                          struct dli_const_matrix d_out, struct dli_matrix d_in) {
+  struct dli_session_part *part = user;
+  const size_t *site = site_at(part->session, block, projection);
+  if (!site) return;
+  const struct dli_bank_call call = bank_call(part, *site - 1);
+  dli_bank_backward(part->session->bank, &call, in, d_out, d_in, part->gradients);
 }
 
 /* ---- passes ---- */
@@ -268,9 +290,9 @@ dlora_status dli_session_reserve(dlora_session *session) {
   const struct dli_vit *vit = &session->model->vit;
   const size_t thin = !vit->bfloat16 ? 0 : vit->mlp_dim > vit->dim ? vit->mlp_dim : vit->dim;
   const dlora_allocator *allocator = &session->allocator;
-  const int more_scratch = rank > session->scratch_rank, more_tasks = bank->num_tasks > session->routing_tasks;
-  const int more_gradients = session->training && gradients > session->gradient_capacity;
-  /* Until all shares have the new sizes the capacities say 0, so that a failure half-way is mended by the next call. */
+  const bool more_scratch = rank > session->scratch_rank, more_tasks = bank->num_tasks > session->routing_tasks;
+  const bool more_gradients = session->training && gradients > session->gradient_capacity;
+  /* Capacities are 0 until every part has the new size, so that the next call repairs a failure half-way. */
   if (more_scratch) session->scratch_rank = 0;
   if (more_tasks) session->routing_tasks = 0;
   if (more_gradients) session->gradient_capacity = 0;
@@ -296,7 +318,7 @@ dlora_status dli_session_reserve(dlora_session *session) {
   return DLORA_OK;
 }
 
-/* Before the parts run: side by side they would take as many blocks as happen to overlap. */
+/* Before the parts run, so that the number of allocations does not depend on how they overlap. */
 static dlora_status reserve_route_scratch(dlora_session *session, const dlora_projector *const *energy) {
   size_t bytes = 0;
   for (size_t i = 0; i < dli_num_inputs(session->model); i++) {
@@ -304,7 +326,7 @@ static dlora_status reserve_route_scratch(dlora_session *session, const dlora_pr
     if (wanted > bytes) bytes = wanted;
   }
   if (bytes <= session->route_scratch) return DLORA_OK;
-  session->route_scratch = 0; /* until all parts have it, as above */
+  session->route_scratch = 0; /* until every part has it, as above */
   for (size_t i = 0; i < session->threads; i++) {
     struct dli_session_part *part = &session->parts[i];
     dli_free(&session->allocator, part->route_scratch);
@@ -326,7 +348,7 @@ static const struct dli_vit_block *blocks_of(const dlora_session *session) {
                                                                     : session->model->vit.blocks;
 }
 
-static void upper_share(size_t begin, size_t end, size_t index, void *user) {
+static void upper_part(size_t begin, size_t end, size_t index, void *user) {
   const struct upper_call *c = user;
   const dlora_session *session = c->session;
   struct dli_session_part *part = &c->session->parts[index];
@@ -341,18 +363,21 @@ static void upper_share(size_t begin, size_t end, size_t index, void *user) {
                         session->bank ? &hooks : NULL, c->out + begin * vit->dim);
 }
 
+/*   1. Scratch for routing by energy.
+ *   2. In each part: blocks of W + M, or of W without DLORA_TERM_MERGED, with hook_forward at every site.
+ *   3. Pointers of the caller are dropped; a failure inside a part becomes the call's. */
 dlora_status dli_session_upper(dlora_session *session, const struct dli_session_mode *mode, float *features) {
   if (mode->energy) DLI_TRY(reserve_route_scratch(session, mode->energy));
   session->last = *mode;
-  session->ran = 1;
-  session->gated = mode->routing || mode->energy;
+  session->ran = true;
+  session->routed = mode->routing || mode->energy;
   struct upper_call call = {session, features ? features : session->features, NULL};
-  share_out(session, upper_share, &call);
-  session->last.routing = NULL; /* the caller's arrays may be gone by the backward pass, which never needs them */
+  run_parts(session, upper_part, &call);
+  session->last.routing = NULL; /* the backward pass does not need the caller's arrays, which may be gone by then */
   session->last.middle = NULL;
   for (size_t i = 0; mode->energy && i < session->threads; i++) {
     const dlora_status status = session->parts[i].status;
-    /* The sentence was raised in the part's own thread. */
+    /* The sentence was set in the part's own thread. */
     if (status != DLORA_OK) return dli_raise(status, "routing by energy could not be computed");
   }
   return DLORA_OK;
@@ -368,7 +393,7 @@ void dli_session_early(dlora_session *session, float *features) {
   }
 }
 
-static void backward_share(size_t begin, size_t end, size_t index, void *user) {
+static void backward_part(size_t begin, size_t end, size_t index, void *user) {
   const struct upper_call *c = user;
   const dlora_session *session = c->session;
   struct dli_session_part *part = &c->session->parts[index];
@@ -380,10 +405,12 @@ static void backward_share(size_t begin, size_t end, size_t index, void *user) {
                          session->lowest_input, c->d_features + begin * session->model->vit.dim);
 }
 
+/* Each part sums gradients of its images in an array of its own. The arrays are added in the order of the threads, so
+ * that the same number of threads gives bitwise the same sum. */
 void dli_session_backward(dlora_session *session, const float *d_features, float *gradients) {
   struct upper_call call = {session, NULL, d_features};
-  share_out(session, backward_share, &call);
-  /* in the order of the threads, so that the sum can be repeated bit by bit */
+  run_parts(session, backward_part, &call);
+
   dli_profile_start(&session->parts[0].workspace.profile);
   for (size_t i = 0; i < session->threads; i++) {
     session->model->kernels->add(session->parts[i].gradients, session->bank->count, gradients);
@@ -415,8 +442,7 @@ dlora_status dlora_session_forward(dlora_session *session, const dlora_images *i
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_session_forward: terms is %d, expected DLORA_TERM_... or-ed", terms);
   }
   if ((terms & open_terms) && !(session->bank && session->bank->open)) {
-    return dli_raise(DLORA_ERR_STATE,
-                     "dlora_session_forward: terms ask for the current task's pairs, but no task is open");
+    return dli_raise(DLORA_ERR_STATE, "dlora_session_forward: terms name the open task's pairs, but no task is open");
   }
   dlora_images part;
   DLI_TRY(dli_images_part(images, 0, images->count, &part, __func__));
@@ -438,7 +464,7 @@ dlora_status dlora_session_forward(dlora_session *session, const dlora_images *i
 static dlora_status require_run(const dlora_session *session, const char *caller) {
   if (!session) return dli_raise(DLORA_ERR_ARGUMENT, "%s: session is NULL", caller);
   if (session->ran) return DLORA_OK;
-  return dli_raise(DLORA_ERR_STATE, "%s: no forward pass to go by; call dlora_session_forward first", caller);
+  return dli_raise(DLORA_ERR_STATE, "%s: there is no forward pass; call dlora_session_forward first", caller);
 }
 
 dlora_status dlora_session_backward(dlora_session *session, dlora_bank *bank, const float *feature_gradients) {
@@ -451,7 +477,7 @@ dlora_status dlora_session_backward(dlora_session *session, dlora_bank *bank, co
   if (bank != session->bank)
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_session_backward: this is not the session's own bank");
   DLI_TRY(dli_bank_require_training(bank, __func__));
-  if (session->gated) {
+  if (session->routed) {
     return dli_raise(DLORA_ERR_STATE,
                      "dlora_session_backward: the forward pass had routing; gradients need it to be NULL");
   }

@@ -1,38 +1,40 @@
-/* A session runs a model with a bank on one micro-batch: images are shared out to threads, each with its own workspace.
- */
+/* A session runs a model with a bank on one micro-batch. Its images are divided among threads, each with a workspace.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_SRC_SESSION_SESSION_H
 #define DLI_SRC_SESSION_SESSION_H
+
+#include <stdbool.h>
 
 #include "duallora/duallora.h"
 #include "io/image.h"
 #include "src/model/model.h"
 
-/* A model's blocks with W + M in place of W at the sites of a bank; shared by the sessions of one owner. */
+/* A model's blocks with W + M in place of W at the sites of a bank. The sessions of one owner share them. */
 struct dli_merged_weights {
   const dlora_model *model;
   const dlora_bank *bank;
   dlora_allocator allocator;
   struct dli_vit_block *blocks; /* [depth] */
-  float **arrays;               /* [depth, 4] of qkv, output, fc1, fc2 where they differ from the model's; owned */
-  struct dli_packed **packed;   /* [depth, 4, 3] forward and backward copies where the model has packed ones; owned */
-  size_t first_backward;        /* first block that is packed for the backward pass */
-  uint64_t version;             /* of the bank that the arrays were made from */
+  float **arrays;               /* [depth, 4] of qkv, output, fc1, fc2; NULL where they are the model's; owned */
+  struct dli_packed **packed;   /* [depth, 4, 3] forward and backward copies, with packed products; owned */
+  size_t first_backward;        /* first block packed for the backward pass */
+  uint64_t version;             /* 1 + the version of the bank that the arrays are made from; 0: none */
 };
-/* training: gradients will go through the blocks of the bank's sites and those above. */
+/* training: packs what gradients need, from the lowest adapted block up. */
 dlora_status dli_merged_weights_create(struct dli_merged_weights **out, const dlora_model *model,
-                                       const dlora_bank *bank, int training, const dlora_allocator *allocator);
+                                       const dlora_bank *bank, bool training, const dlora_allocator *allocator);
 void dli_merged_weights_destroy(struct dli_merged_weights *merged_weights);
-/* Takes the memory that sites with the given merged matrices [num_sites] (NULL: none yet) will need. */
+/* Allocates the copies for sites whose merged matrix is not NULL. merged: [num_sites]. */
 dlora_status dli_merged_weights_reserve(struct dli_merged_weights *merged_weights, float *const *merged);
-/* Follows the bank after a reserve with its matrices; a no-op while no task has ended. */
+/* Copies W + M anew if M has changed. dli_merged_weights_reserve comes first. */
 void dli_merged_weights_update(struct dli_merged_weights *merged_weights);
 
-/* How the upper blocks run. */
+/* How the adapted blocks run. */
 struct dli_session_mode {
-  int32_t terms;                        /* DLORA_TERM_...; 0: the model's own weights, no adapter at all */
+  int32_t terms;                        /* DLORA_TERM_... or-ed; 0: the untouched backbone */
   const float *routing;                 /* [images, tasks] or NULL */
-  const dlora_projector *const *energy; /* [depth, 4]: routing by energy in these memories instead; or NULL */
-  float *middle; /* [images, 2 * dim] gets what enters block middle_block, like early features; or NULL */
+  const dlora_projector *const *energy; /* [depth, 4]: routing by energy in their used directions; or NULL */
+  float *middle;                        /* [images, 2 * dim] gets the pooled input of block middle_block; or NULL */
   size_t middle_block;
 };
 
@@ -42,8 +44,8 @@ struct dli_session_part {
   struct dli_image_plan *plan;
   float *scratch;      /* for low-rank products */
   float *gradients;    /* [gradient_capacity] */
-  float *routing;      /* [max_images, tasks] by energy in one block */
-  void *route_scratch; /* [session->route_scratch] bytes, of that routing */
+  float *routing;      /* [max_images, tasks] w_s by energy at one input */
+  void *route_scratch; /* [session->route_scratch] bytes for it */
   const struct dlora_session *session;
   const struct dli_session_mode *mode; /* of the running call */
   dlora_status status;                 /* of routing by energy in the running call: OK or NOT_FINITE */
@@ -55,59 +57,60 @@ struct dlora_session {
   const dlora_model *model;
   const dlora_bank *bank;                    /* or NULL */
   struct dli_merged_weights *merged_weights; /* or NULL without a bank */
-  int owns_merged_weights;
+  bool owns_merged_weights;
   size_t first_block;
   int32_t lowest_input; /* DLORA_INPUT_... of the lowest site */
   size_t *site_of;      /* [depth, 6] site index + 1, or 0 */
   size_t max_batch, threads;
-  size_t allowed; /* threads that a product may use where there is one share only */
-  int training;
+  size_t allowed; /* threads that a product may use if there is a single part */
+  bool training;
   struct dli_session_part *parts; /* [threads] */
-  size_t scratch_rank;            /* rank that scratch has room for */
+  size_t scratch_rank;            /* largest rank that scratch has room for */
   size_t gradient_capacity;
   size_t routing_tasks;
   size_t route_scratch;
   size_t count;                 /* images of the last load */
   struct dli_session_mode last; /* mode of the last upper pass */
-  int ran;
-  int gated;       /* the last upper pass had routing */
-  float *features; /* [max_batch, dim] where the caller wants none */
-  /* What the owner of a pool keeps with the session, and how to release it; or NULL. */
+  bool ran;
+  bool routed;     /* the last upper pass had routing */
+  float *features; /* [max_batch, dim], for callers that want none */
+  /* Buffers that the owner of a pool keeps with the session, and their destructor; or NULL. */
   void *attached;
   void (*detach)(void *attached);
 };
 
-/* Images that keep all threads in efficient products, at most count (0: unknown). */
+/* Images of an efficient micro-batch over all threads, at most count (0: no limit). */
 size_t dli_session_micro_batch(const struct dli_vit *vit, size_t threads, size_t count);
-/* first_block: where early features are taken and adapters may begin. merged_weights NULL and bank given: made here. */
+/* first_block: the first adapted block, whose input gives early features. merged_weights NULL: no bank. */
 dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
                                 struct dli_merged_weights *merged_weights, size_t first_block, size_t max_batch,
-                                size_t threads, int training, const dlora_allocator *allocator);
-/* Images [first, first + at most count) of a batch; checks it. */
+                                size_t threads, bool training, const dlora_allocator *allocator);
+/* Checks a batch; *out: its images from `first` on, at most `count`. */
 dlora_status dli_images_part(const dlora_images *images, size_t first, size_t count, dlora_images *out,
                              const char *caller);
-/* NOT_FINITE where pixels that are finite, but far out of range, have overflowed inside the network. */
+/* Error: NOT_FINITE, if finite pixels far out of range have overflowed inside the network. */
 dlora_status dli_features_finite(const float *features, size_t count, size_t dim, const char *caller);
-/* Preprocessing, patch embedding, trunk. augment: [images->count] or NULL. */
+/* Preprocessing, patch embedding and trunk of the images. augment: [images->count] or NULL. */
 dlora_status dli_session_load(dlora_session *session, const dlora_images *images, const struct dli_augment *augment,
                               const char *caller);
-/* Makes room for the mode's scratch; call it before dli_session_upper whenever ranks or tasks may have grown. */
+/* Allocates scratch for the present ranks, tasks and parameters of the bank. Comes before dli_session_upper. */
 dlora_status dli_session_reserve(dlora_session *session);
-/* Upper blocks of the loaded images: features [count, dim]. May be repeated in other modes. Only fails in a mode with
- * energy, which takes memory. */
+/* Adapted blocks of the loaded images: features [count, dim]. May be repeated in other modes. Errors, with routing by
+ * energy only: NO_MEMORY, NOT_FINITE. */
 dlora_status dli_session_upper(dlora_session *session, const struct dli_session_mode *mode, float *features);
+/* Early features of the loaded images: features [count, 2 * dim]. */
 void dli_session_early(dlora_session *session, float *features);
-/* Adds to gradients, an array like the bank's. */
+/* Adds to gradients, an array like bank->gradients, those that follow from d_features [count, dim]. */
 void dli_session_backward(dlora_session *session, const float *d_features, float *gradients);
-/* What share `index` holds of an adapted input after an upper pass in training. */
+/* The rows of an adapted input in part `index`, after an upper pass in training. */
 const float *dli_session_input(const dlora_session *session, size_t index, size_t block, int32_t input, size_t *rows,
                                size_t *dim, size_t *rows_per_image);
 
-/* Sections that the owner of a session adds to those of lib/base/profile.h. */
+/* The learner's sections, after those of lib/base/profile.h. */
 enum { DLI_OBSERVATION = DLI_OWN_SECTIONS, DLI_DIRECTIONS, DLI_TASK_END };
-/* The public form; out->struct_size is set. */
+/* Fills the public struct; out->struct_size must be set. */
 dlora_status dli_profile_write(const struct dli_profile *profile, dlora_profile *out);
-/* session/profile.c: adds what the session has taken so far. */
+/* Adds the session's times so far. */
 void dli_session_add_profile(const dlora_session *session, struct dli_profile *sum);
 
 #endif

@@ -6,6 +6,7 @@
 #     tests/abi/abidiff.sh update [CMAKE_OPTION ...]    after adding functions or members; tests/abi/update.sh calls it
 #
 # The tool reads debug information, which a release has none of: the library is built once more, unoptimised (5 s).
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)

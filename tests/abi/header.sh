@@ -1,6 +1,7 @@
 #!/bin/sh
 # Compiles the public header alone: tests/abi/header.sh COMPILER STANDARD, as "g++ c++20". Exits with 77 (skipped) if there
 # is no such compiler. -Wpadded: no struct has a hole, so that bindings and zero-checks see every byte.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 command -v "$1" >/dev/null || exit 77

@@ -4,6 +4,8 @@
 #
 #     tests/abi/layout.sh check [COMPILER]     against tests/abi/layout-x86_64.txt; 77 (skipped) on other processors
 #     tests/abi/layout.sh update [COMPILER]    after appending members or constants
+#
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)

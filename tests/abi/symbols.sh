@@ -6,6 +6,7 @@
 #     tests/abi/symbols.sh --update       write the map and the inventory from the header
 #
 # The inventory keeps the version that introduced each function; --update gives new ones the header's version.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # After a change of the public header: brings everything that is derived from it up to date, which then wants a look at
 # `git diff`. The version map and the symbol inventory, the layouts, the table of statuses, the baseline of abidiff.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 "$here/symbols.sh" --update

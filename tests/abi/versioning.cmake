@@ -1,6 +1,7 @@
 # The rule of cmake/DualloraAbi.cmake, for versions that come and for those that do not go together:
 #     cmake -P tests/abi/versioning.cmake
 # One soname must mean one interface, and the CMake package must refuse what the soname would.
+# SPDX-License-Identifier: Apache-2.0
 cmake_minimum_required(VERSION 3.25)
 include(CMakePackageConfigHelpers)
 get_filename_component(root "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)

@@ -3,7 +3,9 @@
  * are shorter and longer. With LATER the structs end in a member `later` that this library does not know.
  *
  *     versions BACKBONE SCRATCH_FILE            prints results
- *     versions BACKBONE SCRATCH_FILE refused    sets `later` everywhere: fails unless every call refuses it */
+ *     versions BACKBONE SCRATCH_FILE refused    sets `later` everywhere: fails unless every call refuses it
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

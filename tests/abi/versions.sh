@@ -5,6 +5,7 @@
 # The other headers are made from the present one. In the older one every struct with a struct_size lacks its last
 # members (8 bytes or more, as many as keep it free of holes); in the newer one it has one more. tests/abi/versions.c is
 # compiled against each and must print the same. With a member set that the library does not know, it is refused.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 export LC_ALL=C
 library=$1

@@ -6,6 +6,7 @@
 #     tests/bench/accuracy.sh OPTION...        what the options say; --help lists them
 #
 # An interrupted call goes on where it was. tests/bench/README.md has more.
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 export LC_ALL=C
 

@@ -2,6 +2,7 @@
 # The accuracy bench in short, for continuous integration: few images of Fashion-MNIST in five tasks, accuracies that must
 # be reached, and what the program promises about results that are there already and about data that is wrong.
 # usage: accuracy_short.sh PATH_TO_ACCURACY BACKBONE.safetensors      exit code 77: the data is not installed
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 export LC_ALL=C
 

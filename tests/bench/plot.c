@@ -6,6 +6,7 @@
  *              +-----------------------+
  *     BOTTOM   number of tasks learnt
  *        LEFT            WIDTH            RIGHT
+ *
  * SPDX-License-Identifier: Apache-2.0 */
 #include "plot.h"
 

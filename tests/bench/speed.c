@@ -15,7 +15,8 @@
  *     task TASKS IMAGES BATCH STEPS seconds of the parts of one more task behind TASKS others (library)
  *     memory                        "bytes N": the process' largest resident size so far
  *     version
- */
+ *
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "speed.h"
 
 #include <errno.h>

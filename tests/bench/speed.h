@@ -1,5 +1,6 @@
 /* What the files of the speed bench share. A worker is one program under measurement: it answers commands on its
- * standard input one at a time, so that the driver (speed.py) can let several take turns. */
+ * standard input one at a time, so that the driver (speed.py) can let several take turns.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_BENCH_SPEED_H
 #define DUALLORA_BENCH_SPEED_H
 

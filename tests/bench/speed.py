@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Drives the speed bench: this library, PyTorch, ONNX Runtime and the machine's own limit take turns in one run.
 
 Called by speed.sh, which builds what is needed. docs/notebook/speed.md says what is measured and how to read it.

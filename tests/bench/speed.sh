@@ -6,6 +6,8 @@
 #     tests/bench/speed.sh                     everything
 #     tests/bench/speed.sh --quick             the smallest network, less than a minute
 #     tests/bench/speed.sh OPTION...           what the options say; --help lists them
+#
+# SPDX-License-Identifier: Apache-2.0
 set -euo pipefail
 export LC_ALL=C
 

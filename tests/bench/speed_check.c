@@ -3,7 +3,8 @@
  * The file read has, as raw floats: images [2, 3, size, size]; for every adapted block the factors A [16, dim], of
  * which rows 0-7 are the orthogonal and rows 8-15 the residual branch's, shared by key and value, and then B of the key
  * [dim, 16] and of the value [dim, 16]; the gradient of the loss by the features [2, dim]. The file written has the
- * features of the untouched model [2, dim], the adapted ones [2, dim], and the gradients of every block's two B. */
+ * features of the untouched model [2, dim], the adapted ones [2, dim], and the gradients of every block's two B.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Learners for the bench: one that is being trained, one with many tasks behind it, and the parts of a task timed. */
+/* Learners for the bench: one that is being trained, one with many tasks behind it, and the parts of a task timed.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* This library's cases: inference by a pass that is kept and by single calls, steps of the learner, predictions. */
+/* This library's cases: inference by a pass that is kept and by single calls, steps of the learner, predictions.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* The machine's limit: the products of a pass and nothing else, by the BLAS or by oneDNN. Images are shared out over
  * threads where there are enough of them, each thread with products of its own, because that is the fastest way: no
- * thread waits for another within a step. */
+ * thread waits for another within a step.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 #ifdef _OPENMP

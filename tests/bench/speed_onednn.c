@@ -1,5 +1,6 @@
 /* The machine's limit by oneDNN, in float32 and bfloat16 (summed up in float32): the products of a pass alone, weights
- * in the order that oneDNN likes best. */
+ * in the order that oneDNN likes best.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "speed.h"
 
 #ifndef SPEED_HAVE_ONEDNN

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime's part of the speed bench: inference of the same network, as a graph that its optimizer knows to fuse.
 
     speed_onnx.py WEIGHTS PRECISION IMAGE_SIZE THREADS          a worker, see speed.c

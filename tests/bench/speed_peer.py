@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worker's side of the speed bench for peers written in Python: speed.c says what the commands are."""
 import gc
 import sys

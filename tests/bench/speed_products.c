@@ -1,4 +1,5 @@
-/* The matrix products of a Vision Transformer whose upper half is adapted, as a list. */
+/* The matrix products of a Vision Transformer whose upper half is adapted, as a list.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "speed.h"
 
 enum { QKV = 1, OUTPUT = 2, FC1 = 3, FC2 = 4 }; /* 1 + 4 * block + this; 1: the patch embedding */

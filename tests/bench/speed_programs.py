@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The programs that the speed bench compares, as workers that take one command at a time."""
 import array
 import math

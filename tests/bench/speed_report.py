@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of the speed bench's results, and what must hold for them."""
 import math
 import statistics

@@ -1,4 +1,5 @@
-/* The machine's limit in float32 by the BLAS that the library links. */
+/* The machine's limit in float32 by the BLAS that the library links.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <cblas.h>
 #include <stdlib.h>
 

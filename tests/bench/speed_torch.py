@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """PyTorch's part of the speed bench: the same adapted Vision Transformer, written as well as eager mode allows.
 
     speed_torch.py WEIGHTS PRECISION IMAGE_SIZE THREADS         a worker, see speed.c

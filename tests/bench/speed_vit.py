@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Vision Transformer's weights as NumPy arrays, and the files that programs of the speed bench check each other with."""
 import json
 

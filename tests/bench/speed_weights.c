@@ -1,5 +1,6 @@
 /* Random weights of a Vision Transformer of any geometry, as safetensors with timm's names. What a step costs does not
- * depend on the values; these are scaled so that features stay of the size they have in a trained network. */
+ * depend on the values; these are scaled so that features stay of the size they have in a trained network.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>

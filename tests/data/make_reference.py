@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Makes the reference arrays that test_model and test_gradients compare with, by independent implementations: the Vision
 Transformers of timm and of Hugging Face transformers, with gradients from torch autograd, all in float64.
 

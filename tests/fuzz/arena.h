@@ -1,5 +1,6 @@
 /* Memory that costs little and forgives nothing: blocks one behind the other, of which AddressSanitizer lets no byte be
- * touched but the caller's, and which are not used again before the end of the input. */
+ * touched but the caller's, and which are not used again before the end of the input.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_FUZZ_ARENA_H
 #define DUALLORA_TESTS_FUZZ_ARENA_H
 

@@ -1,4 +1,5 @@
-/* What the fuzz targets share: files in memory, a watch on memory, and what every loader promises. */
+/* What the fuzz targets share: files in memory, a watch on memory, and what every loader promises.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_FUZZ_H
 #define DUALLORA_TESTS_FUZZ_H
 

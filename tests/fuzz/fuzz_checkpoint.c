@@ -1,4 +1,5 @@
-/* The checkpoint loader: a learner on the tiny model, and a prediction of what was accepted. */
+/* The checkpoint loader: a learner on the tiny model, and a prediction of what was accepted.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 
 #include "fuzz.h"

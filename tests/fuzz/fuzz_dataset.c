@@ -4,7 +4,8 @@
  *
  * kind modulo 3: 0 idx images and labels, 1 CIFAR names and records, 2 images of two classes; from 128 on, only two
  * images a class are wanted and unreadable ones are left out. The files are in memory; a folder of links to them is
- * made once. */
+ * made once.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

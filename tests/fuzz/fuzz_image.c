@@ -1,4 +1,5 @@
-/* The command's reader of image files: the pixels of a file in memory. */
+/* The command's reader of image files: the pixels of a file in memory.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 /* Where libFuzzer is absent, and for regressions: runs a target on every file given, and on every file of every folder
- * given. After --accept, a file that the target refuses is a failure, and after --refuse one that it does not. */
+ * given. After --accept, a file that the target refuses is a failure, and after --refuse one that it does not.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* The model loader: a Vision Transformer from a file in memory, and images through it where that is quick. */
+/* The model loader: a Vision Transformer from a file in memory, and images through it where that is quick.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "fuzz.h"

@@ -1,4 +1,5 @@
-/* The files of a bank, a projector and a predictor, and a first use of what was accepted. */
+/* The files of a bank, a projector and a predictor, and a first use of what was accepted.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
 #include <string.h>
 

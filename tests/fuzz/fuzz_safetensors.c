@@ -1,5 +1,6 @@
 /* The safetensors reader, through dlora_inspect. What it shows must be strings, shapes that fill their bytes, and as
- * many bytes in all as the file has behind its header. */
+ * many bytes in all as the file has behind its header.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
 #include "fuzz.h"

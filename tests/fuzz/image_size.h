@@ -1,4 +1,5 @@
-/* What an image file says of its size, for the targets that decode it. */
+/* What an image file says of its size, for the targets that decode it.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_FUZZ_IMAGE_SIZE_H
 #define DUALLORA_TESTS_FUZZ_IMAGE_SIZE_H
 

@@ -1,5 +1,6 @@
 /* Writes the seeds that fuzzing starts from: small files of every kind, made by the library and the libraries of the
- * command. make_seeds FOLDER makes FOLDER/<target>/<name>. */
+ * command. make_seeds FOLDER makes FOLDER/<target>/<name>.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* Replaces the library's memory mappings (linker option --wrap) by copies of exactly the file's size. A mapping ends at
- * a page, and nobody notices a few bytes too many; behind a copy, AddressSanitizer does. */
+ * a page, and nobody notices a few bytes too many; behind a copy, AddressSanitizer does.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -1,5 +1,6 @@
 /* A libFuzzer mutator of image files: bytes as ever, but the check sums of PNG chunks are mostly put right again, since
- * nothing behind them would be reached otherwise. */
+ * nothing behind them would be reached otherwise.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 #include <zlib.h>
 

@@ -1,6 +1,7 @@
 /* A libFuzzer mutator that knows safetensors. A file is taken apart into tensors and metadata, some of these are
  * changed, and they are put together again with a header that fits: so that what comes behind the reader's own checks
- * is reached. Now and then the header's text or any byte is changed instead. */
+ * is reached. Now and then the header's text or any byte is changed instead.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -12,6 +12,7 @@
 # Targets run one after the other, on one thread, long runs in slices of half a million. FOLDER/history keeps a line of
 # figures for each slice, FOLDER/totals/ what each program has run in all: its fingerprint, executions and seconds. Exits
 # with 1 after a finding, which is then a file in FOLDER/findings/, and with 77 where clang or its libFuzzer is missing.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$root/build-fuzz

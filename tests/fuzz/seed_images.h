@@ -1,4 +1,5 @@
-/* Seeds of the targets that need libjpeg, libpng and zlib. */
+/* Seeds of the targets that need libjpeg, libpng and zlib.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_FUZZ_SEED_IMAGES_H
 #define DUALLORA_TESTS_FUZZ_SEED_IMAGES_H
 

@@ -1,4 +1,5 @@
-/* The smallest Vision Transformers that have everything, as safetensors files in memory. */
+/* The smallest Vision Transformers that have everything, as safetensors files in memory.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DUALLORA_TESTS_FUZZ_TINY_H
 #define DUALLORA_TESTS_FUZZ_TINY_H
 

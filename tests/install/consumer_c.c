@@ -1,4 +1,5 @@
-/* What a first program does: learns two tasks of three-dimensional features and asks for one decision. */
+/* What a first program does: learns two tasks of three-dimensional features and asks for one decision.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 
 #include "duallora/duallora.h"

@@ -1,4 +1,5 @@
 // The header and the library from C++: names have C linkage, options start from the macro.
+// SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 #include <memory>
 

@@ -6,6 +6,7 @@
 # add_subdirectory and FetchContent, which compile the library without optimisation, into projects that check what comes in
 # (CMakeLists.txt beside this file). At last with a cJSON of the project's own, without OpenMP, and installed from there.
 # shared installs from BUILD_DIRECTORY (if that is a static build, another is made); static makes a build of its own.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 kind=$1
 build=$(cd "$2" && pwd)
