@@ -186,11 +186,12 @@ static void sum_classes(const struct dli_class_index *d, struct dli_predict_buff
   }
 }
 
+/* Posterior of the features of the last upper pass: component and unknown; class_log and task unless NULL. */
 static dlora_status posterior(const dlora_learner *learner, const dlora_predictor *predictor,
-                              struct dli_predict_buffers *b, size_t count, float *class_log) {
+                              struct dli_predict_buffers *b, size_t count, float *class_log, float *task) {
   dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, count, b->combined);
   return dli_predictor_posterior(predictor, "dlora_predictor_posterior", b->combined, count, b->component, class_log,
-                                 b->task, b->unknown);
+                                 task, b->unknown);
 }
 
 /* Step 7. threshold: of the statistics that gave the unknown scores. */
@@ -236,7 +237,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
 
   if (routing == DLORA_ROUTING_NONE) {
     dli_session_upper(session, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->base, b, count, b->class_log));
+    DLI_TRY(posterior(learner, learner->base, b, count, b->class_log, b->task));
     write_decision(learner, b, count, d->thresholds[0], out);
     return DLORA_OK;
   }
@@ -246,7 +247,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
     DLI_TRY(dlora_predictor_posterior(learner->gate, b->early, count, NULL, NULL, b->task, NULL));
   } else if (routing == DLORA_ROUTING_TWO_PASS) {
     dli_session_upper(session, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->base, b, count, NULL));
+    DLI_TRY(posterior(learner, learner->base, b, count, NULL, b->task));
   } else if (routing == DLORA_ROUTING_GIVEN) {
     memset(b->task, 0, count * num_tasks * sizeof *b->task);
     for (size_t i = 0; i < count; i++) b->task[i * num_tasks + (size_t)tasks[i]] = 1.0f;
@@ -259,15 +260,14 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
   }
   DLI_TRY(dli_session_upper(session, &mode, b->z));
 
-  /* Steps 4 and 5. With two passes or a given task, p(s | x) is known and must survive the second posterior. With two
-   * passes, `routed` counts only if p(c | s, x) is to be its own: it is too tight on features of its own images. */
-  const bool own_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
+  /* Steps 4 and 5. With two passes or a given task, p(s | x) is known and stays. With two passes, `routed` counts only
+   * if p(c | s, x) is to be its own: it is too tight on features of its own images. */
+  const bool knows_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
   const bool first_pass =
       routing == DLORA_ROUTING_TWO_PASS && learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
   if (!first_pass) {
-    if (own_task) memcpy(b->routing, b->task, count * num_tasks * sizeof *b->task);
-    DLI_TRY(posterior(learner, routed ? routed : learner->base, b, count, NULL));
-    if (own_task) memcpy(b->task, b->routing, count * num_tasks * sizeof *b->task);
+    const dlora_predictor *statistics = routed ? routed : learner->base;
+    DLI_TRY(posterior(learner, statistics, b, count, NULL, knows_task ? NULL : b->task));
   }
   combine_class_scores(learner, b, count);
   sum_classes(d, b, count);

@@ -55,6 +55,7 @@ struct block {
   double *scores;        /* [num] (z - mu)^T weight + bias */
   double *along, *aside; /* [num] u^T and v^T times (mu_c - mu) */
   double *spread;        /* [num] s = U^T C^-1 (z - mu) without the image */
+  double *other;         /* [num] ridge outputs of the second view, with a random projection */
   double *projected;     /* [2, random_features] relu(z R) of both views */
   double *solved;        /* [2, random_features] the same, solved by the ridge regression's factor */
 };
@@ -63,7 +64,7 @@ struct block {
 static dlora_status block_new(const dlora_predictor *predictor, size_t rows, size_t num, struct block *block) {
   const size_t dim = predictor->dim, random = predictor->random_features;
   size_t values = 0;
-  if (!dli_multiply(&values, rows, 5 * dim + 4 * num + 4 * random)) {
+  if (!dli_multiply(&values, rows, 5 * dim + (random > 0 ? 5 : 4) * num + 4 * random)) {
     return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu features", rows);
   }
   DLI_TRY(DLI_NEW(&predictor->allocator, block->terms, rows));
@@ -77,7 +78,8 @@ static dlora_status block_new(const dlora_predictor *predictor, size_t rows, siz
   block->along = block->scores + rows * num;
   block->aside = block->along + rows * num;
   block->spread = block->aside + rows * num;
-  block->projected = block->spread + rows * num;
+  block->other = block->spread + rows * num;
+  block->projected = block->other + (random > 0 ? rows * num : 0);
   block->solved = block->projected + 2 * rows * random;
   return DLORA_OK;
 }
@@ -163,7 +165,6 @@ static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_r
                             const double *ridge_factor, const struct batch *batch, size_t num, struct block *b,
                             double *scores) {
   const size_t dim = predictor->dim, random = predictor->random_features, rows = batch->count;
-  double *other = b->spread; /* [rows, num] outputs of the second view */
   for (size_t i = 0; i < rows * dim; i++) {
     b->z[i] = (double)batch->features[i / dim][i % dim];
     b->r[i] = (double)batch->mirrored[i / dim][i % dim];
@@ -174,13 +175,13 @@ static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_r
   dli_cholesky_forward(random, ridge_factor, b->solved, 2 * rows);
   dli_dgemm_nt(rows, num, random, DLI_RIDGE_SCALE, b->projected, random, readout->ridge, random, 0.0, scores, num);
   dli_dgemm_nt(rows, num, random, DLI_RIDGE_SCALE, b->projected + rows * random, random, readout->ridge, random, 0.0,
-               other, num);
+               b->other, num);
   for (size_t i = 0; i < rows; i++) {
     const double *p = b->solved + i * random, *q = p + rows * random;
     const double pp = 0.5 * dot(p, p, random), pq = 0.5 * dot(p, q, random), qq = 0.5 * dot(q, q, random);
     const double determinant = fmax((1.0 - pp) * (1.0 - qq) - pq * pq, LEAST_REMAINDER);
     const double first = (pp * (1.0 - qq) + pq * pq) / determinant, second = pq / determinant;
-    const double *y_other = other + i * num;
+    const double *y_other = b->other + i * num;
     double *y = scores + i * num;
     for (size_t j = 0; j < num; j++) y[j] += first * y[j] + second * y_other[j];
     y[batch->components[i]] -= DLI_RIDGE_SCALE * (first + second);
