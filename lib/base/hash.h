@@ -14,7 +14,7 @@ static inline uint64_t dli_mix(uint64_t hash, uint64_t word) {
 
 static inline uint64_t dli_mix_bytes(uint64_t hash, const void *bytes, size_t count) {
   const char *from = bytes;
-  for (; count; from += sizeof hash) {
+  for (; count > 0; from += sizeof hash) {
     uint64_t word = 0;
     const size_t part = count < sizeof word ? count : sizeof word;
     memcpy(&word, from, part);

@@ -62,7 +62,7 @@ dlora_status dli_allocator_read(dlora_allocator *out, const dlora_allocator *giv
 }
 
 bool dli_multiply(size_t *out, size_t a, size_t b) {
-  if (b && a > SIZE_MAX / b) return false;
+  if (b > 0 && a > SIZE_MAX / b) return false;
   *out = a * b;
   return true;
 }
@@ -78,7 +78,7 @@ void *dli_alloc(const dlora_allocator *allocator, size_t count, size_t size) {
     return NULL;
   }
   if (!allocator) allocator = &default_allocator;
-  const size_t rounded = wanted ? (wanted + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
+  const size_t rounded = wanted > 0 ? (wanted + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : ALIGNMENT;
   void *start = allocator->allocate(rounded + sizeof(struct block) + ALIGNMENT - 1, allocator->user);
   if (!start) {
     dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: the allocator refused %zu bytes", wanted);

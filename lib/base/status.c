@@ -67,7 +67,7 @@ dlora_status dli_options_read(const char *name, void *known, size_t known_size, 
   }
   const unsigned char *bytes = given;
   for (size_t i = known_size; i < size; i++) {
-    if (bytes[i]) {
+    if (bytes[i] != 0) {
       return dli_raise(DLORA_ERR_STRUCT_SIZE,
                        "%s: struct_size is %zu and byte %zu is set, but this library knows only the first %zu bytes",
                        name, size, i, known_size);

@@ -45,7 +45,7 @@ size_t dli_threads_chosen(int32_t threads) {
 static bool threads_are_gone(void) {
   static _Thread_local pid_t first;
   const pid_t now = getpid();
-  if (!first) first = now;
+  if (first == 0) first = now;
   return first != now;
 }
 
@@ -56,7 +56,7 @@ size_t dli_threads_current(void) {
 int dli_threads_enter(size_t threads) {
   if (!openmp_is_here()) return 0;
   const int before = omp_get_max_threads();
-  if (threads > (size_t)before || !threads) threads = (size_t)before;
+  if (threads > (size_t)before || threads == 0) threads = (size_t)before;
   if (threads > 1 && !omp_in_parallel() && threads_are_gone()) threads = 1;
   if (threads == (size_t)before) return 0;
   omp_set_num_threads((int)threads); /* of the calling thread alone */
@@ -64,7 +64,7 @@ int dli_threads_enter(size_t threads) {
 }
 
 void dli_threads_leave(int before) {
-  if (before) omp_set_num_threads(before);
+  if (before > 0) omp_set_num_threads(before);
 }
 #else
 size_t dli_threads_current(void) {

@@ -114,7 +114,7 @@ done:
 }
 
 static dlora_status prepare_u8(struct dli_image_plan *plan, const dlora_images *images, const char *caller) {
-  const size_t channels = images->channels ? images->channels : 3;
+  const size_t channels = images->channels > 0 ? images->channels : 3;
   size_t total = 0;
   if (channels != 1 && channels != 3) {
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: images->channels is %zu, expected 3 (RGB) or 1 (gray)", caller,
@@ -171,7 +171,7 @@ dlora_status dli_image_plan_prepare(struct dli_image_plan *plan, const dlora_ima
     return dli_raise(DLORA_ERR_ARGUMENT, "%s: images->u8 and images->f32 are %s, expected exactly one", caller,
                      images->u8 ? "both set" : "both NULL");
   }
-  if (!images->count || !images->height || !images->width) {
+  if (images->count == 0 || images->height == 0 || images->width == 0) {
     return dli_raise(DLORA_ERR_ARGUMENT,
                      "%s: images->count, height and width are %zu, %zu and %zu, expected at least 1", caller,
                      images->count, images->height, images->width);
@@ -289,7 +289,7 @@ static double mean_pixel(const struct dli_image_plan *plan, const float *image) 
  * so that no image has to be normalised twice. */
 static void change(const struct dli_image_plan *plan, const float *image, const struct dli_augment *a, float *out) {
   const size_t count = plan->image_size * plan->image_size;
-  const int adjusts = a->brightness != 1.0f || a->contrast != 1.0f;
+  const bool adjusts = a->brightness != 1.0f || a->contrast != 1.0f;
   const double level = adjusts ? (double)(a->brightness - a->contrast) * mean_pixel(plan, image) : 0.0;
   for (size_t c = 0; c < 3; c++) {
     const float mean = plan->mean[c], std = plan->std[c];

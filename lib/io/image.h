@@ -3,6 +3,8 @@
 #ifndef DLI_IO_IMAGE_H
 #define DLI_IO_IMAGE_H
 
+#include <stdbool.h>
+
 #include "duallora/duallora.h"
 
 /* Bicubic resampling (a = -0.5) with antialias, pixel centres at half integers, edges renormalised: what PIL,
@@ -25,10 +27,10 @@ dlora_status dli_image_plan_prepare(struct dli_image_plan *plan, const dlora_ima
 struct dli_augment {
   float brightness, contrast;     /* factors: of the image's mean, and of each pixel's distance from it */
   float left, top, width, height; /* the part, in fractions of the sides */
-  int flip;
+  bool flip;
   int dx, dy; /* pixels of the model's image size */
 };
-#define DLI_AUGMENT_NONE ((struct dli_augment){1.0f, 1.0f, 0.0f, 0.0f, 1.0f, 1.0f, 0, 0, 0})
+#define DLI_AUGMENT_NONE ((struct dli_augment){1.0f, 1.0f, 0.0f, 0.0f, 1.0f, 1.0f, false, 0, 0})
 /* Image `index` of the prepared batch, changed unless augment is NULL, as normalised CHW floats: out [3, image_size,
  * image_size]. f32 batches are changed just so. Not to be called from two threads at once. */
 void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images, size_t index,

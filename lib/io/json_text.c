@@ -63,12 +63,12 @@ dlora_status dli_text_append(struct dli_text *text, const char *bytes, size_t si
     if (needed < 256) needed = 256;
     char *larger = NULL;
     DLI_TRY(DLI_NEW(text->allocator, larger, needed));
-    if (text->size) memcpy(larger, text->data, text->size);
+    if (text->size > 0) memcpy(larger, text->data, text->size);
     dli_free(text->allocator, text->data);
     text->data = larger;
     text->capacity = needed;
   }
-  if (size) memcpy(text->data + text->size, bytes, size);
+  if (size > 0) memcpy(text->data + text->size, bytes, size);
   text->size += size;
   return DLORA_OK;
 }

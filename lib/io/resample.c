@@ -134,7 +134,7 @@ dlora_status dli_resample(const dlora_allocator *allocator, const float *in, siz
   struct dli_axis vertical = {0};
   float *middle = NULL; /* [in_height, out_width, channels] */
   size_t row_size = 0;
-  if (!in_height || !in_width || !channels || !out_height || !out_width) {
+  if (in_height == 0 || in_width == 0 || channels == 0 || out_height == 0 || out_width == 0) {
     return dli_raise(DLORA_ERR_ARGUMENT, "resampling [%zu, %zu, %zu] to %zu x %zu: no size may be 0", in_height,
                      in_width, channels, out_height, out_width);
   }

@@ -11,7 +11,7 @@ dlora_status dli_tensor_to_float(const struct dli_tensors *tensors, const struct
   const unsigned char *data = tensor->data;
   switch (tensor->dtype) {
     case DLI_F32:
-      if (tensor->count) memcpy(out, data, tensor->num_bytes);
+      if (tensor->count > 0) memcpy(out, data, tensor->num_bytes);
       break;
     case DLI_F16:
       for (size_t i = 0; i < tensor->count; i++) {

@@ -121,7 +121,7 @@ static dlora_status parse_offsets(const struct dli_tensors *tensors, struct dli_
         tensors->label, tensor->name, end, tensors->data_size);
   }
   size_t total_bits = 0;
-  if (!dli_multiply(&total_bits, tensor->count, bits) || total_bits % 8 || total_bits / 8 != end - begin) {
+  if (!dli_multiply(&total_bits, tensor->count, bits) || total_bits % 8 != 0 || total_bits / 8 != end - begin) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': %zu elements of %s do not fill its %zu bytes", tensors->label,
                      tensor->name, tensor->count, tensor->dtype_name, end - begin);
   }
@@ -302,7 +302,7 @@ static dlora_status refuse_start(const struct dli_tensors *tensors, uint64_t len
   if (dli_file_kind(kind, tensors->bytes, tensors->size)) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: %s", tensors->label, kind);
   }
-  if (rest && length > rest && length <= LARGEST_HEADER && tensors->bytes[LENGTH_SIZE] == '{') {
+  if (rest > 0 && length > rest && length <= LARGEST_HEADER && tensors->bytes[LENGTH_SIZE] == '{') {
     return dli_raise(DLORA_ERR_FORMAT,
                      "%s: is cut off: of the %llu bytes of its header %zu are there; fetch or copy it again",
                      tensors->label, (unsigned long long)length, rest);
@@ -504,7 +504,7 @@ void dli_tensors_metadata_at(const struct dli_tensors *tensors, size_t index, co
 static void describe(char out[256], const char *dtype, size_t num_dims, const size_t *shape) {
   size_t used = (size_t)snprintf(out, 256, "%s [", dtype);
   for (size_t i = 0; i < num_dims && i < DLI_MAX_DIMS; i++) {
-    const char *comma = i ? ", " : "";
+    const char *comma = i > 0 ? ", " : "";
     const int length = shape[i] == SIZE_MAX ? snprintf(out + used, 256 - used, "%s*", comma)
                                             : snprintf(out + used, 256 - used, "%s%zu", comma, shape[i]);
     used += (size_t)length;
@@ -538,6 +538,6 @@ dlora_status dli_tensors_copy(const struct dli_tensors *tensors, const char *nam
                               size_t num_dims, const size_t *shape, void *out) {
   const struct dli_tensor *tensor = NULL;
   DLI_TRY(dli_tensors_require(tensors, name, dtype, num_dims, shape, &tensor));
-  if (tensor->num_bytes) memcpy(out, tensor->data, tensor->num_bytes);
+  if (tensor->num_bytes > 0) memcpy(out, tensor->data, tensor->num_bytes);
   return DLORA_OK;
 }

@@ -68,10 +68,10 @@ void dli_writer_destroy(struct dli_writer *writer) {
 static dlora_status reserve(const dlora_allocator *allocator, void **array, size_t *capacity, size_t used,
                             size_t size) {
   if (used < *capacity) return DLORA_OK;
-  const size_t larger_capacity = *capacity ? 2 * *capacity : 32;
+  const size_t larger_capacity = *capacity > 0 ? 2 * *capacity : 32;
   void *larger = dli_alloc(allocator, larger_capacity, size);
   if (!larger) return DLORA_ERR_NO_MEMORY;
-  if (used) memcpy(larger, *array, used * size);
+  if (used > 0) memcpy(larger, *array, used * size);
   dli_free(allocator, *array);
   *array = larger;
   *capacity = larger_capacity;
@@ -98,7 +98,7 @@ dlora_status dli_writer_add(struct dli_writer *writer, const char *name, enum dl
     }
   }
   item.num_bytes = num_bytes;
-  if (num_bytes && !data) return dli_raise(DLORA_ERR_ARGUMENT, "tensor '%s': data is NULL", name);
+  if (num_bytes > 0 && !data) return dli_raise(DLORA_ERR_ARGUMENT, "tensor '%s': data is NULL", name);
   void *items = writer->items;
   DLI_TRY(reserve(&writer->allocator, &items, &writer->item_capacity, writer->num_items, sizeof item));
   writer->items = items;
@@ -165,7 +165,7 @@ static dlora_status append_item(struct dli_text *text, const struct item *item, 
   DLI_TRY(append_literal(text, item->dtype->name));
   DLI_TRY(append_literal(text, "\",\"shape\":["));
   for (size_t i = 0; i < item->num_dims; i++) {
-    if (i) DLI_TRY(append_literal(text, ","));
+    if (i > 0) DLI_TRY(append_literal(text, ","));
     DLI_TRY(dli_text_append_size(text, item->shape[i]));
   }
   DLI_TRY(append_literal(text, "],\"data_offsets\":["));
@@ -179,7 +179,7 @@ static dlora_status append_metadata(struct dli_text *text, const struct dli_writ
   if (writer->num_entries == 0) return DLORA_OK;
   DLI_TRY(append_literal(text, "\"__metadata__\":{"));
   for (size_t i = 0; i < writer->num_entries; i++) {
-    if (i) DLI_TRY(append_literal(text, ","));
+    if (i > 0) DLI_TRY(append_literal(text, ","));
     DLI_TRY(dli_text_append_string(text, writer->entries[i].key));
     DLI_TRY(append_literal(text, ":"));
     DLI_TRY(dli_text_append_string(text, writer->entries[i].value));
@@ -198,7 +198,7 @@ static dlora_status build_header(struct dli_text *text, const struct dli_writer 
     begin += order[i]->num_bytes;
   }
   DLI_TRY(append_literal(text, "}"));
-  while (text->size % HEADER_ALIGNMENT) DLI_TRY(append_literal(text, " "));
+  while (text->size % HEADER_ALIGNMENT != 0) DLI_TRY(append_literal(text, " "));
   if (text->size > LARGEST_HEADER) {
     return dli_raise(DLORA_ERR_UNSUPPORTED,
                      "the header of %zu tensors and %zu metadata entries has %zu bytes, at most %d fit",
@@ -212,7 +212,7 @@ static dlora_status check_names(const struct item *const *by_name, size_t count)
     if (strcmp(by_name[i]->name, "__metadata__") == 0) {
       return dli_raise(DLORA_ERR_ARGUMENT, "no tensor may be named '__metadata__'");
     }
-    if (i && strcmp(by_name[i - 1]->name, by_name[i]->name) == 0) {
+    if (i > 0 && strcmp(by_name[i - 1]->name, by_name[i]->name) == 0) {
       return dli_raise(DLORA_ERR_ARGUMENT, "tensor '%s' was added twice", by_name[i]->name);
     }
   }

@@ -258,7 +258,7 @@ dlora_status dli_onednn_open(struct dli_onednn **out, bool bfloat16, const dlora
     goto done;
   }
   struct dli_onednn_kernel probe;
-  const struct dli_onednn_shape shape = {.m = 37, .inner = 100, .outer = 100, .bias = 1, .threads = 1};
+  const struct dli_onednn_shape shape = {.m = 37, .inner = 100, .outer = 100, .bias = true, .threads = 1};
   if (!dli_onednn_kernel_create(&probe, o, &shape)) {
     status = dli_raise(DLORA_ERR_UNSUPPORTED, "oneDNN has no kernel for %s on this processor",
                        bfloat16 ? "bfloat16" : "float32");

@@ -25,7 +25,8 @@ bool dli_onednn_bfloat16(const struct dli_onednn *onednn);
  * DLI_ONEDNN_TILE rows, or as many pairs of rows for bfloat16, the last ones filled up with zeros. */
 enum { DLI_ONEDNN_PANEL = 64, DLI_ONEDNN_TILE = 16 };
 struct dli_onednn_shape {
-  size_t m, inner, outer, bias, accumulate;
+  size_t m, inner, outer;
+  bool bias, accumulate;
   size_t threads; /* that work on it; as many as the calling thread may use now */
 };
 

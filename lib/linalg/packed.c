@@ -26,7 +26,7 @@ static size_t round_up(size_t a, size_t multiple) {
   return (a + multiple - 1) / multiple * multiple;
 }
 
-static size_t value_size(int bfloat16) {
+static size_t value_size(bool bfloat16) {
   return bfloat16 ? sizeof(uint16_t) : sizeof(float);
 }
 
@@ -341,7 +341,7 @@ void dli_products_slab(struct dli_products *p, const struct dli_packed *packed, 
 void dli_products_slabs(struct dli_products *p, const struct dli_packed *packed, size_t first, const float *bias,
                         const uint16_t *x, bool accumulate, struct dli_matrix y) {
   for (size_t k = 0; k < packed->inner; k += packed->depth) {
-    dli_products_slab(p, packed, k / packed->depth, first, k ? NULL : bias, x + k * y.rows, accumulate || k > 0, y);
+    dli_products_slab(p, packed, k / packed->depth, first, k > 0 ? NULL : bias, x + k * y.rows, accumulate || k > 0, y);
   }
 }
 
@@ -359,7 +359,7 @@ static void run_bfloat16(struct dli_products *p, const struct dli_packed *packed
                          struct dli_const_matrix x, bool accumulate, struct dli_matrix y) {
   for (size_t k = 0; k < packed->inner; k += packed->depth) {
     const uint16_t *slab = convert_slab(p, dli_const_view(x.x + k, x.rows, part_depth(packed, k), x.ld));
-    dli_products_slab(p, packed, k / packed->depth, first, k ? NULL : bias, slab, accumulate || k > 0, y);
+    dli_products_slab(p, packed, k / packed->depth, first, k > 0 ? NULL : bias, slab, accumulate || k > 0, y);
   }
 }
 
@@ -377,7 +377,7 @@ bool dli_products_run(struct dli_products *p, const struct dli_packed *packed, s
     return true;
   }
   const size_t last = first + count;
-  if (first % DLI_ONEDNN_PANEL || (last % DLI_ONEDNN_PANEL && last != packed->outer)) return false;
+  if (first % DLI_ONEDNN_PANEL != 0 || (last % DLI_ONEDNN_PANEL != 0 && last != packed->outer)) return false;
   const bool aside = y.ld != count;
   if (aside && m * count > output_count(p)) return false;
   float *out = aside ? p->output : y.x;

@@ -3,6 +3,7 @@
 #ifndef DLI_LINALG_PACKED_H
 #define DLI_LINALG_PACKED_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "linalg/matrix.h"
@@ -19,7 +20,7 @@
 struct dli_packed {
   size_t inner, outer;
   size_t depth; /* rows of a part; of the last one what is left */
-  int bfloat16;
+  bool bfloat16;
   void *values;
 };
 dlora_status dli_packed_create(struct dli_packed **out, const struct dli_onednn *onednn, size_t inner, size_t outer,

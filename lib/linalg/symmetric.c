@@ -107,7 +107,7 @@ dlora_status dli_cholesky(size_t n, double *s) {
 }
 
 /* b [rows, n] <- b L^-T, or b L^-1 if plain. */
-static void solve_triangle(size_t n, const double *l, int plain, double *b, size_t rows) {
+static void solve_triangle(size_t n, const double *l, bool plain, double *b, size_t rows) {
   if (n == 0) return;
   DLI_ASSERT(n <= INT_MAX);
   const int entered = dli_blas_enter();
@@ -120,12 +120,12 @@ static void solve_triangle(size_t n, const double *l, int plain, double *b, size
 }
 
 void dli_cholesky_forward(size_t n, const double *l, double *b, size_t rows) {
-  solve_triangle(n, l, 0, b, rows);
+  solve_triangle(n, l, false, b, rows);
 }
 
 void dli_cholesky_solve(size_t n, const double *l, double *b, size_t rows) {
-  solve_triangle(n, l, 0, b, rows);
-  solve_triangle(n, l, 1, b, rows);
+  solve_triangle(n, l, false, b, rows);
+  solve_triangle(n, l, true, b, rows);
 }
 
 dlora_status dli_cholesky_inverse_trace(const dlora_allocator *allocator, size_t n, const double *l,

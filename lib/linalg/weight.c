@@ -36,8 +36,8 @@ void dli_weight_forward(const struct dli_weight *weight, struct dli_products *pr
 static bool packed_backward(const struct dli_weight *weight, struct dli_products *products, size_t first,
                             struct dli_const_matrix dy, bool accumulate, struct dli_matrix dx) {
   DLI_ASSERT(!weight->backward[1] || first >= weight->split || first + dy.cols <= weight->split);
-  const struct dli_packed *part = weight->backward[first ? 1 : 0];
-  if (!products || !part || part->inner != dy.cols || first != (first ? weight->split : 0)) return false;
+  const struct dli_packed *part = weight->backward[first > 0 ? 1 : 0];
+  if (!products || !part || part->inner != dy.cols || first != (first > 0 ? weight->split : 0)) return false;
   return dli_products_run(products, part, 0, NULL, dy, accumulate, dx);
 }
 

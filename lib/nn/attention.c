@@ -11,7 +11,7 @@ static size_t padded(size_t count) {
   return (count + DLI_ATTENTION_LANES - 1) / DLI_ATTENTION_LANES * DLI_ATTENTION_LANES;
 }
 
-size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, int backward) {
+size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, bool backward) {
   const size_t width = dim / heads, columns = padded(tokens), wide = padded(width);
   const size_t block = DLI_ATTENTION_ROWS * wide, operands = width * columns + tokens * wide;
   if (backward) return operands + 2 * tokens * wide + tokens * columns + block;

@@ -4,6 +4,8 @@
 #ifndef DLI_NN_ATTENTION_H
 #define DLI_NN_ATTENTION_H
 
+#include <stdbool.h>
+
 #include "linalg/packed.h"
 #include "nn/kernels.h"
 #include "nn/kernels_bfloat16.h"
@@ -20,7 +22,7 @@ struct dli_attention_shape {
 };
 
 /* Floats of scratch for a forward pass, or for forward and backward, with any number of queries. */
-size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, int backward);
+size_t dli_attention_scratch(size_t tokens, size_t dim, size_t heads, bool backward);
 /* out: [queries, dim]. probabilities: [heads, queries, tokens] kept for the backward pass, or NULL. */
 void dli_attention(const struct dli_kernels *kernels, const struct dli_attention_shape *shape, const struct dli_qkv *in,
                    float *probabilities, float *out, float *scratch);
@@ -30,7 +32,7 @@ void dli_attention_backward(const struct dli_kernels *kernels, const struct dli_
                             const struct dli_qkv *d_in, float *scratch);
 
 /* The same for queries of all tokens, with factors of products rounded to bfloat16. Softmax and sums are float32. */
-size_t dli_attention_bfloat16_scratch(size_t tokens, size_t dim, size_t heads, int backward);
+size_t dli_attention_bfloat16_scratch(size_t tokens, size_t dim, size_t heads, bool backward);
 /* Floats kept for the backward pass: exponentials in bfloat16, and the factors that turn them into probabilities. */
 size_t dli_attention_bfloat16_kept(size_t tokens, size_t heads);
 /* Rows [row, row + tokens) of a matrix [rows, dim] in slabs. */

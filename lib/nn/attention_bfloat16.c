@@ -37,7 +37,7 @@ static void *take(char *base, size_t *used, size_t count, size_t size) {
 }
 
 /* Addresses from base on; returns the bytes of all. */
-static size_t plan(struct operands *s, void *base, size_t tokens, size_t width, int backward) {
+static size_t plan(struct operands *s, void *base, size_t tokens, size_t width, bool backward) {
   const size_t t = grouped(tokens), w = grouped(width), tall = panels_size(w, tokens), wide = panels_size(t, width);
   size_t used = 0;
   s->scores = take(base, &used, tokens * t, sizeof *s->scores);
@@ -53,7 +53,7 @@ static size_t plan(struct operands *s, void *base, size_t tokens, size_t width, 
   return used;
 }
 
-size_t dli_attention_bfloat16_scratch(size_t tokens, size_t dim, size_t heads, int backward) {
+size_t dli_attention_bfloat16_scratch(size_t tokens, size_t dim, size_t heads, bool backward) {
   struct operands s;
   return plan(&s, NULL, tokens, dim / heads, backward) / sizeof(float);
 }
@@ -98,7 +98,7 @@ void dli_attention_bfloat16(const struct dli_kernels_bfloat16 *k, struct dli_pro
   DLI_ASSERT(shape->queries == tokens && dim % heads == 0 && in->ld >= dim && !out != !slabs);
   DLI_ASSERT(!slabs || slabs->row + tokens <= slabs->rows);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width);
-  plan(&s, scratch, tokens, width, 0);
+  plan(&s, scratch, tokens, width, false);
   for (size_t h = 0; h < heads; h++) {
     const size_t first = h * width;
     if (kept) {
@@ -137,7 +137,7 @@ void dli_attention_bfloat16_backward(const struct dli_kernels_bfloat16 *k, struc
   const size_t tokens = shape->tokens, dim = shape->dim, heads = shape->heads;
   DLI_ASSERT(shape->queries == tokens && dim % heads == 0 && in->ld >= dim && d_in->ld == in->ld);
   const size_t width = dim / heads, t = grouped(tokens), w = grouped(width), ld = in->ld;
-  plan(&s, scratch, tokens, width, 1);
+  plan(&s, scratch, tokens, width, true);
   for (size_t h = 0; h < heads; h++) {
     const size_t first = h * width;
     const uint16_t *exponential = (const uint16_t *)(kept + h * kept_of_head(tokens));

@@ -143,8 +143,8 @@ static void mlp_forward(const struct dli_block_call *call, const uint16_t *h, si
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
     call->vit->bfloat16->gelu(half->sums, tail * wide, half->slab, keep ? call->buffers.f_half + first * tail : NULL);
     dli_profile_lap(&ws->profile, DLI_ACTIVATION);
-    dli_products_slab(ws->products, w->fc2.forward, first / DLI_SLAB, 0, first ? NULL : w->fc2_bias, half->slab, true,
-                      dli_view(x, tail, dim, dim));
+    dli_products_slab(ws->products, w->fc2.forward, first / DLI_SLAB, 0, first > 0 ? NULL : w->fc2_bias, half->slab,
+                      true, dli_view(x, tail, dim, dim));
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
   }
 }

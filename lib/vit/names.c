@@ -251,7 +251,7 @@ static dlora_status find_prefixes(struct dli_vit_names *names, int32_t ids[DLI_M
       ids[names->num_prefixes++] = id;
     }
   }
-  if (names->num_prefixes) return DLORA_OK;
+  if (names->num_prefixes > 0) return DLORA_OK;
   const char *format = dli_tensors_metadata(names->tensors, "format");
   if (format && begins_with(format, "duallora")) {
     return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: is a file of this library (%.40s), expected a backbone", label,
@@ -267,7 +267,7 @@ static dlora_status find_prefixes(struct dli_vit_names *names, int32_t ids[DLI_M
 static void list_prefixes(const struct dli_vit_names *names, char out[DLI_MAX_PREFIXES * (DLI_PREFIX_SIZE + 4)]) {
   size_t used = 0;
   for (size_t i = 0; i < names->num_prefixes; i++) {
-    used += (size_t)sprintf(out + used, "%s'%s'", i ? ", " : "", names->prefixes[i]);
+    used += (size_t)sprintf(out + used, "%s'%s'", i > 0 ? ", " : "", names->prefixes[i]);
   }
 }
 

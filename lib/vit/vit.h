@@ -4,6 +4,8 @@
 #ifndef DLI_VIT_VIT_H
 #define DLI_VIT_VIT_H
 
+#include <stdbool.h>
+
 #include "base/profile.h"
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
@@ -100,7 +102,7 @@ enum { DLI_NORM_ROWS = 4 };
 struct dli_vit_workspace {
   size_t max_images;
   size_t first; /* blocks below it are the trunk: no hook is called there, nothing is kept */
-  int training;
+  bool training;
   unsigned inputs; /* bits 1 << DLORA_INPUT_...: kept in training */
   size_t images;   /* of the last forward call */
   size_t group;    /* that go through all blocks before the next ones do, so that they stay in the caches */
@@ -130,7 +132,7 @@ struct dli_vit_workspace {
 
 /* inputs: bits 1 << DLORA_INPUT_... of those that are to be kept in training. */
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
-                                      size_t first, int training, unsigned inputs, const dlora_allocator *allocator);
+                                      size_t first, bool training, unsigned inputs, const dlora_allocator *allocator);
 /* What block `block` works in for the images of the running group. */
 struct dli_block_buffers dli_vit_buffers(const struct dli_vit *vit, const struct dli_vit_workspace *workspace,
                                          size_t block);

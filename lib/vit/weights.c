@@ -173,15 +173,16 @@ static dlora_status load_block(struct loader *l, size_t index) {
 /* A decimal number; strtod would follow the locale's decimal comma. Returns the end, or NULL. */
 static const char *parse_number(const char *text, double *out) {
   double value = 0.0, scale = 1.0;
-  int digits = 0, exponent = 0, negative = 0;
+  int digits = 0, exponent = 0;
+  bool negative = false;
   while (*text == ' ' || *text == ',' || *text == '[') text++;
-  const int minus = *text == '-';
+  const bool minus = *text == '-';
   if (minus) text++;
   for (; *text >= '0' && *text <= '9'; text++, digits++) value = value * 10.0 + (*text - '0');
   if (*text == '.') {
     for (text++; *text >= '0' && *text <= '9'; text++, digits++) value += (*text - '0') * (scale /= 10.0);
   }
-  if (!digits) return NULL;
+  if (digits == 0) return NULL;
   if (*text == 'e' || *text == 'E') {
     text++;
     negative = *text == '-';
@@ -246,14 +247,14 @@ static dlora_status read_heads(struct loader *l, const dlora_model_options *opti
   DLI_TRY(metadata_size(l, "num_heads", &vit->heads));
   const bool given = options->num_heads != 0;
   if (given) vit->heads = options->num_heads;
-  if (!vit->heads) {
+  if (vit->heads == 0) {
     char usual[64];
     return dli_raise(
         DLORA_ERR_ARGUMENT,
         "%s: the file's metadata has neither num_heads nor num_attention_heads; set the option num_heads%s",
         dli_tensors_label(l->tensors), usual_heads(vit->dim, usual, sizeof usual));
   }
-  if (vit->dim % vit->heads) {
+  if (vit->dim % vit->heads != 0) {
     return dli_raise(blame(given), "%s: %s num_heads is %zu, which does not divide embed_dim %zu",
                      dli_tensors_label(l->tensors), source_of(given), vit->heads, vit->dim);
   }
@@ -299,20 +300,20 @@ static dlora_status read_geometry(struct loader *l, const dlora_model_options *o
   DLI_TRY(require(l, name, 4, (size_t[]){SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX}, &patch));
   vit->dim = patch->shape[0];
   vit->patch_size = patch->shape[2];
-  if (!vit->dim || patch->shape[1] != 3 || !vit->patch_size || patch->shape[3] != vit->patch_size) {
+  if (vit->dim == 0 || patch->shape[1] != 3 || vit->patch_size == 0 || patch->shape[3] != vit->patch_size) {
     return dli_raise(DLORA_ERR_UNSUPPORTED,
                      "%s: tensor %s has shape [%zu, %zu, %zu, %zu], expected [embed_dim, 3, p, p]", label, name,
                      patch->shape[0], patch->shape[1], patch->shape[2], patch->shape[3]);
   }
   while (exists(l, l->names.naming->norm1, vit->depth, ".weight")) vit->depth++;
-  if (!vit->depth) {
+  if (vit->depth == 0) {
     name_of(l, name, l->names.naming->norm1, 0, ".weight");
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing: a ViT needs at least one block", label, name);
   }
   name_of(l, name, l->names.naming->fc1, 0, ".weight");
   DLI_TRY(require(l, name, 2, (size_t[]){SIZE_MAX, vit->dim}, &fc1));
   vit->mlp_dim = fc1->shape[0];
-  if (!vit->mlp_dim) return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is empty", label, name);
+  if (vit->mlp_dim == 0) return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is empty", label, name);
   DLI_TRY(read_heads(l, options));
   return read_normalisation(l, options);
 }
@@ -330,7 +331,7 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   name_of(l, name, l->names.naming->positions, 0, "");
   DLI_TRY(require(l, name, 3, (size_t[]){1, SIZE_MAX, dim}, &tensor));
   size_t side = (size_t)(sqrt((double)tensor->shape[1]) + 0.5);
-  if (!side || side * side + 1 != tensor->shape[1]) {
+  if (side == 0 || side * side + 1 != tensor->shape[1]) {
     return dli_raise(DLORA_ERR_UNSUPPORTED,
                      "%s: tensor %s has %zu positions, expected a square grid and one class token", label, name,
                      tensor->shape[1]);
@@ -339,19 +340,19 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
   vit->image_size = side * p;
   DLI_TRY(metadata_size(l, "image_size", &vit->image_size));
   /* Memory goes with the square of it, and a file must not take much more than it has bytes. */
-  if (!options->image_size && vit->image_size > side * p && vit->image_size / p > MAX_UPSAMPLING * side) {
+  if (options->image_size == 0 && vit->image_size > side * p && vit->image_size / p > MAX_UPSAMPLING * side) {
     return dli_raise(
         DLORA_ERR_UNSUPPORTED,
         "%s: metadata asks for image_size %zu, more than %d times the %zu that tensor %s is for; set the option "
         "image_size",
         label, vit->image_size, MAX_UPSAMPLING, side * p, name);
   }
-  if (options->image_size) vit->image_size = options->image_size;
+  if (options->image_size > 0) vit->image_size = options->image_size;
   vit->grid = vit->image_size / p;
-  if (!vit->grid || vit->image_size % p || vit->image_size > 16384) {
+  if (vit->grid == 0 || vit->image_size % p != 0 || vit->image_size > 16384) {
     return dli_raise(blame(options->image_size != 0),
                      "%s: %simage_size is %zu, expected a multiple of the patch size %zu up to 16384", label,
-                     options->image_size ? "the option " : "", vit->image_size, p);
+                     options->image_size > 0 ? "the option " : "", vit->image_size, p);
   }
   vit->tokens = vit->grid * vit->grid + 1;
   name_of(l, name, l->names.naming->class_token, 0, "");

@@ -79,7 +79,7 @@ static void plan_kept(struct arena *arena, struct dli_block_buffers *b, const st
   take(arena, &b->f, tail, vit->mlp_dim);
 }
 
-static size_t attention_scratch(const struct dli_vit *vit, int training) {
+static size_t attention_scratch(const struct dli_vit *vit, bool training) {
   const size_t needed = dli_attention_scratch(vit->tokens, vit->dim, vit->heads, training);
   const size_t other = dli_attention_bfloat16_scratch(vit->tokens, vit->dim, vit->heads, training);
   return vit->bfloat16 && other > needed ? other : needed;
@@ -113,7 +113,7 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
 }
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
-                                      size_t first, int training, unsigned inputs, const dlora_allocator *allocator) {
+                                      size_t first, bool training, unsigned inputs, const dlora_allocator *allocator) {
   struct dli_vit_workspace w = {.max_images = max_images, .first = first, .training = training, .inputs = inputs};
   w.group = vit->bfloat16 ? (GROUP_ROWS + vit->tokens - 1) / vit->tokens : max_images;
   if (w.group > max_images) w.group = max_images;
