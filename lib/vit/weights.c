@@ -385,7 +385,7 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
 static dlora_status load_all(struct loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   char name[DLI_NAME_SIZE];
-  /* 1: before a tensor can be found missing, since this sentence says more */
+  /* 1: before a tensor is found missing, because this sentence tells more */
   DLI_TRY(dli_vit_names_find(&l->names, l->tensors, options->prefix));
   DLI_TRY(dli_vit_names_check(&l->names, NULL));
   vit->naming = l->names.id;
