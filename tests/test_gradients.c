@@ -48,7 +48,7 @@ static int is_trained(const struct setup *s, enum factor factor) {
 
 /* only: index of the one site to adapt, or SIZE_MAX for all of the fixture's. */
 static struct setup set_up(const char *model_path, const dlora_model_options *options, const char *fixture, size_t only,
-                           int train_a, size_t threads) {
+                           int train_a, int32_t threads) {
   struct setup s = {.fixture = test_fixture_open(test_data(fixture)), .train_a = train_a};
   assert_status(DLORA_OK, dlora_model_load(&s.model, model_path, options));
   const size_t all = test_fixture_dim(s.fixture, "sites", 0);
@@ -100,7 +100,7 @@ static struct setup set_up(const char *model_path, const dlora_model_options *op
   s.embed_dim = test_fixture_dim(s.fixture, "features", 1);
   dlora_session_options pass_options = DLORA_SESSION_OPTIONS_INIT;
   pass_options.max_batch = s.images.count;
-  pass_options.threads = (int32_t)threads;
+  pass_options.threads = threads;
   pass_options.training = 1;
   assert_status(DLORA_OK, dlora_session_create(&s.session, s.model, s.bank, &pass_options));
   return s;
@@ -154,7 +154,7 @@ static void check_gradients(const struct setup *s, float times) {
   assert_int_equal(at, total);
 }
 
-static void check_all(const char *model, const dlora_model_options *options, const char *fixture, size_t threads) {
+static void check_all(const char *model, const dlora_model_options *options, const char *fixture, int32_t threads) {
   struct setup s = set_up(model, options, fixture, SIZE_MAX, 1, threads);
   check_features(&s, 0, "plain");
   check_features(&s, DLORA_TERM_MERGED, "plain");
@@ -176,12 +176,12 @@ static void all_projections_of_all_blocks_match_torch(void **state) {
 
 static void tiny_model_matches_torch_at_every_site(void **state) {
   (void)state;
-  check_all(test_data("tiny_timm_f32.safetensors"), NULL, "tiny_timm_gradients.bin", 0);
+  check_all(test_data("tiny_timm_f32.safetensors"), NULL, "tiny_timm_gradients.bin", DLORA_AUTO);
 }
 
 static void layer_scale_matches_torch_at_every_site(void **state) {
   (void)state;
-  check_all(test_data("tiny_timm_layer_scale_f32.safetensors"), NULL, "tiny_layer_scale_gradients.bin", 0);
+  check_all(test_data("tiny_timm_layer_scale_f32.safetensors"), NULL, "tiny_layer_scale_gradients.bin", DLORA_AUTO);
 }
 
 static void dinov2_matches_torch(void **state) {
@@ -193,7 +193,7 @@ static void dinov2_matches_torch(void **state) {
   }
   dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
   options.image_size = 84;
-  check_all(weights, &options, "dinov2_small_84_gradients.bin", 0);
+  check_all(weights, &options, "dinov2_small_84_gradients.bin", DLORA_AUTO);
 }
 
 static void several_threads_give_the_same_gradients(void **state) {
@@ -203,7 +203,7 @@ static void several_threads_give_the_same_gradients(void **state) {
 
 static void fixed_down_projections_have_no_gradient(void **state) {
   (void)state;
-  struct setup s = set_up(test_source(VIT), NULL, "vit_192x6_gradients.bin", SIZE_MAX, 0, 0);
+  struct setup s = set_up(test_source(VIT), NULL, "vit_192x6_gradients.bin", SIZE_MAX, 0, DLORA_AUTO);
   check_features(&s, BOTH_PAIRS, "features");
   backward(&s);
   check_gradients(&s, 1.0f);
