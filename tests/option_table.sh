@@ -3,6 +3,7 @@
 #     tests/option_table.sh PROGRAM            compares
 #     tests/option_table.sh PROGRAM update     writes it there
 # PROGRAM is tests/option_table.c, built.
+# SPDX-License-Identifier: Apache-2.0
 set -eu
 export LC_ALL=C
 program=$1

@@ -1,4 +1,5 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads the images of a source one by one, checks them, and remembers them by digests of their pixels.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/learner/source.h"
 
 #include <stdio.h>

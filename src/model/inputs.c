@@ -1,4 +1,5 @@
-/* Numbers of the inputs that projections read. */
+/* Numbers of the inputs that projections read.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "src/model/model.h"
 
 enum { PER_BLOCK = 4 };

@@ -205,7 +205,7 @@ static int choose_products(const char *name, int32_t *out) {
 static int load(struct speed_setup *setup) {
   dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
   options.image_size = setup->image_size;
-  options.threads = (int32_t)setup->threads;
+  options.threads = setup->threads > 0 ? (int32_t)setup->threads : DLORA_AUTO;
   if (strcmp(setup->program, "library") == 0 && choose_products(setup->products, &options.products)) return 1;
   SPEED_TRY(dlora_model_load(&setup->model, setup->weights, &options));
   setup->info.struct_size = sizeof setup->info;
