@@ -205,7 +205,7 @@ static int choose_products(const char *name, int32_t *out) {
 static int load(struct speed_setup *setup) {
   dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
   options.image_size = setup->image_size;
-  options.threads = setup->threads > 0 ? (int32_t)setup->threads : DLORA_AUTO;
+  options.threads = (int32_t)setup->threads;
   if (strcmp(setup->program, "library") == 0 && choose_products(setup->products, &options.products)) return 1;
   SPEED_TRY(dlora_model_load(&setup->model, setup->weights, &options));
   setup->info.struct_size = sizeof setup->info;
@@ -245,7 +245,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "speed: %s\n", sentence);
     return 1;
   }
-  if (argc == 8 && strcmp(argv[1], "worker") == 0 && is_program(argv[2])) {
+  if (argc == 8 && strcmp(argv[1], "worker") == 0 && is_program(argv[2]) && strtoul(argv[6], NULL, 10) > 0) {
     static struct worker worker;
     worker.setup = (struct speed_setup){.program = argv[2],
                                         .weights = argv[3],
