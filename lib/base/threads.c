@@ -6,11 +6,11 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "base/assert.h"
+
 #ifdef _OPENMP
 #include <limits.h>
 #include <omp.h>
-
-#include "base/assert.h"
 #define MAY_MEET_OPENMP 1
 static bool openmp_is_here(void) {
   return true;
