@@ -10,10 +10,10 @@
 # SPDX-License-Identifier: Apache-2.0
 set -eu
 packages="gcc-aarch64-linux-gnu qemu-user-static"
-libraries="libc6-dev libgomp1 libopenblas-openmp-dev libcjson-dev libcmocka-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev \
-libdnnl-dev"
+libraries="libc6-dev libgomp1 libopenblas-openmp-dev libcjson-dev libcmocka-dev libjpeg62-turbo-dev libpng-dev libwebp-dev \
+zlib1g-dev libdnnl-dev"
 # What differs from x86-64: the loops and the BLAS, the bits of saved files, and what is computed with them.
-short='^(bank|errors|files|gradients|instant|invariants|model|session|probabilities|projector)$'
+short='^(bank|errors|files|gradients|invariants|model|probabilities|session)$'
 
 usage() {
   sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
