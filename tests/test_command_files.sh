@@ -159,7 +159,7 @@ done
 # ---- options are the library's to judge, before any work ----
 
 expect 2 '--held-out is 0.9, expected at least 0 and at most 0.5' learn --backbone none --train none --out o --held-out 0.9
-expect 2 '--momentum is 1, expected it at least 0 and at most 0.9999999' learn --backbone none --train none --out o --momentum 1
+expect 2 '--momentum is 1, expected at least 0 and at most 0.9999999' learn --backbone none --train none --out o --momentum 1
 expect 2 '--random-features is 100000' learn --backbone none --train none --out o --random-features 100000
 expect 2 '--unknown-quantile' evaluate --backbone none --checkpoint none --test none --unknown-quantile 2
 expect 1 '--rank-orthogonal is 5000, expected at most embed_dim' "${learn[@]}" --train none --out o --rank-orthogonal 5000
