@@ -735,8 +735,9 @@ enum dlora_routing {
 };
 enum dlora_loss_classes { DLORA_LOSS_CLASSES_ALL = 0, DLORA_LOSS_CLASSES_TASK = 1 };
 enum dlora_class_scores { DLORA_CLASS_SCORES_HEAD = 0, DLORA_CLASS_SCORES_STATISTICS = 1, DLORA_CLASS_SCORES_BOTH = 2 };
-/** Statistics of what enters the first adapted block and the final class token; of that alone; of what enters the
- * middle block, or the first adapted one if that lies higher, and the final class token (METHOD.md 7). */
+/** Layers whose features statistics are kept on (METHOD.md 7). Each has the final class token. AT_ADAPTER adds the
+ * input of the first adapted block. AT_MIDDLE adds the input of the middle block, or of the first adapted one if that
+ * lies higher. FINAL adds nothing. */
 enum dlora_feature_layers {
   DLORA_FEATURE_LAYERS_AT_ADAPTER = 0,
   DLORA_FEATURE_LAYERS_FINAL = 1,
@@ -746,8 +747,8 @@ enum dlora_tokens { DLORA_TOKENS_ALL = 0, DLORA_TOKENS_CLASS = 1 };
 enum dlora_schedule { DLORA_SCHEDULE_COSINE = 0, DLORA_SCHEDULE_CONSTANT = 1 };
 /** For dlora_learner_options.first_block: depth / 2. DLORA_AUTO is depth / 4. */
 enum dlora_first_block { DLORA_FIRST_BLOCK_MIDDLE = -2 };
-/** Where images are mirrored left to right: nowhere; at random in training; and in the statistics too, which are then
- * of each image and its mirror image (METHOD.md 7). */
+/** Where images are mirrored left to right: nowhere, at random in training, or in the statistics as well. Statistics
+ * are then taken of each image and its mirror image (METHOD.md 7). */
 enum dlora_flip { DLORA_FLIP_NONE = 0, DLORA_FLIP_TRAINING = 1, DLORA_FLIP_EVERYWHERE = 2 };
 
 /** Settings of a learner. Start from dlora_learner_options_init; members are set directly, or by name with
@@ -863,11 +864,11 @@ typedef struct dlora_evaluation {
   double ece;                 /**< expected calibration error of the class probability, 15 bins */
   double task_ece;            /**< of the task probability */
   double untouched_accuracy;  /**< the same readout on the untouched backbone; NaN unless untouched_baseline */
-  double average_accuracy;    /**< mean of accuracy over all evaluated stages (average incremental accuracy); NaN if one
-                                 was on other images than the last evaluation has of its classes or tasks */
-  double forgetting;        /**< mean over earlier tasks of best minus present accuracy, as far as both are on the same
-                               images */
-  double backward_transfer; /**< mean over earlier tasks of present accuracy minus that when learnt, likewise */
+  double average_accuracy;    /**< mean of accuracy over all evaluated stages (average incremental accuracy); NaN if a
+                                 stage was evaluated on other images of its classes or tasks than the last one */
+  double forgetting;        /**< mean over earlier tasks of best minus present accuracy. Tasks whose two accuracies are
+                               on different images are left out */
+  double backward_transfer; /**< mean over earlier tasks of present accuracy minus that after learning; likewise */
 } dlora_evaluation;
 #define DLORA_EVALUATION_INIT \
   { sizeof(dlora_evaluation), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0 }
@@ -880,12 +881,12 @@ DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options
 /** Sets the paper's preset: all blocks, residual_basis IN_NEW, routing ENERGY, loss_classes TASK, class_scores HEAD,
  * final features, no drift compensation, nothing of the residual branch merged. */
 DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
-/** Sets one option from text, whatever its type: "0.001", "two-pass", "key,value", "true", "auto". The decimal point is
- * a point in every locale. Errors: ARGUMENT (unknown name, no value of the type, out of the range that holds for every
- * model), and *options is as it was. */
+/** Sets one option from text, whatever its type: "0.001", "two-pass", "key,value", "true", "auto". Numbers have a
+ * decimal point in every locale. Error: ARGUMENT for an unknown name, for text that is no value of the type, and for a
+ * value out of range; *options is then unchanged. Limits of a model's geometry are not known here. */
 DLORA_API dlora_status dlora_learner_options_set(dlora_learner_options *options, const char *name, const char *value);
-/** The value of one option as text that dlora_learner_options_set reads as the same value, NUL-terminated. value: size
- * bytes; 64 are enough for every option. Error: ARGUMENT. */
+/** Writes the value of one option as NUL-terminated text, which dlora_learner_options_set reads as the same value.
+ * value: size bytes; 64 are enough for every option. Error: ARGUMENT. */
 DLORA_API dlora_status dlora_learner_options_get(const dlora_learner_options *options, const char *name, char *value,
                                                  size_t size);
 
@@ -905,7 +906,7 @@ enum dlora_option_scope {
   DLORA_SCOPE_PREDICTION = 2, /**< between tasks: it decides how images are predicted */
   DLORA_SCOPE_RUN_TIME = 3    /**< between tasks: it decides how the machine is used, not what is computed */
 };
-/** What there is to know of one option. Strings are static. */
+/** Description of one option. Strings are static. */
 typedef struct dlora_option_info {
   size_t struct_size;
   const char *name;     /**< of the member of dlora_learner_options */
@@ -928,64 +929,70 @@ DLORA_API size_t dlora_option_count(void);
  */
 DLORA_API dlora_status dlora_option_get_info(size_t index, dlora_option_info *info);
 
-/** Whether a learner can be created with these options, without creating one: for programs that take them from their
- * users and want to refuse them before hours of other work. model NULL: as far as it does not depend on the model.
- * Errors: ARGUMENT, naming the member; STRUCT_SIZE. */
+/** Checks whether a learner can be created with these options, without creating one. Programs that take options from
+ * their users can refuse them before hours of work. model NULL: limits of the model's geometry are not checked. Errors:
+ * ARGUMENT, naming the member; STRUCT_SIZE. */
 DLORA_API dlora_status dlora_learner_options_check(const dlora_learner_options *options, const dlora_model *model);
-/** A learner with no task. The model is borrowed, may be shared, and must outlive it. */
+/** Creates a learner without tasks. The model is borrowed and must outlive it; learners may share one. options NULL:
+ * all defaults. Errors: ARGUMENT, naming the member; STRUCT_SIZE. */
 DLORA_API dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
                                             const dlora_learner_options *options);
 DLORA_API void dlora_learner_destroy(dlora_learner *learner);
 /** Changes the options of later tasks and predictions. Errors: MISMATCH if an option of DLORA_SCOPE_FIXED differs;
  * STATE if a task is open and any option differs. */
 DLORA_API dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner_options *options);
-/** The options in force; options->struct_size must be set. */
+/** Fills *options with the options in force; options->struct_size must be set. */
 DLORA_API dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learner_options *options);
-/** Calls `progress` after every batch of the calls that learn and evaluate; a non-zero return cancels them. May be set
- * at any time, also inside a task. Default NULL. */
+/** Sets the function that learning and evaluation call after every batch. Its non-zero return cancels the call. It may
+ * be set at any time, also inside a task, and is not saved. Default NULL: none. */
 DLORA_API dlora_status dlora_learner_set_progress(dlora_learner *learner, dlora_progress_fn progress, void *user);
-/** Calls `log` with warnings, as when no unused direction is left for a branch. May be set at any time. Default NULL.
- */
+/** Sets the function that receives warnings and notes, for example that no unused direction is left for a branch. It
+ * may be set at any time and is not saved. Default NULL: none. */
 DLORA_API dlora_status dlora_learner_set_log(dlora_learner *learner, dlora_log_fn log, void *user);
 
-/** Learns one task from images in memory. labels: [images->count]. report may be NULL. On an error, or when a callback
- *  cancels, the learner is as it was before. Where a task of dlora_learner_learn_task or _learn_source is open, because
- *  the learner was loaded with it, the call resumes that task: images and labels must be those it was begun with,
- * and the report's seconds count from here. Number and labels are compared at once, and of the images that the task has
- * seen a few at once and each when it is read again, by a digest of its pixels (which files of older libraries lack):
- * MISMATCH, before anything is learnt from an image that differs, and the task stays open; after another error or a
- * cancelling callback it is dropped. Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY, MISMATCH, IO (snapshots),
- * STATE if a task of dlora_learner_begin_task is open. */
+/** Learns one task from images in memory. labels: [images->count]. report may be NULL. After an error or a cancelling
+ * callback the learner is as it was before.
+ *
+ * If a loaded learner has an open task of this function or of dlora_learner_learn_source, the call resumes that task.
+ * Images and labels must be those that the task began with; the report's seconds count from here. Their number and the
+ * labels are compared at once, and a few of the images, by digests of their pixels. Each further image is compared when
+ * it is read. An image that differs gives MISMATCH before anything is learned from it, and the task stays open. Files
+ * of older libraries have no digests. Another error or a cancelling callback discards the task.
+ *
+ * Errors: ARGUMENT, NOT_FINITE, CANCELLED, NO_MEMORY, MISMATCH; IO of snapshots; STATE if a task of
+ * dlora_learner_begin_task is open. */
 DLORA_API dlora_status dlora_learner_learn_task(dlora_learner *learner, const dlora_images *images,
                                                 const int64_t *labels, dlora_task_report *report);
-/** The same from a source, which is read once before, once per epoch during, and once after training. It may vary an
- * image from one reading to the next within a process; an open task that was loaded asks for the same pixels. */
+/** Learns one task from a source. It is read once before training, once per epoch, and once after training. A source
+ * may vary an image from one reading to the next within a process. To resume a loaded task it must return the same
+ * pixels. Errors: as dlora_learner_learn_task; IO if the source fails. */
 DLORA_API dlora_status dlora_learner_learn_source(dlora_learner *learner, const dlora_image_source *source,
                                                   dlora_task_report *report);
 
-/* A task may be cut short: by a crash, a power cut, a user who wants the machine. dlora_learner_save writes an open
- * task along with everything learnt, and dlora_learner_load opens it again where it stood: directions, factors, head
- * rows, optimizer, random state, sums. What is then learnt is bitwise what would have been learnt without the
- * interruption, given the same data, number of threads, micro_batch, machine and BLAS.
+/* A task may be interrupted: by a crash, a power cut, a user who needs the machine. dlora_learner_save writes the open
+ * task too, and dlora_learner_load opens it again in the same place: directions, factors, head rows, optimizer, random
+ * state, sums. The result is bitwise that of an uninterrupted task, with the same data, number of threads, micro_batch,
+ * machine and BLAS.
  *
  *     dlora_learner_set_snapshot(learner, "device.safetensors", 100);   // after load or create, the same in every run
  *     for (size_t t = dlora_learner_num_tasks(learner); t < count; t++) {
- *       dlora_learner_learn_source(learner, &sources[t], NULL);         // starts task t, or goes on with it
+ *       dlora_learner_learn_source(learner, &sources[t], NULL);         // starts task t, or resumes it
  *       dlora_learner_save(learner, "device.safetensors");
  *     }
  */
 
-/** Enables periodic snapshots in dlora_learner_learn_task and _learn_source: the learner is saved to path, atomically
- * and with its task open, every `steps` optimizer steps; every steps * batch_size images while images are observed; and
- * when the call stops early with its task intact (the progress callback cancels, the source cannot be read, memory
- * fails while the task is closed). steps 0: only when it stops early. A learner loaded from there resumes by the same
- * call with the same images. The library never removes the file: once the task has ended, save to the same path or
- * remove it. A due snapshot that cannot be written ends the call with its error (IO) and keeps the file before it; one
- * that cannot be written when the call stops early is logged, and the call's own error is returned. path is copied;
- * NULL, the default: no snapshots. Not kept in the checkpoint. */
+/** Enables periodic snapshots in dlora_learner_learn_task and _learn_source: the learner with its open task, saved to
+ * path atomically. One is written every `steps` optimizer steps, every steps * batch_size observed images, and when the
+ * call stops early with its task intact. That is when the progress callback cancels, the source fails, or memory runs
+ * out at the task's end. steps 0: only when it stops early. A learner loaded from a snapshot resumes by the same call
+ * with the same images.
+ *
+ * The library never removes the file. After the task, save to the same path or remove it. A periodic snapshot that
+ * cannot be written ends the call with its error (IO); the file before it stays. If the call stops early, that failure
+ * is logged, and the call returns its own error. path is copied; NULL, the default: no snapshots. Not saved. */
 DLORA_API dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const char *path, size_t steps);
 
-/** Where an open task stands: after dlora_learner_load, what is still to be done. */
+/** Progress of an open task. After dlora_learner_load it tells what is still to be done. */
 typedef struct dlora_open_task {
   size_t struct_size;
   size_t num_classes;          /**< observed so far */
@@ -993,7 +1000,7 @@ typedef struct dlora_open_task {
   size_t planned_steps;        /**< as given to dlora_learner_begin_task */
   size_t num_steps;            /**< optimizer steps done */
   size_t num_observed_trained; /**< images given to dlora_learner_observe_trained */
-  size_t num_source_images;    /**< images of the source that it is learnt from; 0: in a loop of your own */
+  size_t num_source_images;    /**< images of its source; 0: a loop of your own */
   int32_t is_open;             /**< 0: no task is open, and all of this is 0 */
   int32_t phase;               /**< DLORA_PHASE_OBSERVE; _TRAIN from dlora_learner_begin_training on; _STATISTICS from
                                   dlora_learner_observe_trained on */
@@ -1030,10 +1037,10 @@ DLORA_API dlora_status dlora_learner_observe(dlora_learner *learner, const dlora
  * was observed (METHOD.md 4 and 5). Errors: STATE if nothing was observed, training has begun or both ranks are 0; a
  * failure inside (NO_MEMORY, NUMERIC) discards the task. */
 DLORA_API dlora_status dlora_learner_begin_training(dlora_learner *learner);
-/** One optimizer step. Labels must be among those observed. *loss (may be NULL): mean cross-entropy of the batch.
- * Errors: STATE before dlora_learner_begin_training and from dlora_learner_observe_trained on; ARGUMENT; NOT_FINITE if
- * an input is, and then the batch is refused and the task goes on, or if the loss becomes so, and then the task is
- * discarded, as it is with NO_MEMORY: the learner is as it was before it. */
+/** Makes one optimizer step. labels: [images->count], among those observed. *loss (may be NULL): mean cross-entropy of
+ * the batch. Errors: STATE before dlora_learner_begin_training and from dlora_learner_observe_trained on. ARGUMENT or
+ * NOT_FINITE for a bad batch, which is refused; the task goes on. NOT_FINITE for a loss and NO_MEMORY discard the task;
+ * the learner is then as it was before the task. */
 DLORA_API dlora_status dlora_learner_step(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                           float *loss);
 /** Adds images of the task to its statistics again, with the trained adapters. The first call ends the training, with
@@ -1046,70 +1053,79 @@ DLORA_API dlora_status dlora_learner_observe_trained(dlora_learner *learner, con
  * STATE if nothing was observed, or if training has begun and not every class was given to
  * dlora_learner_observe_trained; NO_MEMORY, NUMERIC. After an error the task is still open. */
 DLORA_API dlora_status dlora_learner_commit_task(dlora_learner *learner, dlora_task_report *report);
-/** Drops the open task; the learner is as it was before it. */
+/** Discards the open task; the learner is as it was before the task. Error: STATE if none is open. */
 DLORA_API dlora_status dlora_learner_discard_task(dlora_learner *learner);
 
 DLORA_API size_t dlora_learner_num_tasks(const dlora_learner *learner);
 DLORA_API size_t dlora_learner_num_classes(const dlora_learner *learner);
-/** classes: [num_classes] in order of first appearance, the column order of class_log_probs. */
+/** Writes the class ids: classes [num_classes], in order of first appearance. Columns of class_log_probs have this
+ * order. */
 DLORA_API dlora_status dlora_learner_get_classes(const dlora_learner *learner, int64_t *classes);
-/** A name for a class id, kept in the checkpoint; copied. */
+/** Names a class id. The name is copied and kept in the checkpoint. */
 DLORA_API dlora_status dlora_learner_set_class_name(dlora_learner *learner, int64_t class_id, const char *name);
-/** The name, or NULL if none was set. Borrowed. */
+/** Returns the name of a class id, borrowed; NULL if none was set. */
 DLORA_API const char *dlora_learner_get_class_name(const dlora_learner *learner, int64_t class_id);
-/** A text of your own under a key, as what a run was about: kept in the checkpoint, and in snapshots, which are written
- * while you wait for dlora_learner_learn_source. Both are UTF-8, not interpreted, and copied; value NULL removes the
- * note. dlora_inspect lists it as metadata `note.KEY`. Errors: ARGUMENT, NO_MEMORY. */
+/** Keeps a text of your own under a key in the checkpoint and in snapshots, for example a description of the run. Both
+ * are UTF-8, not interpreted, and copied. value NULL removes the note. dlora_inspect lists it as metadata `note.KEY`.
+ * Errors: ARGUMENT, NO_MEMORY. */
 DLORA_API dlora_status dlora_learner_set_note(dlora_learner *learner, const char *key, const char *value);
-/** The note, or NULL if there is none. Borrowed. */
+/** Returns the text of a note, borrowed; NULL if there is none. */
 DLORA_API const char *dlora_learner_get_note(const dlora_learner *learner, const char *key);
 
-/** Class, task and confidence of each image (METHOD.md 8), from the finished tasks; an open task has no part in it.
- * predictions: [count]; class_log_probs: [count, num_classes] or NULL. This call and the next two keep their workspace,
- * as dlora_model_embed does, so that a second call like the first takes no memory; dlora_learner_begin_task and
- * dlora_learner_configure release it. Errors: STATE before the first task or where routing is `given`. */
+/** Predicts class, task and confidence of each image from the finished tasks (METHOD.md 8). predictions: [count];
+ * class_log_probs: [count, num_classes] or NULL.
+ *
+ * This function and the next two keep their workspace, so that a second call of the same size allocates nothing.
+ * dlora_learner_begin_task and dlora_learner_configure release it. Errors: STATE before the first task or with routing
+ * GIVEN; NOT_FINITE. */
 DLORA_API dlora_status dlora_learner_predict(const dlora_learner *learner, const dlora_images *images,
                                              dlora_prediction *predictions, float *class_log_probs);
-/** The same with the task of each image given: tasks [count] (task-incremental use). */
+/** Predicts with the task of each image given: tasks [count] (task-incremental use). Otherwise as
+ * dlora_learner_predict. */
 DLORA_API dlora_status dlora_learner_predict_with_tasks(const dlora_learner *learner, const dlora_images *images,
                                                         const int64_t *tasks, dlora_prediction *predictions,
                                                         float *class_log_probs);
-/** Adapted class-token features [count, embed_dim]. tasks: [count] the residual adapters to use, -1 for none; NULL:
- * none. */
+/** Computes adapted class-token features [count, embed_dim]. tasks: [count], the task whose residual adapters run, -1
+ * for none; NULL: none for all. */
 DLORA_API dlora_status dlora_learner_embed(const dlora_learner *learner, const dlora_images *images,
                                            const int64_t *tasks, float *features);
-/** Evaluates on test images of any classes (those not learnt yet are skipped) and records the accuracy on each task
- * that has images among them in row num_tasks - 1 of the accuracy matrix; average_accuracy takes the accuracy of the
- * last such call as that of the stage. An image belongs to the task in source->tasks, or else to the last task that has
- * its class. What images an accuracy is of is recorded too, in any order, by digests of pixels and labels, so that only
- * accuracies on the same ones are compared; a file of an older library has no such record, and nothing to compare with.
- * An open task has no part in it. Errors: STATE before the first task, ARGUMENT, NOT_FINITE, CANCELLED, IO, NO_MEMORY.
- */
+/** Evaluates the finished tasks on test images. Images of classes not learned yet are skipped. An image belongs to the
+ * task in source->tasks, or else to the last task that has its class.
+ *
+ * The call records the accuracy on each task that has images here, in row num_tasks - 1 of the accuracy matrix. The
+ * last call after a task counts as that task's stage in average_accuracy. Digests of pixels and labels, independent of
+ * their order, record the images of each accuracy; only accuracies on the same images are compared. Files of older
+ * libraries have no digests, and their accuracies are compared with none.
+ *
+ * evaluation may be NULL. Errors: STATE before the first task, ARGUMENT, NOT_FINITE, CANCELLED, IO, NO_MEMORY. */
 DLORA_API dlora_status dlora_learner_evaluate(dlora_learner *learner, const dlora_image_source *source,
                                               dlora_evaluation *evaluation);
-/** matrix: [num_tasks, num_tasks], row i the accuracies after task i; NaN where nothing was evaluated. */
+/** Writes the accuracy matrix [num_tasks, num_tasks]: row i has the accuracies after task i; NaN where nothing was
+ * evaluated. */
 DLORA_API dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *learner, double *matrix);
 
-/** Writes everything learnt as one safetensors file, atomically: a crash leaves the old file or the new one. An open
- * task is written too, and goes on. Error: IO. */
+/** Saves the learner as one safetensors file, atomically: a crash leaves the old file or the new one. An open task is
+ * saved too, and goes on. Error: IO. */
 DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const char *path);
-/** Reads it back on the same backbone. options NULL: as saved, but threads and allocator, which are never
- * saved. Otherwise options replaces all that is not fixed at creation; to change one member, load with NULL,
- * dlora_learner_get_options, change, dlora_learner_configure. A task that was open is open again, and then only
- * threads, micro_batch and allocator may differ from what was saved. Errors: MISMATCH (both fingerprints or
- * the option are named), FORMAT, IO. */
+/** Loads a learner on the backbone that it was learned on. An open task is open again.
+ *
+ * options NULL: as saved, with all processors and the C library's memory. Otherwise options replaces every option that
+ * is not fixed at creation; with an open task only threads, micro_batch and allocator may differ. To change one option,
+ * load with NULL, then dlora_learner_get_options, change it, dlora_learner_configure. Errors: MISMATCH, naming both
+ * fingerprints or the option; FORMAT; IO; UNSUPPORTED for options of a newer library. */
 DLORA_API dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, const char *path,
                                           const dlora_learner_options *options);
 
 /** Fills *profile with the times of learning and of dlora_learner_evaluate; profile->struct_size must be set. Calls on
- * a const learner, as dlora_learner_predict, may run in many threads at once and are not counted. */
+ * a const learner are not counted, since many may run at once. */
 DLORA_API dlora_status dlora_learner_get_profile(const dlora_learner *learner, dlora_profile *profile);
 
-/** The parts, borrowed: for inspection, export, or use without the learner. */
+/** Returns the bank, borrowed: for inspection, export, or use without the learner. */
 DLORA_API const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner);
-/** Statistics without residual adapters (`base`). */
+/** Returns the statistics without residual adapters (`base`), borrowed. */
 DLORA_API const dlora_predictor *dlora_learner_get_predictor(const dlora_learner *learner);
-/** Memory of one adapted input; NULL if (block, input) is not adapted. */
+/** Returns the used directions of one adapted input, borrowed; NULL if (block, input) is not adapted. input: enum
+ * dlora_input. */
 DLORA_API const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input);
 
 /** One tensor of a safetensors file, as dlora_inspect lists it. Pointers live during the callback only. */
@@ -1122,8 +1138,8 @@ typedef struct dlora_tensor_info {
   size_t num_dims;
   size_t num_bytes;
 } dlora_tensor_info;
-/** Calls visit for every metadata entry and tensor of a safetensors file, after checking all of it. A non-zero return
- * stops with DLORA_ERR_CANCELLED; an exception, panic or longjmp may not leave it. */
+/** Calls visit for every metadata entry and tensor of a safetensors file, after all of the file was checked. A non-zero
+ * return stops with CANCELLED. Errors: IO, FORMAT. */
 DLORA_API dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor_info *info, void *user),
                                      void *user);
 
