@@ -238,6 +238,8 @@ static void damaged_files_are_refused(void **state) {
                  {"predictor.temperature", &negative},
                  {"predictor.shrinkage", &bad},
                  {"predictor.shrinkage", &huge},
+                 {"predictor.shrinkage", &tiny},
+                 {"predictor.shrinkage", &negative},
                  {"predictor.initial_temperature", &tiny},
                  {"predictor.held_out", &far},
                  {"predictor.num_unknown_scores", &many},

@@ -110,10 +110,10 @@ static bool is_positive(double value) {
 static dlora_status choose_options(dlora_predictor_options *out, const struct dlora_predictor *saved, const char *label,
                                    const char *prefix, const dlora_predictor_options *given) {
   bool random = saved->readout == DLORA_READOUT_RANDOM_PROJECTION;
-  /* Options are floats, hence the range of floats. */
+  /* Options are floats, hence the range of floats. A shrinkage of 0 is DLORA_AUTO. */
   if (saved->readout > DLORA_READOUT_RANDOM_PROJECTION || saved->temperature_set > DLI_TEMPERATURE_BY_HAND ||
       (random && (saved->saved_random_features == 0 || saved->saved_random_features > DLI_PREDICTOR_MAX_DIM)) ||
-      !(saved->shrinkage >= 0.0 && saved->shrinkage <= (double)FLT_MAX) || !is_positive(saved->temperature) ||
+      !(saved->shrinkage == 0.0 || is_positive(saved->shrinkage)) || !is_positive(saved->temperature) ||
       !is_positive(saved->initial_temperature) || (random && !is_positive(saved->ridge))) {
     return dli_raise(DLORA_ERR_FORMAT, "%s: the settings of predictor %s are out of range", label, prefix);
   }
