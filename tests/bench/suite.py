@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The development suite: the command `duallora` on every data set in many small settings. suite.sh builds and calls it;
+README.md beside it describes cells, figures and files."""
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import suite_cells
+import suite_data
+
+DEFAULTS = "defaults"
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+# ---- arguments ----
+
+def words(text):
+    return [word for word in text.split(",") if word]
+
+
+def numbers(text):
+    values = [int(word) for word in words(text)]
+    if not values or min(values) < 0 or len(set(values)) != len(values):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of different numbers")
+    return values
+
+
+def variant(text):
+    name, equals, switches = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=SWITCHES")
+    return name, switches
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="suite.sh", description="Runs the development suite and prints its tables. "
+                                     "Cells whose results are in the folder of results are not run again.")
+    parser.add_argument("--command", required=True, metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="results, and unpacked data")
+    data = parser.add_argument_group("data sets")
+    data.add_argument("--data", action="append", default=[], metavar="FOLDER",
+                      help="folder of zip files or of folders, each with train/CLASS/ and test/CLASS/; repeatable")
+    data.add_argument("--cifar100", metavar="FOLDER", help="train.bin, test.bin and fine_label_names.txt")
+    data.add_argument("--fashion-mnist", metavar="FOLDER", default=suite_data.FASHION_MNIST,
+                      help="gzipped idx files; default: where the package dataset-fashion-mnist puts them")
+    data.add_argument("--sets", type=words, metavar="NAME,...", help="these alone")
+    data.add_argument("--max-classes", type=int, default=20, metavar="N",
+                      help="choose at most so many classes of a set; 0: all (default 20)")
+    data.add_argument("--test-images", type=int, default=25, metavar="N",
+                      help="measure on at most so many images of a class; 0: all (default 25)")
+    cells = parser.add_argument_group("cells")
+    cells.add_argument("--backbone", action="append", default=[], metavar="FILE[:SIZE]",
+                       help="one more beside the shipped one, at this image size; repeatable")
+    cells.add_argument("--backbones", type=words, metavar="NAME,...", help="these alone")
+    cells.add_argument("--classes-per-task", type=numbers, default=[2, 5, 10], metavar="N,...", help="default 2,5,10")
+    cells.add_argument("--images", type=numbers, default=[5, 20, 50], metavar="N,...", help="default 5,20,50")
+    cells.add_argument("--seeds", type=numbers, default=[0, 1, 2], metavar="N,...", help="default 0,1,2")
+    cells.add_argument("--kinds", type=words, default=list(suite_cells.KINDS), metavar="KIND,...",
+                       help="default " + ",".join(suite_cells.KINDS))
+    cells.add_argument("--variant", action="append", type=variant, default=[], metavar='NAME="SWITCHES"',
+                       help=f"switches of `duallora learn`, to be compared with those of {DEFAULTS}, none; repeatable")
+    cells.add_argument("--variants", type=words, metavar="NAME,...", help="these alone")
+    cells.add_argument("--last-only", action="store_true",
+                       help="measure after the last task alone: quicker, without average accuracies")
+    run = parser.add_argument_group("running")
+    run.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once (default 1)")
+    run.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each (default: processors / jobs)")
+    run.add_argument("--limit", type=int, default=0, metavar="N", help="run at most so many cells now")
+    run.add_argument("--list", action="store_true", help="list the cells, in their order, and run none")
+    out = parser.parse_args(arguments)
+    for kind in out.kinds:
+        if kind not in suite_cells.KINDS:
+            parser.error(f"--kinds: '{kind}' is none of {', '.join(suite_cells.KINDS)}")
+    if 0 in out.classes_per_task or 0 in out.images or out.jobs < 1 or min(out.max_classes, out.test_images) < 0:
+        parser.error("--classes-per-task, --images and --jobs must be positive, other numbers not negative")
+    for name in ("out", "command"):
+        setattr(out, name, os.path.abspath(getattr(out, name)))
+    return out
+
+
+def selected(found, names, switch):
+    for name in names or ():
+        if name not in found:
+            raise suite_data.DataError(f"{switch}: there is no {name}, only {', '.join(found)}")
+    return {name: found[name] for name in (names or found)}
+
+
+def backbones_of(arguments):
+    found = {}
+    for text in arguments.backbone:
+        backbone = suite_cells.Backbone.parse(text)
+        if not os.path.isfile(backbone.path):
+            raise suite_data.DataError(f"--backbone {backbone.path} is not there")
+        if backbone.name in found:
+            raise suite_data.DataError(f"two backbones are called {backbone.name}")
+        found[backbone.name] = backbone
+    return selected(found, arguments.backbones, "--backbones")
+
+
+def variants_of(arguments):
+    return selected({DEFAULTS: "", **dict(arguments.variant)}, arguments.variants, "--variants")
+
+
+# ---- results ----
+
+def read_results(path):
+    """Figures by cell. A line that an interrupted run left unfinished counts as not there."""
+    results = {}
+    if not os.path.exists(path):
+        return results
+    with open(path, encoding="utf-8") as f:
+        for line in f:
+            if line.endswith("\n"):
+                record = json.loads(line)
+                results[suite_cells.Cell(**record["cell"])] = record["figures"]
+    return results
+
+
+def append_result(path, cell, figures):
+    line = json.dumps({"cell": dataclasses.asdict(cell), "figures": figures}) + "\n"
+    with open(path, "ab+") as f:
+        if f.tell() > 0:
+            f.seek(-1, os.SEEK_END)
+            if f.read(1) != b"\n":
+                f.write(b"\n")
+        f.write(line.encode())
+
+
+def run_cells(cells, sets, backbones, arguments, path):
+    """Runs them; the sentences of those that failed."""
+    failed = []
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        tasks = {pool.submit(suite_cells.run_cell, cell, sets[cell.set], backbones[cell.backbone], arguments): cell
+                 for cell in cells}
+        try:
+            for done, task in enumerate(concurrent.futures.as_completed(tasks), 1):
+                cell = tasks[task]
+                try:
+                    figures = task.result()
+                except suite_cells.CellError as error:
+                    failed.append(f"{cell.text()}: {error}")
+                    say("FAILED " + failed[-1])
+                    continue
+                append_result(path, cell, figures)
+                say(f"[{done} of {len(cells)}] {cell.text()}: {figures['cpu_seconds']:.1f} s")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return failed
+
+
+def main():
+    arguments = parse(sys.argv[1:])
+    path = os.path.join(arguments.out, "results.jsonl")
+    os.makedirs(arguments.out, exist_ok=True)
+    sets = suite_data.open_sets(arguments, say)
+    backbones, variants = backbones_of(arguments), variants_of(arguments)
+    cells = suite_cells.plan(sets, list(backbones.values()), variants, arguments)
+    if not cells:
+        raise suite_data.DataError("no cell: the sets have too few classes or images for what is asked for")
+    if arguments.list:
+        for cell in cells:
+            print(cell.text())
+        return 0
+    results = read_results(path)
+    wanted = [cell for cell in cells if cell not in results]
+    say(f"{len(cells)} cells, {len(cells) - len(wanted)} are there already")
+    failed = run_cells(wanted[:arguments.limit or None], sets, backbones, arguments, path)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except suite_data.DataError as error:
+        say(f"suite: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("suite: interrupted; the same command goes on")
+        sys.exit(130)
