@@ -11,6 +11,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import suite_cells
 import suite_data
+import suite_tables
 
 DEFAULTS = "defaults"
 
@@ -59,10 +60,10 @@ def parse(arguments):
     cells.add_argument("--backbone", action="append", default=[], metavar="FILE[:SIZE]",
                        help="one more beside the shipped one, at this image size; repeatable")
     cells.add_argument("--backbones", type=words, metavar="NAME,...", help="these alone")
-    cells.add_argument("--classes-per-task", type=numbers, default=[2, 5, 10], metavar="N,...", help="default 2,5,10")
-    cells.add_argument("--images", type=numbers, default=[5, 20, 50], metavar="N,...", help="default 5,20,50")
-    cells.add_argument("--seeds", type=numbers, default=[0, 1, 2], metavar="N,...", help="default 0,1,2")
-    cells.add_argument("--kinds", type=words, default=list(suite_cells.KINDS), metavar="KIND,...",
+    cells.add_argument("--classes-per-task", type=numbers, metavar="N,...", help="default 2,5,10")
+    cells.add_argument("--images", type=numbers, metavar="N,...", help="default 5,20,50")
+    cells.add_argument("--seeds", type=numbers, metavar="N,...", help="default 0,1,2")
+    cells.add_argument("--kinds", type=words, metavar="KIND,...",
                        help="default " + ",".join(suite_cells.KINDS))
     cells.add_argument("--variant", action="append", type=variant, default=[], metavar='NAME="SWITCHES"',
                        help=f"switches of `duallora learn`, to be compared with those of {DEFAULTS}, none; repeatable")
@@ -73,12 +74,21 @@ def parse(arguments):
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once (default 1)")
     run.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each (default: processors / jobs)")
     run.add_argument("--limit", type=int, default=0, metavar="N", help="run at most so many cells now")
+    run.add_argument("--summary", action="store_true",
+                     help="run nothing: print the tables of the results that are there, of the cells named by other "
+                     "options")
+    run.add_argument("--partial", action="store_true", help="missing cells are no failure")
     run.add_argument("--list", action="store_true", help="list the cells, in their order, and run none")
     out = parser.parse_args(arguments)
-    for kind in out.kinds:
+    if not out.summary:  # which takes whatever there is
+        out.classes_per_task = out.classes_per_task or [2, 5, 10]
+        out.images = out.images or [5, 20, 50]
+        out.seeds = out.seeds or [0, 1, 2]
+        out.kinds = out.kinds or list(suite_cells.KINDS)
+    for kind in out.kinds or ():
         if kind not in suite_cells.KINDS:
             parser.error(f"--kinds: '{kind}' is none of {', '.join(suite_cells.KINDS)}")
-    if 0 in out.classes_per_task or 0 in out.images or out.jobs < 1 or min(out.max_classes, out.test_images) < 0:
+    if 0 in (out.classes_per_task or ()) or 0 in (out.images or ()) or out.jobs < 1 or min(out.max_classes, out.test_images) < 0:
         parser.error("--classes-per-task, --images and --jobs must be positive, other numbers not negative")
     for name in ("out", "command"):
         setattr(out, name, os.path.abspath(getattr(out, name)))
@@ -111,7 +121,7 @@ def variants_of(arguments):
 # ---- results ----
 
 def read_results(path):
-    """Figures by cell. A line that an interrupted run left unfinished counts as not there."""
+    """Figures by cell; of a plan, None. A line that an interrupted run left unfinished counts as not there."""
     results = {}
     if not os.path.exists(path):
         return results
@@ -156,30 +166,80 @@ def run_cells(cells, sets, backbones, arguments, path):
     return failed
 
 
+def check_switches(cells, earlier):
+    """A variant's name stands for one set of switches, or its figures could not be told apart."""
+    switches = {}
+    for cell in [*earlier, *cells]:
+        if switches.setdefault(cell.variant, cell.switches) != cell.switches:
+            raise suite_data.DataError(f"the variant {cell.variant} was run with the switches "
+                                       f"'{switches[cell.variant]}', not '{cell.switches}'; name it otherwise")
+
+
+def print_tables(cells, results, arguments):
+    """The tables of these cells; how many of them have no result."""
+    found = {cell: results[cell] for cell in cells if cell in results}
+    missing = [cell for cell in cells if cell not in results]
+    if not found:
+        raise suite_data.DataError("there is no result of the cells that are asked for")
+    text = suite_tables.page(found, len(missing))
+    print(text)
+    with open(os.path.join(arguments.out, "summary.md"), "w", encoding="utf-8") as f:
+        f.write(text + "\n")
+    if missing:
+        say(f"suite: {len(missing)} of {len(cells)} cells have no result, the first is {missing[0].text()}")
+    return len(missing)
+
+
+def selected_cells(cells, arguments):
+    """Those of earlier runs that the options name; joint cells go with those that they are compared with."""
+    pairs = (("sets", "set"), ("backbones", "backbone"), ("variants", "variant"), ("images", "images"),
+             ("seeds", "seed"), ("kinds", "kind"))
+    per_task = arguments.classes_per_task
+
+    def place(cell):
+        return cell.variant, cell.set, cell.backbone, cell.num_classes, cell.images, cell.test_images, cell.seed
+
+    learnt = {place(cell) for cell in cells
+              if cell.kind == "learn" and (not per_task or cell.classes_per_task in per_task)}
+    return [cell for cell in cells
+            if all(getattr(cell, ours) in (getattr(arguments, theirs) or [getattr(cell, ours)])
+                   for theirs, ours in pairs) and
+            (not per_task or (place(cell) in learnt if cell.kind == "joint" else cell.classes_per_task in per_task))]
+
+
 def main():
     arguments = parse(sys.argv[1:])
-    path = os.path.join(arguments.out, "results.jsonl")
     os.makedirs(arguments.out, exist_ok=True)
+    path, plan = (os.path.join(arguments.out, name) for name in ("results.jsonl", "plan.jsonl"))
+    results, planned = read_results(path), read_results(plan)
+    if arguments.summary:
+        cells = selected_cells({**planned, **results}, arguments)
+        check_switches([], cells)
+        return 1 if print_tables(cells, results, arguments) and not arguments.partial else 0
     sets = suite_data.open_sets(arguments, say)
     backbones, variants = backbones_of(arguments), variants_of(arguments)
     cells = suite_cells.plan(sets, list(backbones.values()), variants, arguments)
     if not cells:
         raise suite_data.DataError("no cell: the sets have too few classes or images for what is asked for")
+    check_switches(cells, {**planned, **results})
     if arguments.list:
         for cell in cells:
             print(cell.text())
         return 0
-    results = read_results(path)
+    for cell in cells:
+        if cell not in planned:
+            append_result(plan, cell, None)
     wanted = [cell for cell in cells if cell not in results]
     say(f"{len(cells)} cells, {len(cells) - len(wanted)} are there already")
     failed = run_cells(wanted[:arguments.limit or None], sets, backbones, arguments, path)
-    return 1 if failed else 0
+    missing = print_tables(cells, read_results(path), arguments)
+    return 1 if failed or (missing and not arguments.partial) else 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except suite_data.DataError as error:
+    except (suite_data.DataError, suite_tables.MissingFigure) as error:
         say(f"suite: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
