@@ -127,9 +127,11 @@ def read_results(path):
         return results
     with open(path, encoding="utf-8") as f:
         for line in f:
-            if line.endswith("\n"):
+            try:
                 record = json.loads(line)
-                results[suite_cells.Cell(**record["cell"])] = record["figures"]
+            except json.JSONDecodeError:
+                continue
+            results[suite_cells.Cell(**record["cell"])] = record["figures"]
     return results
 
 
