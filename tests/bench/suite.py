@@ -43,8 +43,9 @@ def variant(text):
 def parse(arguments):
     parser = argparse.ArgumentParser(prog="suite.sh", description="Runs the development suite and prints its tables. "
                                      "Cells whose results are in the folder of results are not run again.")
-    parser.add_argument("--command", required=True, metavar="FILE", help=argparse.SUPPRESS)
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="results, and unpacked data")
+    parser.add_argument("--command", required=True, metavar="FILE",
+                        help="duallora to run; default of suite.sh: the release that it builds")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="results, and unpacked data; default of suite.sh: build-bench/suite")
     data = parser.add_argument_group("data sets")
     data.add_argument("--data", action="append", default=[], metavar="FOLDER",
                       help="folder of zip files or of folders, each with train/CLASS/ and test/CLASS/; repeatable")
@@ -66,10 +67,13 @@ def parse(arguments):
     cells.add_argument("--kinds", type=words, metavar="KIND,...",
                        help="default " + ",".join(suite_cells.KINDS))
     cells.add_argument("--variant", action="append", type=variant, default=[], metavar='NAME="SWITCHES"',
-                       help=f"switches of `duallora learn`, to be compared with those of {DEFAULTS}, none; repeatable")
+                       help=f"switches of `duallora learn`, to be compared with {DEFAULTS}; repeatable")
     cells.add_argument("--variants", type=words, metavar="NAME,...", help="these alone")
     cells.add_argument("--last-only", action="store_true",
                        help="measure after the last task alone: quicker, without average accuracies")
+    cells.add_argument("--probabilities", action="store_true",
+                       help="predict the test images one by one besides: calibration over the images of all seeds, and "
+                       "what it is for true probabilities; cells without that are run again")
     run = parser.add_argument_group("running")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at once (default 1)")
     run.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each (default: processors / jobs)")
@@ -88,8 +92,10 @@ def parse(arguments):
     for kind in out.kinds or ():
         if kind not in suite_cells.KINDS:
             parser.error(f"--kinds: '{kind}' is none of {', '.join(suite_cells.KINDS)}")
-    if 0 in (out.classes_per_task or ()) or 0 in (out.images or ()) or out.jobs < 1 or min(out.max_classes, out.test_images) < 0:
-        parser.error("--classes-per-task, --images and --jobs must be positive, other numbers not negative")
+    if 0 in [*(out.classes_per_task or ()), *(out.images or ()), out.jobs]:
+        parser.error("--classes-per-task, --images and --jobs must be positive")
+    if min(out.max_classes, out.test_images, out.jobs, out.threads, out.limit) < 0:
+        parser.error("no number may be negative")
     for name in ("out", "command"):
         setattr(out, name, os.path.abspath(getattr(out, name)))
     return out
@@ -231,7 +237,8 @@ def main():
     for cell in cells:
         if cell not in planned:
             append_result(plan, cell, None)
-    wanted = [cell for cell in cells if cell not in results]
+    wanted = [cell for cell in cells if cell not in results or
+              (arguments.probabilities and cell.kind == "learn" and "class_bins" not in results[cell])]
     say(f"{len(cells)} cells, {len(cells) - len(wanted)} are there already")
     failed = run_cells(wanted[:arguments.limit or None], sets, backbones, arguments, path)
     missing = print_tables(cells, read_results(path), arguments)

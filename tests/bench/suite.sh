@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the release and runs the development suite: the command duallora on several data sets, in many small settings.
-# Installs nothing; everything made goes to build-bench/, results to build-bench/suite unless --out names another folder.
+# Installs nothing; everything made goes to build-bench/, results to build-bench/suite unless --out names another
+# folder.
 #
 #     tests/bench/suite.sh --data photos --cifar100 cifar100 --backbone vit.safetensors:84
 #     tests/bench/suite.sh OPTION...           what the options say; --help lists them

@@ -174,7 +174,7 @@ class Run:
             return f.read(), seconds
 
 
-def figures_of(cell, run):
+def figures_of(cell, run, probabilities):
     folder = run.folder
     test, checkpoint = os.path.join(folder, "test"), os.path.join(folder, "learnt.safetensors")
     measured = ["--test", test] if cell.stages == "all" and cell.kind != "unknown" else []
@@ -197,6 +197,11 @@ def figures_of(cell, run):
             text, _ = run.call("evaluate", "--checkpoint", checkpoint, "--test", test, "--json", "-", "--quiet")
             learnt = json.loads(text)
         figures.update(suite_figures.learn_figures(learnt, cell))
+        if probabilities and cell.kind == "learn":
+            text, seconds = run.call("predict", "--checkpoint", checkpoint, "--json", test)
+            predictions = json.loads(text)
+            figures.update(suite_figures.calibration_figures(predictions, learnt["task_classes"]),
+                           predict_seconds_per_image=seconds / len(predictions))
     return dict(figures, cpu_seconds=run.cpu_seconds, peak_bytes=run.peak_bytes, threads=run.threads)
 
 
@@ -208,7 +213,7 @@ def run_cell(cell, image_set, backbone, arguments):
     try:
         make_folders(cell, image_set, arguments.max_classes, folder)
         threads = arguments.threads or max(1, len(os.sched_getaffinity(0)) // arguments.jobs)
-        return figures_of(cell, Run(arguments.command, backbone, threads, folder))
+        return figures_of(cell, Run(arguments.command, backbone, threads, folder), arguments.probabilities)
     except (KeyError, ValueError) as error:
         raise CellError(f"the command's JSON is not as expected: {error!r}") from error
     finally:

@@ -6,6 +6,7 @@ import random
 import statistics
 
 DRAWS = 2000
+BINS = 15  # as the library has for its calibration error
 
 
 def number(source, name):
@@ -35,6 +36,39 @@ def auroc(known, unknown):
     return area / (len(known) * len(unknown))
 
 
+def bins(pairs):
+    """Of (probability, right): in each bin the number, the sums of both, and the variance of the second if the
+    probabilities are true. Those of several seeds add up."""
+    out = [[0, 0.0, 0, 0.0] for _ in range(BINS)]
+    for probability, right in pairs:
+        entry = out[min(int(probability * BINS), BINS - 1)]
+        entry[0] += 1
+        entry[1] += probability
+        entry[2] += bool(right)
+        entry[3] += probability * (1.0 - probability)
+    return out
+
+
+def pooled_ece(all_bins):
+    """(calibration error of the images of all these bins, what it would be on average if the probabilities were true).
+    The second is not 0, since few images fall into a bin. A bin's deviation is Poisson's where hardly any is wrong."""
+    sums = [[sum(values) for values in zip(*entries)] for entries in zip(*all_bins)]
+    total = sum(entry[0] for entry in sums)
+    deviations = [2.0 * v * math.exp(-v) if v < 1.0 else math.sqrt(2.0 * v / math.pi) for _, _, _, v in sums]
+    return sum(abs(p - right) for _, p, right, _ in sums) / total, sum(deviations) / total
+
+
+def calibration_figures(predictions, task_classes):
+    """Of `predict --json` on the test images of a learnt sequence."""
+    task_of = {label: task for task, labels in enumerate(task_classes) for label in labels}
+    return {"class_bins": bins((number(p, "probability"), p["class"] == label_of(p)) for p in predictions),
+            "task_bins": bins((number(p, "task_probability"), p["task"] == task_of[label_of(p)]) for p in predictions)}
+
+
+def label_of(prediction):
+    return os.path.basename(os.path.dirname(prediction["file"]))
+
+
 def learn_figures(learnt, cell):
     """Of `learn --json` or `evaluate --json`."""
     names = {"learnt": "last_accuracy", "untouched": "untouched_last_accuracy", "class_ece": "ece",
@@ -60,7 +94,8 @@ def unknown_figures(predictions, unknown_folder):
         "probability_auroc": scores("probability", -1.0),
         "false_alarms": sum(p["unknown"] for p in known) / len(known),
         "detection": sum(p["unknown"] for p in unknown) / len(unknown),
-        "known_accuracy": sum(p["class"] == os.path.basename(os.path.dirname(p["file"])) for p in known) / len(known),
+        "known_accuracy": sum(p["class"] == label_of(p) for p in known) / len(known),
+        "class_bins": bins((number(p, "probability"), p["class"] == label_of(p)) for p in known),
         "num_known": len(known),
         "num_unknown": len(unknown),
     }

@@ -40,6 +40,14 @@ class Row:
         judged = self.cell.images >= ECE_IMAGES and (name == "class_ece" or self.cell.num_tasks > 1)
         return self.percent(name) if judged else None
 
+    def pooled(self, name):
+        """Calibration over the images of all seeds, and that of true probabilities; None where they are not known."""
+        task_alone = name == "task_bins" and self.cell.num_tasks == 1
+        if task_alone or not all(name in figures for figures in self.by_seed.values()):
+            return None, None
+        found = suite_figures.pooled_ece([figures[name] for figures in self.by_seed.values()])
+        return tuple(100.0 * value for value in found)
+
     def place(self):
         c = self.cell
         return (c.set, c.backbone, c.kind, c.classes_per_task, c.num_tasks, c.num_classes, c.images, c.test_images,
@@ -112,18 +120,23 @@ def learn_lines(results, backbone, variant):
     worst = min(rows, key=lambda row: row.gain)
     gaps = [pair[1] for pair in map(results.joint, rows) if pair]
     eces = {name: [row.ece(name) for row in rows] for name in ("class_ece", "task_ece")}
+    judged = [row for row in rows if row.cell.images >= ECE_IMAGES]
+    pooled = {name: [row.pooled(name + "_bins") for row in judged] for name in ("class", "task")}
     return {
         "cells": str(len(rows)),
         "mean gain over untouched": f"{statistics.fmean(gains):+.2f} [{low:+.2f}, {high:+.2f}]",
         "worst cell": f"{worst.gain:+.1f} ({worst.text()})",
         "cells below untouched": show(100.0 * suite_figures.fraction(g < 0 for g in gains), "{:.0f} %"),
-        f"cells below untouched - {MARGIN}": show(100.0 * suite_figures.fraction(g < -MARGIN for g in gains), "{:.0f} %"),
+        f"cells below untouched - {MARGIN}": show(100.0 * suite_figures.fraction(g < -MARGIN for g in gains),
+                                                  "{:.0f} %"),
         "mean loss": show(suite_figures.mean_loss(gains), "{:.2f}"),
         "joint - learnt: mean, largest": both(gaps),
         "class ECE: mean, largest": both(eces["class_ece"]),
         "task ECE: mean, largest": both(eces["task_ece"]),
         f"class, task ECE above {ECE_LIMIT:.0f} %": ", ".join(
             show(percent_above(values), "{:.0f} % of cells") or "-" for values in eces.values()),
+        **{f"{name} ECE over all seeds{suffix}: mean, largest": both(pair[i] for pair in pooled[name])
+           for name in pooled for i, suffix in enumerate(("", ", if probabilities were true"))},
         "seconds of learning a cell": show(suite_figures.mean([row.get("learn_seconds") for row in rows])),
         "largest memory MiB": show(max(row.get("peak_bytes") for row in rows) / 2**20, "{:.0f}"),
     }
@@ -145,7 +158,7 @@ def unknown_lines(results, backbone, variant):
         "AUROC of the class probability": show(statistics.fmean(row.percent("probability_auroc") for row in rows)),
         "false alarms: mean, range": f"{statistics.fmean(alarms):.1f}, {min(alarms):.1f} to {max(alarms):.1f}",
         "unknown images detected": show(statistics.fmean(row.percent("detection") for row in rows)),
-        "prediction ms an image": show(1e3 * suite_figures.mean([row.get("predict_seconds_per_image") for row in rows])),
+        "prediction ms an image": show(1e3 * statistics.fmean(row.get("predict_seconds_per_image") for row in rows)),
     }
 
 
@@ -159,7 +172,7 @@ def time_lines(results, backbone, variant):
 def summary(results):
     lines = [{**learn_lines(results, *column), **unknown_lines(results, *column), **time_lines(results, *column)}
              for column in results.columns]
-    names = list(dict.fromkeys(name for column in lines for name in column))
+    names = list(dict.fromkeys(name for column in lines for name, text in column.items() if text))
     return table(["", *(f"{backbone}, {variant}" for backbone, variant in results.columns)],
                  [[name, *(column.get(name, "") for column in lines)] for name in names])
 
@@ -190,7 +203,8 @@ def left_out_sets(results):
         return ""
     rows = []
     for name in sets:
-        choice = max(results.variants, key=lambda v: statistics.fmean(gains[v, other] for other in sets if other != name))
+        others = [other for other in sets if other != name]
+        choice = max(results.variants, key=lambda v: statistics.fmean(gains[v, other] for other in others))
         best = max(results.variants, key=lambda v: gains[v, name])
         rows.append([name, choice, f"{gains[choice, name]:+.2f}", f"{gains[results.variants[0], name]:+.2f}",
                      f"{best} {gains[best, name]:+.2f}"])
@@ -198,6 +212,11 @@ def left_out_sets(results):
 
 
 # ---- every cell ----
+
+def pooled_text(row, name):
+    found, true = row.pooled(name)
+    return "" if found is None else f"{found:.1f} ({true:.1f})"
+
 
 def learn_table(results, backbone, variant):
     rows = []
@@ -209,9 +228,11 @@ def learn_table(results, backbone, variant):
                      show(row.percent("untouched")), show(row.percent("learnt")), show(row.gain, "{:+.1f}"),
                      show(joint), show(gap, "{:+.1f}"), show(row.percent("average")) if averages else "",
                      show(row.percent("task_accuracy")), show(row.percent("class_ece")), show(row.percent("task_ece")),
+                     pooled_text(row, "class_bins"), pooled_text(row, "task_bins"),
                      show(row.get("learn_seconds")), show(row.get("peak_bytes") / 2**20, "{:.0f}")])
     return table(["set", "classes", "tasks", "images", "seeds", "untouched", "learnt", "gain", "joint",
-                  "joint - learnt", "average", "task right", "class ECE", "task ECE", "learning s", "MiB"],
+                  "joint - learnt", "average", "task right", "class ECE", "task ECE", "class, all seeds",
+                  "task, all seeds", "learning s", "MiB"],
                  rows) if rows else ""
 
 
@@ -221,9 +242,10 @@ def unknown_table(results, backbone, variant):
         c = row.cell
         rows.append([c.set, str(c.num_classes), str(c.num_tasks), str(c.images), str(len(row.by_seed)),
                      *(show(row.percent(name)) for name in ("unknown_auroc", "probability_auroc", "false_alarms",
-                                                            "detection", "known_accuracy"))])
+                                                            "detection", "known_accuracy")),
+                     pooled_text(row, "class_bins")])
     return table(["set", "known classes", "tasks", "images", "seeds", "AUROC", "of the probability", "false alarms",
-                  "detected", "known right"], rows) if rows else ""
+                  "detected", "known right", "class ECE, all seeds"], rows) if rows else ""
 
 
 def page(found, missing):
@@ -232,7 +254,8 @@ def page(found, missing):
     parts = ["# Development suite",
              f"{len(found)} cells with seeds" + (f"; **{missing} more are missing**" if missing else "") + ". Percent; "
              "means over seeds, then over cells. Brackets: 95 % bootstrap interval over cells. ECE over cells is of "
-             f"those with at least {ECE_IMAGES} images a class.",
+             f"those with at least {ECE_IMAGES} images a class; after \"all seeds\" it is that of all their images "
+             "together, in brackets what it would be on average if the probabilities were true.",
              "## Summary", summary(results)]
     for title, text in (("Gain by set", gain_by_set(results)), ("Leave one set out", left_out_sets(results))):
         if text:
