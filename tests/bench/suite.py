@@ -41,8 +41,8 @@ def variant(text):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="suite.sh", description="Runs the development suite and prints its tables. "
-                                     "Cells whose results are in the folder of results are not run again.")
+    parser = argparse.ArgumentParser(prog="suite.sh", description="Runs the development suite and prints its "
+                                     "tables. Cells whose results are there already are not run again.")
     parser.add_argument("--command", required=True, metavar="FILE",
                         help="duallora to run; default of suite.sh: the release that it builds")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="results, and unpacked data; default of suite.sh: build-bench/suite")

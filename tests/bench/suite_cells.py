@@ -188,21 +188,27 @@ def figures_of(cell, run, probabilities):
         "checkpoint_bytes": os.path.getsize(checkpoint)}
     if cell.kind == "unknown":
         unknown = os.path.join(folder, "unknown")
-        text, seconds = run.call("predict", "--checkpoint", checkpoint, "--json", test, unknown)
-        predictions = json.loads(text)
-        figures.update(suite_figures.unknown_figures(predictions, unknown + os.sep),
-                       predict_seconds_per_image=seconds / len(predictions))
+        predictions, per_image = predicted(run, checkpoint, test, unknown)
+        figures.update(suite_figures.unknown_figures(predictions, unknown + os.sep))
+        figures["predict_seconds_per_image"] = per_image
     else:
         if not measured:
             text, _ = run.call("evaluate", "--checkpoint", checkpoint, "--test", test, "--json", "-", "--quiet")
             learnt = json.loads(text)
         figures.update(suite_figures.learn_figures(learnt, cell))
-        if probabilities and cell.kind == "learn":
-            text, seconds = run.call("predict", "--checkpoint", checkpoint, "--json", test)
-            predictions = json.loads(text)
-            figures.update(suite_figures.calibration_figures(predictions, learnt["task_classes"]),
-                           predict_seconds_per_image=seconds / len(predictions))
-    return dict(figures, cpu_seconds=run.cpu_seconds, peak_bytes=run.peak_bytes, threads=run.threads)
+    # What follows is asked for or not, and must not count when variants are compared.
+    figures.update(cpu_seconds=run.cpu_seconds, peak_bytes=run.peak_bytes, threads=run.threads)
+    if probabilities and cell.kind == "learn":
+        predictions, _ = predicted(run, checkpoint, test)
+        figures.update(suite_figures.calibration_figures(predictions, learnt["task_classes"]))
+    return figures
+
+
+def predicted(run, checkpoint, *folders):
+    """(entries of the command's JSON, seconds of an image)"""
+    text, seconds = run.call("predict", "--checkpoint", checkpoint, "--json", *folders)
+    predictions = json.loads(text)
+    return predictions, seconds / len(predictions)
 
 
 def run_cell(cell, image_set, backbone, arguments):
