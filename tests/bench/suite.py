@@ -45,7 +45,8 @@ def parse(arguments):
                                      "tables. Cells whose results are there already are not run again.")
     parser.add_argument("--command", required=True, metavar="FILE",
                         help="duallora to run; default of suite.sh: the release that it builds")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="results, and unpacked data; default of suite.sh: build-bench/suite")
+    parser.add_argument("--out", required=True, metavar="FOLDER",
+                        help="results, and unpacked data; default of suite.sh: build-bench/suite")
     data = parser.add_argument_group("data sets")
     data.add_argument("--data", action="append", default=[], metavar="FOLDER",
                       help="folder of zip files or of folders, each with train/CLASS/ and test/CLASS/; repeatable")
