@@ -55,11 +55,10 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
     snprintf(name, sizeof name, "%s.%zu.%d", dli_names_now.used, dli_input_block(i), (int)dli_input_in_block(i));
     DLI_TRY(dli_projector_write(learner->projectors[i], writer, name));
   }
-  const bool has_routed = learner->routed && !(learner->task && learner->task->made_routed);
-  const dlora_predictor *const predictors[4] = {learner->base, has_routed ? learner->routed : NULL, learner->gate,
-                                                learner->untouched};
-  for (size_t i = 0; i < 4; i++) {
-    if (predictors[i]) DLI_TRY(dli_predictor_write(predictors[i], writer, dli_names_now.predictors[i]));
+  for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    const dlora_predictor *predictor = dli_learner_finished_statistics(learner, kind);
+    if (predictor)
+      DLI_TRY(dli_predictor_write(predictor, writer, dli_checkpoint_statistics_name(&dli_names_now, kind)));
   }
   for (size_t t = 0; t < learner->num_task_heads; t++) {
     const struct dli_head *head = &learner->heads[t];
@@ -141,7 +140,7 @@ static dlora_status read_names(dlora_learner *learner, const struct dli_tensors 
 static dlora_status read_projectors(dlora_learner *learner, const struct dli_tensors *tensors,
                                     const struct dli_checkpoint_names *names) {
   const dlora_projector_options options = {sizeof options, &learner->allocator};
-  const size_t tasks = dlora_predictor_num_tasks(learner->base);
+  const size_t tasks = dlora_learner_num_tasks(learner);
   DLI_TRY(DLI_NEW(&learner->allocator, learner->projectors, dli_num_inputs(learner->model)));
   for (size_t s = 0; s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
@@ -174,22 +173,23 @@ static dlora_status check_bank(const dlora_learner *learner, const struct dli_te
       at++;
     }
   }
-  if (at == bank->num_sites && bank->num_tasks == dlora_predictor_num_tasks(learner->base)) return DLORA_OK;
+  if (at == bank->num_sites && bank->num_tasks == dlora_learner_num_tasks(learner)) return DLORA_OK;
   return dli_raise(DLORA_ERR_FORMAT, "%s: the bank has %zu sites and %zu tasks, expected %zu and %zu",
-                   dli_tensors_label(tensors), bank->num_sites, bank->num_tasks, at,
-                   dlora_predictor_num_tasks(learner->base));
+                   dli_tensors_label(tensors), bank->num_sites, bank->num_tasks, at, dlora_learner_num_tasks(learner));
 }
 
 /* Predictions lay the scores of one predictor beside the components of `base`, so all must have the same ones. The
  * gate tells tasks only, and the untouched backbone's statistics speak for themselves; both are taken before training,
  * when the images may have come in another order: that of their classes within a task is their own. */
-static dlora_status check_components(const dlora_learner *learner, const dlora_predictor *predictor, bool own_order,
-                                     const char *name, const struct dli_tensors *tensors) {
+static dlora_status check_components(const dlora_learner *learner, enum dli_statistics_kind kind, const char *name,
+                                     const struct dli_tensors *tensors) {
   const struct dli_class_index *d = &learner->class_index;
+  const dlora_predictor *predictor = learner->statistics[kind];
+  const bool own_order = !dli_statistics_info[kind].is_trained;
   const size_t count = dlora_predictor_num_components(predictor);
   int64_t *tasks = NULL, *classes = NULL;
   dlora_status status = DLORA_OK;
-  if (predictor == learner->base || !count) return DLORA_OK;
+  if (kind == DLI_BASE || !count) return DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, tasks, count));
   DLI_TRY_DONE(DLI_NEW(&learner->allocator, classes, count));
   DLI_TRY_DONE(dlora_predictor_get_components(predictor, tasks, classes, NULL, NULL));
@@ -205,28 +205,49 @@ done:
   return status;
 }
 
-enum kind { BASE, ROUTED, GATE, UNTOUCHED }; /* order of dli_checkpoint_names.predictors */
-
-static dlora_status read_predictor(const dlora_learner *learner, const struct dli_tensors *tensors, enum kind kind,
-                                   const char *name, dlora_predictor **out) {
-  const int32_t readout = kind == GATE ? DLORA_READOUT_GAUSSIAN : learner->options.readout;
-  const size_t width = kind == GATE ? 2 * learner->model->vit.dim : learner->width;
-  const dlora_predictor_options options = dli_predictor_options_of(&learner->options, &learner->allocator, readout);
-  DLI_TRY(dli_predictor_read(out, tensors, name, &options));
-  const dlora_predictor *reference = learner->base ? learner->base : *out;
-  if (dlora_predictor_dim(*out) == width && dlora_predictor_num_tasks(*out) == dlora_predictor_num_tasks(reference) &&
-      dlora_predictor_num_components(*out) == dlora_predictor_num_components(reference)) {
-    return check_components(learner, *out, kind == GATE || kind == UNTOUCHED, name, tensors);
+static dlora_status read_predictor(dlora_learner *learner, const struct dli_tensors *tensors,
+                                   enum dli_statistics_kind kind, const char *name) {
+  const dlora_predictor_options options = dli_learner_statistics_options(learner, kind);
+  DLI_TRY(dli_predictor_read(&learner->statistics[kind], tensors, name, &options));
+  const dlora_predictor *predictor = learner->statistics[kind], *base = learner->statistics[DLI_BASE];
+  const size_t width = dli_learner_statistics_width(learner, kind), tasks = dlora_predictor_num_tasks(base),
+               components = dlora_predictor_num_components(base);
+  if (dlora_predictor_dim(predictor) == width && dlora_predictor_num_tasks(predictor) == tasks &&
+      dlora_predictor_num_components(predictor) == components) {
+    return DLORA_OK;
   }
-  return dli_raise(DLORA_ERR_FORMAT,
-                   "%s: predictor %s is %zu wide with %zu tasks and %zu components; %zu, %zu and %zu expected",
-                   dli_tensors_label(tensors), name, dlora_predictor_dim(*out), dlora_predictor_num_tasks(*out),
-                   dlora_predictor_num_components(*out), width, dlora_predictor_num_tasks(reference),
-                   dlora_predictor_num_components(reference));
+  return dli_raise(
+      DLORA_ERR_FORMAT, "%s: predictor %s is %zu wide with %zu tasks and %zu components; %zu, %zu and %zu expected",
+      dli_tensors_label(tensors), name, dlora_predictor_dim(predictor), dlora_predictor_num_tasks(predictor),
+      dlora_predictor_num_components(predictor), width, tasks, components);
+}
+
+static bool has_predictor(const struct dli_tensors *tensors, const char *name) {
+  char means[NAME_SIZE];
+  snprintf(means, sizeof means, "%s.means", name);
+  return dli_tensors_find(tensors, means) != NULL;
+}
+
+/* The statistics of every kind, and the class index that follows from them. */
+static dlora_status read_statistics(dlora_learner *learner, const struct dli_tensors *tensors,
+                                    const struct dli_checkpoint_names *names) {
+  for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    const char *name = dli_checkpoint_statistics_name(names, kind);
+    const bool expected = dli_statistics_info[kind].is_late ? has_predictor(tensors, name)
+                                                            : dli_learner_wants_statistics(&learner->options, kind);
+    if (expected) DLI_TRY(read_predictor(learner, tensors, kind, name));
+  }
+  DLI_TRY(dli_class_index_create(&learner->class_index, learner->statistics, learner->options.unknown_quantile,
+                                 &learner->allocator));
+  for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    if (!learner->statistics[kind]) continue;
+    DLI_TRY(check_components(learner, kind, dli_checkpoint_statistics_name(names, kind), tensors));
+  }
+  return DLORA_OK;
 }
 
 static dlora_status read_heads(dlora_learner *learner, const struct dli_tensors *tensors) {
-  const size_t tasks = dlora_predictor_num_tasks(learner->base), dim = learner->model->vit.dim;
+  const size_t tasks = dlora_learner_num_tasks(learner), dim = learner->model->vit.dim;
   size_t component = 0;
   DLI_TRY(DLI_NEW(&learner->allocator, learner->heads, tasks));
   for (size_t t = 0; t < tasks; t++) {
@@ -266,7 +287,7 @@ static dlora_status read_digests(const struct dli_tensors *tensors, const char *
 }
 
 static dlora_status read_metrics(dlora_learner *learner, const struct dli_tensors *tensors) {
-  const size_t tasks = dlora_predictor_num_tasks(learner->base), shape[] = {tasks, tasks};
+  const size_t tasks = dlora_learner_num_tasks(learner), shape[] = {tasks, tasks};
   struct dli_metrics *metrics = &learner->metrics;
   const struct dli_tensor *tensor; /* before memory for as many tasks as they have is taken */
   DLI_TRY(dli_tensors_require(tensors, "metrics.accuracy", DLI_F64, 2, shape, &tensor));
@@ -277,29 +298,10 @@ static dlora_status read_metrics(dlora_learner *learner, const struct dli_tensor
   return read_digests(tensors, "metrics.overall_images", 1, shape, metrics->overall_images);
 }
 
-static bool has_predictor(const struct dli_tensors *tensors, const char *name) {
-  char means[NAME_SIZE];
-  snprintf(means, sizeof means, "%s.means", name);
-  return dli_tensors_find(tensors, means) != NULL;
-}
-
 static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors *tensors,
                                const struct dli_checkpoint_names *names) {
   const dlora_allocator *allocator = &learner->allocator;
-  const char *const *name = names->predictors;
-  DLI_TRY(read_predictor(learner, tensors, BASE, name[BASE], &learner->base));
-  DLI_TRY(
-      dli_class_index_create(&learner->class_index, learner->base, NULL, learner->options.unknown_quantile, allocator));
-  DLI_TRY(read_predictor(learner, tensors, GATE, name[GATE], &learner->gate));
-  if (has_predictor(tensors, name[ROUTED])) {
-    DLI_TRY(read_predictor(learner, tensors, ROUTED, name[ROUTED], &learner->routed));
-  }
-  if (learner->options.untouched_baseline) {
-    DLI_TRY(read_predictor(learner, tensors, UNTOUCHED, name[UNTOUCHED], &learner->untouched));
-  }
-  dli_class_index_release(&learner->class_index, allocator);
-  DLI_TRY(dli_class_index_create(&learner->class_index, learner->base, learner->routed,
-                                 learner->options.unknown_quantile, allocator));
+  DLI_TRY(read_statistics(learner, tensors, names));
   const dlora_bank_options bank = dli_bank_options_of(&learner->options, allocator);
   DLI_TRY(dli_bank_read(&learner->bank, tensors, "bank", &bank));
   DLI_TRY(check_bank(learner, tensors));

@@ -12,14 +12,19 @@
 #include "src/options/option_table.h"
 #include "src/options/options.h"
 
-const struct dli_checkpoint_names dli_names_now = {{"base", "routed", "gate", "untouched"}, "used"};
-static const struct dli_checkpoint_names names_1 = {{"plain", "routed", "gate", "frozen"}, "memory"};
+const struct dli_checkpoint_names dli_names_now = {.used = "used"};
+static const struct dli_checkpoint_names names_1 = {.statistics = {[DLI_BASE] = "plain", [DLI_UNTOUCHED] = "frozen"},
+                                                    .used = "memory"};
 static const char format_1[] = "duallora.learner.1", format_2[] = "duallora.learner.2";
 static const char prefix[] = "option.";
 
 static bool is_format(const struct dli_tensors *tensors, const char *format) {
   const char *found = dli_tensors_metadata(tensors, "format");
   return found && strcmp(found, format) == 0;
+}
+
+const char *dli_checkpoint_statistics_name(const struct dli_checkpoint_names *names, enum dli_statistics_kind kind) {
+  return names->statistics[kind] ? names->statistics[kind] : dli_statistics_info[kind].name;
 }
 
 dlora_status dli_checkpoint_names(const struct dli_tensors *tensors, const struct dli_checkpoint_names **out) {

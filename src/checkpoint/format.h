@@ -5,12 +5,14 @@
 
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
+#include "src/learner/learner.h"
 
 /* Prefixes of tensor names. */
 struct dli_checkpoint_names {
-  const char *predictors[4]; /* base, routed, gate, untouched */
-  const char *used;          /* of projectors: "<used>.<block>.<input>" */
+  const char *statistics[DLI_NUM_STATISTICS]; /* NULL: their name in dli_statistics_info */
+  const char *used;                           /* of projectors: "<used>.<block>.<input>" */
 };
+const char *dli_checkpoint_statistics_name(const struct dli_checkpoint_names *names, enum dli_statistics_kind kind);
 /* Of files that are written now. */
 extern const struct dli_checkpoint_names dli_names_now;
 /* Of the file's format. Error: FORMAT where that is none of the two. */

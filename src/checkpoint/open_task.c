@@ -58,11 +58,6 @@ struct dli_task_record {
   uint64_t *num_shown;
 };
 
-static void list_predictors(const dlora_learner *learner, dlora_predictor *out[4]) {
-  dlora_predictor *const list[] = {learner->base, learner->routed, learner->gate, learner->untouched};
-  memcpy(out, list, sizeof list);
-}
-
 static size_t smaller(size_t a, size_t b) {
   return a < b ? a : b;
 }
@@ -146,7 +141,6 @@ static dlora_status write_training(const dlora_learner *learner, struct dli_writ
 
 dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *writer, struct dli_task_record **out) {
   const struct dli_task *task = learner->task;
-  dlora_predictor *predictors[4];
   struct dli_task_record *record;
   char name[NAME_SIZE];
   DLI_TRY(DLI_NEW(&learner->allocator, record, 1));
@@ -156,10 +150,10 @@ dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *wri
   DLI_TRY(write_record(task, writer, record));
   DLI_TRY(write_samples(learner, writer));
   DLI_TRY(write_projectors(learner, writer));
-  list_predictors(learner, predictors);
-  for (size_t i = 0; i < 4; i++) {
-    snprintf(name, sizeof name, "training.%s", dli_names_now.predictors[i]);
-    if (predictors[i]) DLI_TRY(dli_predictor_write_open(predictors[i], writer, name));
+  for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    if (!learner->statistics[kind]) continue;
+    snprintf(name, sizeof name, "training.%s", dli_checkpoint_statistics_name(&dli_names_now, kind));
+    DLI_TRY(dli_predictor_write_open(learner->statistics[kind], writer, name));
   }
   return task->phase == DLI_OBSERVE_BEFORE ? DLORA_OK : write_training(learner, writer);
 }
@@ -359,13 +353,14 @@ static int same_ids(const int64_t *(*get)(const dlora_predictor *, size_t *), co
   return counts[0] == counts[1] && (!counts[0] || memcmp(ids[0], ids[1], counts[0] * sizeof *ids[0]) == 0);
 }
 
-/* What a predictor must have seen by now; later steps lay its components beside the task's classes. */
+/* What the statistics of a kind must have seen by now; later steps lay their components beside the task's classes. */
 static dlora_status check_predictor(const dlora_learner *learner, const struct dli_task *task,
-                                    const dlora_predictor *predictor, const char *name,
+                                    enum dli_statistics_kind kind, const char *name,
                                     const struct dli_tensors *tensors) {
-  const int follows = predictor == learner->base || predictor == learner->routed; /* trained features */
-  const int second_round = follows && task->phase == DLI_OBSERVE_AFTER;
-  const size_t expected = follows && task->phase == DLI_TRAIN ? 0 : task->num_images[second_round];
+  const dlora_predictor *predictor = learner->statistics[kind], *base = learner->statistics[DLI_BASE];
+  const bool trained = dli_statistics_info[kind].is_trained;
+  const bool second_round = trained && task->phase == DLI_OBSERVE_AFTER;
+  const size_t expected = trained && task->phase == DLI_TRAIN ? 0 : task->num_images[second_round];
   char full[NAME_SIZE + 24];
   size_t num_classes, num_labels;
   const int64_t *classes = dli_predictor_open_classes(predictor, &num_classes);
@@ -376,12 +371,12 @@ static dlora_status check_predictor(const dlora_learner *learner, const struct d
   if (expected && !second_round && num_classes != task->classes.count) {
     return refuse(tensors, full, "lacks a class of the task");
   }
-  if (predictor == learner->routed && !same_ids(dli_predictor_open_classes, predictor, learner->base)) {
+  if (trained && !same_ids(dli_predictor_open_classes, predictor, base)) {
     return refuse(tensors, full, "differs from that of the base predictor");
   }
   snprintf(full, sizeof full, "%s.held_out_labels", name);
   DLI_TRY(check_labels(task, tensors, full, labels, num_labels));
-  if (predictor == learner->routed && !same_ids(dli_predictor_open_labels, predictor, learner->base)) {
+  if (trained && !same_ids(dli_predictor_open_labels, predictor, base)) {
     return refuse(tensors, full, "differs from that of the base predictor");
   }
   snprintf(full, sizeof full, "%s.counts", name);
@@ -391,14 +386,12 @@ static dlora_status check_predictor(const dlora_learner *learner, const struct d
 
 static dlora_status read_predictors(const dlora_learner *learner, const struct dli_task *task,
                                     const struct dli_tensors *tensors, const struct dli_checkpoint_names *names) {
-  dlora_predictor *predictors[4];
   char name[NAME_SIZE];
-  list_predictors(learner, predictors);
-  for (size_t i = 0; i < 4; i++) {
-    snprintf(name, sizeof name, "training.%s", names->predictors[i]);
-    if (!predictors[i]) continue;
-    DLI_TRY(dli_predictor_read_open(predictors[i], tensors, name));
-    DLI_TRY(check_predictor(learner, task, predictors[i], name, tensors));
+  for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    if (!learner->statistics[kind]) continue;
+    snprintf(name, sizeof name, "training.%s", dli_checkpoint_statistics_name(names, kind));
+    DLI_TRY(dli_predictor_read_open(learner->statistics[kind], tensors, name));
+    DLI_TRY(check_predictor(learner, task, kind, name, tensors));
   }
   return DLORA_OK;
 }

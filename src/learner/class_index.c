@@ -14,9 +14,9 @@ void dli_class_index_release(struct dli_class_index *class_index, const dlora_al
   *class_index = (struct dli_class_index){0};
 }
 
-dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,
-                                    const dlora_predictor *routed, float unknown_quantile,
-                                    const dlora_allocator *allocator) {
+dlora_status dli_class_index_create(struct dli_class_index *out, dlora_predictor *const *statistics,
+                                    float unknown_quantile, const dlora_allocator *allocator) {
+  const dlora_predictor *base = statistics[DLI_BASE];
   struct dli_class_index d = {.num_components = dlora_predictor_num_components(base),
                               .num_classes = dlora_predictor_num_classes(base)};
   dlora_status status = DLORA_OK;
@@ -31,11 +31,11 @@ dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_pre
   for (size_t i = 0; i < d.num_components; i++) {
     while (d.classes[d.component_columns[i]] != d.component_classes[i]) d.component_columns[i]++;
   }
-  const dlora_predictor *const sources[] = {base, routed};
-  for (size_t i = 0; i < 2; i++) {
-    d.thresholds[i] = INFINITY;
-    if (!sources[i]) continue;
-    const dlora_status found = dlora_predictor_unknown_threshold(sources[i], unknown_quantile, &d.thresholds[i]);
+  for (size_t kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    d.thresholds[kind] = INFINITY;
+    if (!statistics[kind] || !dli_statistics_info[kind].is_trained) continue; /* the others judge no image */
+    const dlora_status found =
+        dlora_predictor_unknown_threshold(statistics[kind], unknown_quantile, &d.thresholds[kind]);
     if (found != DLORA_OK && found != DLORA_ERR_STATE) {
       status = found;
       goto done;

@@ -3,8 +3,8 @@
  *
  * Everything that can fail is done on copies, in `prepare`:
  *
- *   1. A copy of each predictor: base, routed, gate, untouched. Old means and scatter follow the drift (4), then the
- *      open task is committed (METHOD.md 7.2). The four run in parallel.
+ *   1. A copy of the statistics of each kind. Old means and scatter follow the drift (4) if training moves them, then
+ *      the open task is committed (METHOD.md 7.2). The kinds run in parallel.
  *   2. The class index: components and classes of the new `base`.
  *   3. A copy of each projector, with the new directions (2) and, for routing by energy, mean energies; in parallel.
  *   4. The head: the trained rows, or (3) without training, and its temperature.
@@ -25,7 +25,7 @@
 #include "src/predictor/predictor.h"
 
 struct outcome {
-  dlora_predictor *base, *routed, *gate, *untouched;
+  dlora_predictor *statistics[DLI_NUM_STATISTICS];
   dlora_projector **projectors; /* [depth, 4] */
   struct dli_bank_commit bank;
   struct dli_head head;
@@ -36,10 +36,7 @@ struct outcome {
 
 static void release(dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
-  dlora_predictor_destroy(o->base);
-  dlora_predictor_destroy(o->routed);
-  dlora_predictor_destroy(o->gate);
-  dlora_predictor_destroy(o->untouched);
+  dli_learner_destroy_statistics(o->statistics);
   for (size_t i = 0; o->projectors && i < dli_num_inputs(learner->model); i++)
     dlora_projector_destroy(o->projectors[i]);
   dli_free(allocator, o->projectors);
@@ -87,20 +84,18 @@ static dlora_status in_parallel(const dlora_learner *learner, struct outcome *ou
   return status;
 }
 
-/* Step 1 for one predictor. */
-static dlora_status commit_predictor(const dlora_learner *learner, struct outcome *o, size_t job) {
+/* Step 1 for one kind of statistics. */
+static dlora_status commit_statistics(const dlora_learner *learner, struct outcome *o, size_t kind) {
   const struct dli_task *task = learner->task;
-  const dlora_predictor *const from[] = {learner->base, learner->routed, learner->gate, learner->untouched};
-  dlora_predictor **const to[] = {&o->base, &o->routed, &o->gate, &o->untouched};
-  const bool follows_drift = job < 2;
-  if (!from[job]) return DLORA_OK;
-  DLI_TRY(dlora_predictor_clone(to[job], from[job]));
-  if (follows_drift && task->drift.count > 0) {
+  if (!learner->statistics[kind]) return DLORA_OK;
+  DLI_TRY(dlora_predictor_clone(&o->statistics[kind], learner->statistics[kind]));
+  if (dli_statistics_info[kind].is_trained && task->drift.count > 0) {
     const size_t columns = dli_learner_num_drifting_columns(learner);
-    DLI_TRY(dli_predictor_compensate(*to[job], "dlora_learner_commit_task", task->drift.before, task->drift.after,
-                                     task->drift.count, learner->width - columns, columns, learner->model->vit.dim));
+    DLI_TRY(dli_predictor_compensate(o->statistics[kind], "dlora_learner_commit_task", task->drift.before,
+                                     task->drift.after, task->drift.count, learner->width - columns, columns,
+                                     learner->model->vit.dim));
   }
-  return dlora_predictor_commit_task(*to[job]);
+  return dlora_predictor_commit_task(o->statistics[kind]);
 }
 
 /* Step 3 for one adapted input. */
@@ -165,7 +160,7 @@ static dlora_status calibrate_head(const dlora_learner *learner, struct outcome 
   size_t *targets = NULL;
   const bool gaussian = learner->options.readout == DLORA_READOUT_GAUSSIAN;
   const double part = learner->width > dim ? HEAD_PART : 1.0;
-  const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->base) : 1.0;
+  const double guess = gaussian ? part * (double)dlora_predictor_temperature(o->statistics[DLI_BASE]) : 1.0;
   const double centre = fmin(DLI_HIGHEST_TEMPERATURE, fmax(DLI_LOWEST_TEMPERATURE, guess));
   o->head.temperature = (float)centre;
   if (n == 0) return DLORA_OK;
@@ -205,7 +200,7 @@ static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   }
   DLI_TRY_DONE(DLI_NEW(allocator, weight, (known + own) * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, bias, known + own));
-  DLI_TRY_DONE(dlora_predictor_linear_weights(o->base, learner->width - dim, dim, 0, weight, bias));
+  DLI_TRY_DONE(dlora_predictor_linear_weights(o->statistics[DLI_BASE], learner->width - dim, dim, 0, weight, bias));
   memcpy(o->head.weight, weight + known * dim, own * dim * sizeof *weight);
   memcpy(o->head.bias, bias + known, own * sizeof *bias);
 done:
@@ -217,8 +212,8 @@ done:
 static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
-  DLI_TRY(in_parallel(learner, o, 4, commit_predictor));
-  DLI_TRY(dli_class_index_create(&o->class_index, o->base, o->routed, learner->options.unknown_quantile, allocator));
+  DLI_TRY(in_parallel(learner, o, DLI_NUM_STATISTICS, commit_statistics));
+  DLI_TRY(dli_class_index_create(&o->class_index, o->statistics, learner->options.unknown_quantile, allocator));
   if (o->class_index.num_components - learner->class_index.num_components != task->classes.count) {
     return dli_raise(DLORA_ERR_STATE,
                      "dlora_learner_commit_task: %zu of the task's %zu classes were observed after training; call "
@@ -268,14 +263,12 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
 
 /* Swaps; cannot fail. *o then has the replaced parts, to be released. */
 static void commit(dlora_learner *learner, struct outcome *o) {
-  dlora_predictor *const predictors[] = {o->base, o->routed, o->gate, o->untouched};
-  dlora_predictor **const mine[] = {&learner->base, &learner->routed, &learner->gate, &learner->untouched};
-  dlora_predictor **const theirs[] = {&o->base, &o->routed, &o->gate, &o->untouched};
-  for (size_t i = 0; i < 4; i++) {
-    *theirs[i] = *mine[i];
-    *mine[i] = predictors[i];
+  for (size_t kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    dlora_predictor *predictor = learner->statistics[kind];
+    learner->statistics[kind] = o->statistics[kind];
+    o->statistics[kind] = predictor;
+    learner->task->made[kind] = false;
   }
-  learner->task->made_routed = 0;
   dlora_projector **projectors = learner->projectors;
   learner->projectors = o->projectors;
   o->projectors = projectors;

@@ -119,6 +119,7 @@ static dlora_status run(struct evaluation *e) {
   const struct dli_decision out = {.predictions = e->predictions, .joint = e->joint};
   /* With routing `given` the true task is given, and accuracy is accuracy given the task. */
   const bool given = learner->options.routing == DLORA_ROUTING_GIVEN;
+  const bool untouched = learner->statistics[DLI_UNTOUCHED] != NULL;
   for (size_t first = 0; first < total; first += e->batch) {
     const size_t part = total - first < e->batch ? total - first : e->batch;
     dlora_images images;
@@ -128,9 +129,9 @@ static dlora_status run(struct evaluation *e) {
                  e->source->tasks != NULL, part);
     DLI_TRY(dli_session_load(e->session, &images, NULL, "dlora_learner_evaluate"));
     DLI_TRY(dli_learner_decide(learner, e->session, given ? e->tasks + first : NULL, e->buffers, &out));
-    if (learner->untouched) DLI_TRY(dli_learner_decide_untouched(learner, e->session, e->buffers, e->untouched));
+    if (untouched) DLI_TRY(dli_learner_decide_untouched(learner, e->session, e->buffers, e->untouched));
     count_decisions(learner, &e->tally, labels, e->tasks + first, e->predictions, e->joint,
-                    learner->untouched ? e->untouched : NULL, part);
+                    untouched ? e->untouched : NULL, part);
     DLI_TRY(dli_report_progress(learner, dlora_learner_num_tasks(learner), DLORA_PHASE_EVALUATE, first + part, total,
                                 (double)NAN, first + part, started));
   }
@@ -166,7 +167,7 @@ static void fill(const dlora_learner *learner, const struct tally *tally, dlora_
   out->accuracy_given_task = (double)tally->given_right / images;
   out->ece = dli_reliability_error(&tally->class_reliability);
   out->task_ece = dli_reliability_error(&tally->task_reliability);
-  out->untouched_accuracy = learner->untouched ? (double)tally->untouched_right / images : (double)NAN;
+  out->untouched_accuracy = learner->statistics[DLI_UNTOUCHED] ? (double)tally->untouched_right / images : (double)NAN;
   dli_metrics_summary(&learner->metrics, tally->stage_digests, out);
 }
 

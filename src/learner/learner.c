@@ -47,12 +47,7 @@ static dlora_status create_parts(dlora_learner *learner) {
   if (status == DLORA_OK) status = dlora_bank_create(&learner->bank, sites, num_sites, &bank);
   dli_free(allocator, sites);
   if (status != DLORA_OK) return status;
-  const dlora_predictor_options readout = dli_predictor_options_of(o, allocator, o->readout);
-  const dlora_predictor_options gaussian = dli_predictor_options_of(o, allocator, DLORA_READOUT_GAUSSIAN);
-  DLI_TRY(dlora_predictor_create(&learner->base, learner->width, &readout));
-  DLI_TRY(dlora_predictor_create(&learner->gate, 2 * vit->dim, &gaussian));
-  if (o->untouched_baseline) DLI_TRY(dlora_predictor_create(&learner->untouched, learner->width, &readout));
-  return DLORA_OK;
+  return dli_learner_create_statistics(learner);
 }
 
 dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
@@ -115,10 +110,9 @@ dlora_status dlora_learner_create(dlora_learner **out, const dlora_model *model,
 }
 
 void dli_learner_release_workspaces(dlora_learner *learner) {
-  const dlora_predictor *const predictors[] = {learner->base, learner->routed, learner->gate, learner->untouched};
   dli_pool_clear(learner->sessions);
-  for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
-    if (predictors[i]) dli_predictor_release(predictors[i]);
+  for (size_t kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    if (learner->statistics[kind]) dli_predictor_release(learner->statistics[kind]);
   }
   for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (learner->projectors[i]) dli_projector_release(learner->projectors[i]);
@@ -135,10 +129,7 @@ void dlora_learner_destroy(dlora_learner *learner) {
   for (size_t i = 0; learner->projectors && i < dli_num_inputs(learner->model); i++) {
     dlora_projector_destroy(learner->projectors[i]);
   }
-  dlora_predictor_destroy(learner->base);
-  dlora_predictor_destroy(learner->routed);
-  dlora_predictor_destroy(learner->gate);
-  dlora_predictor_destroy(learner->untouched);
+  dli_learner_destroy_statistics(learner->statistics);
   dli_free(&allocator, learner->snapshot_path);
   for (size_t i = 0; i < learner->num_task_heads; i++) {
     dli_free(&allocator, learner->heads[i].weight);
@@ -173,8 +164,7 @@ dlora_status dlora_learner_configure(dlora_learner *learner, const dlora_learner
     return dli_raise(DLORA_ERR_MISMATCH, "dlora_learner_configure: %s cannot change after creation", different);
   }
   struct dli_class_index class_index;
-  DLI_TRY(dli_class_index_create(&class_index, learner->base, learner->routed, known.unknown_quantile,
-                                 &learner->allocator));
+  DLI_TRY(dli_class_index_create(&class_index, learner->statistics, known.unknown_quantile, &learner->allocator));
   dli_class_index_release(&learner->class_index, &learner->allocator);
   learner->class_index = class_index;
   learner->bank->options = dli_bank_options_of(&known, NULL);
@@ -217,7 +207,7 @@ dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learn
 }
 
 size_t dlora_learner_num_tasks(const dlora_learner *learner) {
-  return learner ? dlora_predictor_num_tasks(learner->base) : 0;
+  return learner ? dlora_predictor_num_tasks(learner->statistics[DLI_BASE]) : 0;
 }
 
 size_t dlora_learner_num_classes(const dlora_learner *learner) {
@@ -237,7 +227,7 @@ const dlora_bank *dlora_learner_get_bank(const dlora_learner *learner) {
 }
 
 const dlora_predictor *dlora_learner_get_predictor(const dlora_learner *learner) {
-  return learner ? learner->base : NULL;
+  return learner ? learner->statistics[DLI_BASE] : NULL;
 }
 
 const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input) {

@@ -5,6 +5,8 @@
 #ifndef DLI_SRC_LEARNER_LEARNER_H
 #define DLI_SRC_LEARNER_LEARNER_H
 
+#include <stdbool.h>
+
 #include "base/profile.h"
 #include "base/random.h"
 #include "duallora/duallora.h"
@@ -36,10 +38,23 @@ enum { DLI_OBSERVE_BEFORE = 0, DLI_TRAIN = 1, DLI_OBSERVE_AFTER = 2 };
 /* Images kept to tell how features move: a uniform sample of the task (reservoir), bounded whatever the task's size. */
 enum { DLI_DRIFT_SAMPLE = 4096, DLI_HEAD_SAMPLE = 512, DLI_ENERGY_SAMPLE = 256, DLI_LOSS_WINDOW = 10 };
 
-/* Features of a micro-batch for the predictors that observe it [max_batch, width]. */
-struct dli_view {
-  float *base, *routed, *untouched;
+/* Statistics of features, of which a learner has several: METHOD.md 8. Each is a predictor; what differs between them
+ * is in the table dli_statistics_info. */
+enum dli_statistics_kind {
+  DLI_BASE,      /* without residual adapters; made and read first, as the others begin from it or match it */
+  DLI_ROUTED,    /* with those that routing chose */
+  DLI_GATE,      /* of early features; it tells tasks */
+  DLI_UNTOUCHED, /* of the backbone without any adapter */
+  DLI_NUM_STATISTICS
 };
+
+struct dli_statistics_info {
+  const char *name;
+  bool is_early;   /* on early features [2 * dim], by Gaussians; otherwise on features [width], by option `readout` */
+  bool is_trained; /* its features move in training: observed again after it, with the drift (4) followed */
+  bool is_late;    /* begins as a copy of `base` with the first task that has it; otherwise with the learner */
+};
+extern const struct dli_statistics_info dli_statistics_info[DLI_NUM_STATISTICS];
 
 /* The classes of a task, in order of appearance. */
 struct dli_task_classes {
@@ -72,8 +87,9 @@ struct dli_task_rows {
 
 /* Scratch of one micro-batch. */
 struct dli_task_work {
-  float *features;             /* [max_batch, dim] */
-  struct dli_view views[2];    /* what predictors see: of the images, and of the mirrored ones */
+  float *features; /* [max_batch, dim] */
+  /* [max_batch, width] what predictors observe: of the images, and of the mirrored ones; NULL where nothing is */
+  float *views[2][DLI_NUM_STATISTICS];
   float *middle;               /* [max_batch, 2 * dim] where it is not early, or NULL */
   float *early;                /* [max_batch, 2 * dim] */
   float *kept[2];              /* [max_batch, max(width, 2 * dim)] rows picked out of either view, or of early */
@@ -111,8 +127,8 @@ struct dli_task_energy {
  * written and read by checkpoint/open_task.c. */
 struct dli_task {
   int phase;
-  int loaded;      /* it was begun elsewhere: the source may be another one */
-  int made_routed; /* learner->routed was made for this task and goes with it unless it is committed */
+  int loaded;                    /* it was begun elsewhere: the source may be another one */
+  bool made[DLI_NUM_STATISTICS]; /* the learner's statistics that go with the task unless it is committed */
   size_t planned_steps, num_steps;
   size_t num_images[2];       /* observed before and after */
   size_t observed_images[2];  /* of these, in the second moments S */
@@ -132,14 +148,14 @@ struct dli_task {
   size_t cached_bytes, cached_features; /* of the trunks, and images whose features are kept */
 };
 
-/* What predictions need of the components of `base`, made anew after each task. */
+/* What predictions need of the components of the statistics, made anew after each task. */
 struct dli_class_index {
   size_t num_components, num_classes;
-  int64_t *component_tasks;   /* [num_components] */
-  int64_t *component_classes; /* [num_components] */
-  size_t *component_columns;  /* [num_components] index into classes */
-  int64_t *classes;           /* [num_classes] */
-  float thresholds[2];        /* of the unknown score by `base` and by `routed`; infinity without held-out features */
+  int64_t *component_tasks;             /* [num_components] */
+  int64_t *component_classes;           /* [num_components] */
+  size_t *component_columns;            /* [num_components] index into classes */
+  int64_t *classes;                     /* [num_classes] */
+  float thresholds[DLI_NUM_STATISTICS]; /* of the unknown score; infinity without held-out features */
 };
 
 struct dlora_learner {
@@ -156,14 +172,11 @@ struct dlora_learner {
   size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */
   dlora_bank *bank;
   struct dli_merged_weights *merged_weights;
-  struct dli_pool *sessions;    /* of calls on a const learner */
-  dlora_projector **projectors; /* [depth, 4]; NULL where not adapted */
-  dlora_predictor *base;
-  dlora_predictor *routed; /* NULL until a task has a residual adapter */
-  dlora_predictor *gate;
-  dlora_predictor *untouched; /* or NULL */
+  struct dli_pool *sessions;                       /* of calls on a const learner */
+  dlora_projector **projectors;                    /* [depth, 4]; NULL where not adapted */
+  dlora_predictor *statistics[DLI_NUM_STATISTICS]; /* NULL: not kept, or not yet */
   size_t num_task_heads;
-  struct dli_head *heads; /* [num_heads], one per finished task */
+  struct dli_head *heads; /* [num_task_heads], one per finished task */
   struct dli_metrics metrics;
   size_t num_names, max_names;
   struct dli_class_name *names; /* [num_names] by class id */
@@ -179,9 +192,8 @@ struct dlora_learner {
 /* learner/learner.c, class_index.c, layout.c */
 dlora_status dli_learner_new(dlora_learner **out, const dlora_model *model, const dlora_learner_options *options,
                              const dlora_allocator *allocator);
-dlora_status dli_class_index_create(struct dli_class_index *out, const dlora_predictor *base,
-                                    const dlora_predictor *routed, float unknown_quantile,
-                                    const dlora_allocator *allocator);
+dlora_status dli_class_index_create(struct dli_class_index *out, dlora_predictor *const *statistics,
+                                    float unknown_quantile, const dlora_allocator *allocator);
 void dli_class_index_release(struct dli_class_index *class_index, const dlora_allocator *allocator);
 void dli_learner_log(const dlora_learner *learner, int32_t level, const char *format, ...);
 int dli_learner_has_residuals(const dlora_learner *learner);
@@ -195,6 +207,20 @@ size_t dli_learner_num_drifting_columns(const dlora_learner *learner);
 void dli_learner_release_workspaces(dlora_learner *learner);
 /* Images of one micro-batch over all threads, at most count (0: no limit). */
 size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t count);
+
+/* learner/statistics_kinds.c */
+/* Whether the options have the learner keep them. */
+bool dli_learner_wants_statistics(const dlora_learner_options *options, enum dli_statistics_kind kind);
+size_t dli_learner_statistics_width(const dlora_learner *learner, enum dli_statistics_kind kind);
+dlora_predictor_options dli_learner_statistics_options(const dlora_learner *learner, enum dli_statistics_kind kind);
+dlora_status dli_learner_create_statistics(dlora_learner *learner);
+/* Makes what the open task is the first to have. */
+dlora_status dli_learner_begin_statistics(dlora_learner *learner);
+/* Drops what the open task has left in them, and those that were made for it. */
+void dli_learner_discard_statistics(dlora_learner *learner, const bool *made);
+/* Those with finished tasks; NULL where there are none, as where they were made for the open task. */
+const dlora_predictor *dli_learner_finished_statistics(const dlora_learner *learner, enum dli_statistics_kind kind);
+void dli_learner_destroy_statistics(dlora_predictor **statistics);
 
 /* learner/notes.c */
 void dli_notes_release(dlora_learner *learner);
@@ -231,8 +257,8 @@ dlora_status dli_task_alloc_drift(const dlora_learner *learner, struct dli_task 
 /* learner/trunk_cache.c: trunks and features of the first round, for the second, by dli_images_digest of the portion of
  * dlora_learner_observe. */
 struct dli_trunk_cache;
-/* Keeps what the session has loaded and the moving columns of views[0].base, in the first round, where there is room.
- */
+/* In the first round, keeps what the session has loaded and the moving columns of views[0][DLI_BASE], if there is
+ * room. */
 dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task *task, uint64_t key);
 /* What was kept of such images, or NULL. */
 const struct dli_trunk_cache *dli_trunk_cache_find(struct dli_task *task, uint64_t key, size_t count);

@@ -92,9 +92,13 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
   return DLORA_OK;
 }
 
-/* Gives features [count, width], and those of the mirrored images or NULL, to a predictor, those held out apart. */
-static dlora_status observe_features(const struct dli_task *task, dlora_predictor *predictor, const float *features,
-                                     const float *mirrored, const int64_t *labels, size_t width) {
+/* Gives features [count, width], and those of the mirrored images or NULL, to the statistics of a kind, where they are
+ * kept; those held out apart. */
+static dlora_status observe_features(const dlora_learner *learner, enum dli_statistics_kind kind, const float *features,
+                                     const float *mirrored, const int64_t *labels) {
+  const struct dli_task *task = learner->task;
+  const size_t width = dli_learner_statistics_width(learner, kind);
+  if (!learner->statistics[kind]) return DLORA_OK;
   for (int held_out = 0; held_out < 2; held_out++) {
     size_t kept = 0;
     for (size_t i = 0; i < task->session->count; i++) {
@@ -104,8 +108,8 @@ static dlora_status observe_features(const struct dli_task *task, dlora_predicto
       task->work.kept_labels[kept++] = labels[i];
     }
     if (!kept) continue;
-    DLI_TRY(dlora_predictor_observe_pair(predictor, task->work.kept[0], task->work.kept[mirrored ? 1 : 0],
-                                         task->work.kept_labels, kept, held_out));
+    DLI_TRY(dlora_predictor_observe_pair(learner->statistics[kind], task->work.kept[0],
+                                         task->work.kept[mirrored ? 1 : 0], task->work.kept_labels, kept, held_out));
   }
   return DLORA_OK;
 }
@@ -162,40 +166,37 @@ struct batch {
   const char *caller;
 };
 
-/* Before training: features of the network as it is, without adapters of the task, for every predictor. Those of the
- * mirrored images enter `base` and `routed` only where no second round will replace them. */
+/* Before training: features of the network as it is, without adapters of the task, for all statistics. Those of the
+ * mirrored images enter the trained ones only where no second round will replace them. */
 static dlora_status observe_before(dlora_learner *learner, struct dli_task *task, const struct batch *batch) {
   const int trains = dli_learner_trains(learner), flips = learner->options.flip == DLORA_FLIP_EVERYWHERE;
   const int flips_base = flips && (!trains || !task->planned_steps);
-  struct dli_view *view = &task->work.views[0], *mirrored = &task->work.views[1];
+  const bool untouched = learner->statistics[DLI_UNTOUCHED] != NULL;
+  float *const *view = task->work.views[0], *const *mirrored = task->work.views[1];
   struct dli_profile *profile = &learner->profile;
   dli_session_early(task->session, task->work.early); /* the gate's too */
-  run_view(learner, task, DLORA_TERM_MERGED, view->base);
+  run_view(learner, task, DLORA_TERM_MERGED, view[DLI_BASE]);
   dli_profile_start(profile);
   DLI_TRY(dli_trunk_cache_keep(learner, task, batch->key));
   if (trains) DLI_TRY(observe_inputs(learner, task, 0));
   sample_held_out(task, task->work.features, batch->labels, task->session->count, learner->model->vit.dim);
-  DLI_TRY(observe_features(task, learner->gate, task->work.early, NULL, batch->labels, 2 * learner->model->vit.dim));
+  DLI_TRY(observe_features(learner, DLI_GATE, task->work.early, NULL, batch->labels));
   dli_profile_lap(profile, DLI_OBSERVATION);
-  if (learner->untouched) run_view(learner, task, 0, view->untouched);
+  if (untouched) run_view(learner, task, 0, view[DLI_UNTOUCHED]);
 
-  if (flips_base || (flips && learner->untouched)) {
+  if (flips_base || (flips && untouched)) {
     DLI_TRY(load_mirrored(learner, task, batch->images, batch->caller));
-    if (flips_base) run_view(learner, task, DLORA_TERM_MERGED, mirrored->base);
-    if (learner->untouched) run_view(learner, task, 0, mirrored->untouched);
+    if (flips_base) run_view(learner, task, DLORA_TERM_MERGED, mirrored[DLI_BASE]);
+    if (untouched) run_view(learner, task, 0, mirrored[DLI_UNTOUCHED]);
   }
 
   dli_profile_start(profile);
-  dlora_predictor *const predictors[] = {learner->base, learner->routed};
-  for (size_t i = 0; i < 2; i++) {
-    if (!predictors[i]) continue;
-    DLI_TRY(observe_features(task, predictors[i], view->base, flips_base ? mirrored->base : NULL, batch->labels,
-                             learner->width));
+  for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    if (!dli_statistics_info[kind].is_trained) continue;
+    DLI_TRY(observe_features(learner, kind, view[DLI_BASE], flips_base ? mirrored[DLI_BASE] : NULL, batch->labels));
   }
-  if (learner->untouched) {
-    DLI_TRY(observe_features(task, learner->untouched, view->untouched, flips ? mirrored->untouched : NULL,
-                             batch->labels, learner->width));
-  }
+  DLI_TRY(observe_features(learner, DLI_UNTOUCHED, view[DLI_UNTOUCHED], flips ? mirrored[DLI_UNTOUCHED] : NULL,
+                           batch->labels));
   dli_profile_lap(profile, DLI_OBSERVATION);
   return DLORA_OK;
 }
@@ -206,9 +207,10 @@ static dlora_status observe_after(dlora_learner *learner, struct dli_task *task,
   const int32_t base = DLORA_TERM_MERGED | DLORA_TERM_ORTHOGONAL, routed = base | DLORA_TERM_RESIDUAL;
   /* Where all of the residual update is every image's, the features are those of `base`. */
   const int routes = learner->options.rank_residual && learner->bank->merge_fractions[DLI_RESIDUAL] < 1.0f;
+  const enum dli_statistics_kind seen_by_routed = routes ? DLI_ROUTED : DLI_BASE;
   const int flips = learner->options.flip == DLORA_FLIP_EVERYWHERE;
   const size_t width = learner->width, moving = dli_learner_num_drifting_columns(learner);
-  struct dli_view *view = &task->work.views[0], *mirrored = &task->work.views[1];
+  float *const *view = task->work.views[0], *const *mirrored = task->work.views[1];
   struct dli_profile *profile = &learner->profile;
   const float *before = dli_trunk_cache_features(batch->cached);
   size_t before_stride = moving;
@@ -218,27 +220,24 @@ static dlora_status observe_after(dlora_learner *learner, struct dli_task *task,
     before = task->drift.without_pairs + width - moving;
     before_stride = width;
   }
-  run_view(learner, task, base, view->base);
+  run_view(learner, task, base, view[DLI_BASE]);
   dli_profile_start(profile);
   DLI_TRY(observe_inputs(learner, task, 1));
   dli_profile_lap(profile, DLI_OBSERVATION);
-  if (task->drift.room) sample_drift(task, before, before_stride, view->base + width - moving, width, moving);
-  if (routes) run_view(learner, task, routed, view->routed);
+  if (task->drift.room) sample_drift(task, before, before_stride, view[DLI_BASE] + width - moving, width, moving);
+  if (routes) run_view(learner, task, routed, view[DLI_ROUTED]);
   sample_held_out(task, task->work.features, batch->labels, task->session->count, learner->model->vit.dim);
 
   if (flips) {
     DLI_TRY(load_mirrored(learner, task, batch->images, batch->caller));
-    run_view(learner, task, base, mirrored->base);
-    if (routes) run_view(learner, task, routed, mirrored->routed);
+    run_view(learner, task, base, mirrored[DLI_BASE]);
+    if (routes) run_view(learner, task, routed, mirrored[DLI_ROUTED]);
   }
 
   dli_profile_start(profile);
-  DLI_TRY(observe_features(task, learner->base, view->base, flips ? mirrored->base : NULL, batch->labels, width));
-  if (learner->routed) {
-    const float *of_images = routes ? view->routed : view->base;
-    const float *of_mirrored = routes ? mirrored->routed : mirrored->base;
-    DLI_TRY(observe_features(task, learner->routed, of_images, flips ? of_mirrored : NULL, batch->labels, width));
-  }
+  DLI_TRY(observe_features(learner, DLI_BASE, view[DLI_BASE], flips ? mirrored[DLI_BASE] : NULL, batch->labels));
+  DLI_TRY(observe_features(learner, DLI_ROUTED, view[seen_by_routed], flips ? mirrored[seen_by_routed] : NULL,
+                           batch->labels));
   dli_profile_lap(profile, DLI_OBSERVATION);
   return DLORA_OK;
 }

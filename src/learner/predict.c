@@ -187,8 +187,9 @@ static void sum_classes(const struct dli_class_index *d, struct dli_predict_buff
 }
 
 /* Posterior of the features of the last upper pass: component and unknown; class_log and task unless NULL. */
-static dlora_status posterior(const dlora_learner *learner, const dlora_predictor *predictor,
+static dlora_status posterior(const dlora_learner *learner, enum dli_statistics_kind kind,
                               struct dli_predict_buffers *b, size_t count, float *class_log, float *task) {
+  const dlora_predictor *predictor = learner->statistics[kind];
   dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, count, b->combined);
   return dli_predictor_posterior(predictor, "dlora_predictor_posterior", b->combined, count, b->component, class_log,
                                  task, b->unknown);
@@ -219,16 +220,10 @@ static void write_decision(const dlora_learner *learner, const struct dli_predic
   }
 }
 
-/* Statistics with residual adapters, or NULL. Those made for the open task have no finished task yet. */
-static const dlora_predictor *routed_of(const dlora_learner *learner) {
-  return learner->task && learner->task->made_routed ? NULL : learner->routed;
-}
-
 dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
                                 struct dli_predict_buffers *b, const struct dli_decision *out) {
   const size_t count = session->count, num_tasks = dlora_learner_num_tasks(learner);
   const struct dli_class_index *d = &learner->class_index;
-  const dlora_predictor *routed = routed_of(learner);
   int32_t routing = tasks ? DLORA_ROUTING_GIVEN : learner->options.routing;
   if (routing != DLORA_ROUTING_GIVEN && !dli_learner_has_residuals(learner)) routing = DLORA_ROUTING_NONE;
   struct dli_session_mode mode = {
@@ -237,17 +232,17 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
 
   if (routing == DLORA_ROUTING_NONE) {
     dli_session_upper(session, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->base, b, count, b->class_log, b->task));
-    write_decision(learner, b, count, d->thresholds[0], out);
+    DLI_TRY(posterior(learner, DLI_BASE, b, count, b->class_log, b->task));
+    write_decision(learner, b, count, d->thresholds[DLI_BASE], out);
     return DLORA_OK;
   }
 
   /* Step 2: p(s | x) that decides which residual adapters run. */
   if (routing == DLORA_ROUTING_EARLY) {
-    DLI_TRY(dlora_predictor_posterior(learner->gate, b->early, count, NULL, NULL, b->task, NULL));
+    DLI_TRY(dlora_predictor_posterior(learner->statistics[DLI_GATE], b->early, count, NULL, NULL, b->task, NULL));
   } else if (routing == DLORA_ROUTING_TWO_PASS) {
     dli_session_upper(session, &mode, b->z);
-    DLI_TRY(posterior(learner, learner->base, b, count, NULL, b->task));
+    DLI_TRY(posterior(learner, DLI_BASE, b, count, NULL, b->task));
   } else if (routing == DLORA_ROUTING_GIVEN) {
     memset(b->task, 0, count * num_tasks * sizeof *b->task);
     for (size_t i = 0; i < count; i++) b->task[i * num_tasks + (size_t)tasks[i]] = 1.0f;
@@ -265,13 +260,14 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
   const bool knows_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
   const bool first_pass =
       routing == DLORA_ROUTING_TWO_PASS && learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
+  enum dli_statistics_kind kind = DLI_BASE;
   if (!first_pass) {
-    const dlora_predictor *statistics = routed ? routed : learner->base;
-    DLI_TRY(posterior(learner, statistics, b, count, NULL, knows_task ? NULL : b->task));
+    if (dli_learner_finished_statistics(learner, DLI_ROUTED)) kind = DLI_ROUTED;
+    DLI_TRY(posterior(learner, kind, b, count, NULL, knows_task ? NULL : b->task));
   }
   combine_class_scores(learner, b, count);
   sum_classes(d, b, count);
-  write_decision(learner, b, count, d->thresholds[routed && !first_pass ? 1 : 0], out);
+  write_decision(learner, b, count, d->thresholds[kind], out);
   return DLORA_OK;
 }
 
@@ -281,7 +277,7 @@ dlora_status dli_learner_decide_untouched(const dlora_learner *learner, dlora_se
   if (dli_learner_reads_early(learner)) dli_session_early(session, b->early);
   dli_session_upper(session, &untouched, b->z);
   dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, session->count, b->combined);
-  return dlora_predictor_predict(learner->untouched, b->combined, session->count, out);
+  return dlora_predictor_predict(learner->statistics[DLI_UNTOUCHED], b->combined, session->count, out);
 }
 
 /* ---- the public calls ---- */

@@ -75,26 +75,17 @@ void dli_task_release(dlora_learner *learner) {
       task->energy.slots,     task->source.digests,    task->drift.without_pairs};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   for (size_t i = 0; i < 2; i++) {
-    dli_free(allocator, task->work.views[i].base);
-    dli_free(allocator, task->work.views[i].routed);
-    dli_free(allocator, task->work.views[i].untouched);
+    for (size_t kind = 0; kind < DLI_NUM_STATISTICS; kind++) dli_free(allocator, task->work.views[i][kind]);
     dli_free(allocator, task->work.kept[i]);
   }
   dli_trunk_cache_free(learner, task);
   if (task->session) dli_session_add_profile(task->session, &learner->profile);
   dlora_session_destroy(task->session);
-  if (task->made_routed) {
-    dlora_predictor_destroy(learner->routed);
-    learner->routed = NULL;
-  }
+  dli_learner_discard_statistics(learner, task->made);
   dli_free(allocator, task);
   learner->task = NULL;
   /* Of what is left these only fail on a NULL handle or when nothing is open. */
   if (learner->bank && learner->bank->open) (void)dlora_bank_discard_task(learner->bank);
-  dlora_predictor *const predictors[] = {learner->base, learner->routed, learner->gate, learner->untouched};
-  for (size_t i = 0; i < sizeof predictors / sizeof *predictors; i++) {
-    if (predictors[i]) (void)dlora_predictor_discard_task(predictors[i]);
-  }
   for (size_t i = 0; learner->projectors && i < dli_num_inputs(learner->model); i++) {
     if (learner->projectors[i]) (void)dlora_projector_discard_task(learner->projectors[i]);
   }
@@ -109,10 +100,10 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   DLI_TRY(DLI_NEW(allocator, task->work.early, batch * 2 * dim));
   if (dli_learner_num_drifting_columns(learner) > dim) DLI_TRY(DLI_NEW(allocator, task->work.middle, batch * 2 * dim));
   for (size_t i = 0; i < 2; i++) {
-    struct dli_view *view = &task->work.views[i];
-    DLI_TRY(DLI_NEW(allocator, view->base, batch * learner->width));
-    if (learner->options.rank_residual) DLI_TRY(DLI_NEW(allocator, view->routed, batch * learner->width));
-    if (learner->untouched) DLI_TRY(DLI_NEW(allocator, view->untouched, batch * learner->width));
+    for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+      if (dli_statistics_info[kind].is_early || !dli_learner_wants_statistics(&learner->options, kind)) continue;
+      DLI_TRY(DLI_NEW(allocator, task->work.views[i][kind], batch * learner->width));
+    }
     DLI_TRY(DLI_NEW(allocator, task->work.kept[i], batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
   }
   DLI_TRY(DLI_NEW(allocator, task->work.kept_labels, batch));
@@ -153,10 +144,7 @@ dlora_status dlora_learner_begin_task(dlora_learner *learner, size_t planned_ste
                                   dli_learner_max_batch(learner, 1, 0), learner->threads, dli_learner_trains(learner),
                                   allocator));
   DLI_TRY_DONE(take_buffers(learner, task));
-  if (learner->options.rank_residual && !learner->routed) {
-    DLI_TRY_DONE(dlora_predictor_clone(&learner->routed, learner->base));
-    task->made_routed = 1;
-  }
+  DLI_TRY_DONE(dli_learner_begin_statistics(learner));
   DLI_TRY_DONE(dlora_bank_begin_task(learner->bank));
 done:
   if (status != DLORA_OK) dli_task_release(learner);

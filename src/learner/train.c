@@ -117,7 +117,7 @@ static dlora_status set_rows(dlora_learner *learner, struct dli_task *task, floa
   const dlora_allocator *allocator = &learner->allocator;
   const dlora_learner_options *o = &learner->options;
   const size_t dim = learner->model->vit.dim, known = learner->class_index.num_components, own = task->classes.count;
-  DLI_TRY(dlora_predictor_linear_weights(learner->base, learner->width - dim, dim, 1, weight, bias));
+  DLI_TRY(dlora_predictor_linear_weights(learner->statistics[DLI_BASE], learner->width - dim, dim, 1, weight, bias));
   if (o->loss_classes == DLORA_LOSS_CLASSES_ALL) {
     DLI_TRY(DLI_NEW(allocator, task->rows.old_weight, known * dim));
     DLI_TRY(DLI_NEW(allocator, task->rows.old_bias, known));
@@ -144,8 +144,10 @@ static dlora_status begin_training(dlora_learner *learner, struct dli_task *task
   DLI_TRY_DONE(DLI_NEW(allocator, weight, rows * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, bias, rows));
   DLI_TRY_DONE(set_rows(learner, task, weight, bias));
-  DLI_TRY_DONE(dlora_predictor_discard_task(learner->base));
-  if (learner->routed) DLI_TRY_DONE(dlora_predictor_discard_task(learner->routed));
+  for (size_t kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
+    dlora_predictor *predictor = learner->statistics[kind];
+    if (predictor && dli_statistics_info[kind].is_trained) DLI_TRY_DONE(dlora_predictor_discard_task(predictor));
+  }
   DLI_TRY_DONE(dli_session_reserve(task->session));
   task->phase = DLI_TRAIN;
   task->seconds[DLI_TRAIN] += dli_seconds() - started;

@@ -77,7 +77,7 @@ dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task 
     const size_t width = learner->width;
     DLI_TRY_DONE(DLI_NEW(allocator, cached->features, count * columns));
     for (size_t i = 0; i < count; i++) {
-      memcpy(cached->features + i * columns, task->work.views[0].base + (i + 1) * width - columns,
+      memcpy(cached->features + i * columns, task->work.views[0][DLI_BASE] + (i + 1) * width - columns,
              columns * sizeof *cached->features);
     }
     task->cached_features += count;
