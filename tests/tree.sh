@@ -39,7 +39,8 @@ case ${1:-} in
       done
     done
     # Floors: a file includes headers of its own folder and of those before it.
-    for tree in 'lib base linalg nn io vit' 'src options model bank projector predictor session learner checkpoint'; do
+    rooms=
+    for tree in 'lib base linalg nn io vit' 'src options model projector bank predictor session learner checkpoint'; do
       # shellcheck disable=SC2086
       set -- $tree
       top=$1
@@ -47,6 +48,7 @@ case ${1:-} in
       below=
       for room in "$@"; do
         below="$below $room"
+        rooms="$rooms $top/$room"
         for file in "$top/$room"/*.[ch]; do
           for included in $(sed -n "s|^ *# *include *\"\(src/\)\{0,1\}\([a-z]*\)/.*|\2|p" "$file"); do
             case " $* " in
@@ -67,6 +69,26 @@ case ${1:-} in
         esac
       done
     done
+    # So do calls: a public function can be called without a header of its room.
+    files=$(for room in $rooms; do ls "$room"/*.c; done)
+    # shellcheck disable=SC2086
+    awk -v rooms="$rooms" '
+      function room(file) { sub(/\/[^\/]*$/, "", file); return file }
+      BEGIN { count = split(rooms, list, " "); for (i = 1; i <= count; i++) floor_of[list[i]] = i }
+      round == 1 && /^[a-z].*[ *](dli|dlora)_[a-z0-9_]*\(/ && !/^static / {
+        match($0, /(dli|dlora)_[a-z0-9_]*\(/)
+        home[substr($0, RSTART, RLENGTH - 1)] = room(FILENAME)
+      }
+      round == 2 && !/^ *(\*|\/\*)/ {
+        for (line = $0; match(line, /(dli|dlora)_[a-z0-9_]*\(/); line = substr(line, RSTART + RLENGTH)) {
+          name = substr(line, RSTART, RLENGTH - 1)
+          if (name in home && floor_of[home[name]] > floor_of[room(FILENAME)]) {
+            print FILENAME " calls " name " of " home[name] ", which is above it"
+            status = 1
+          }
+        }
+      }
+      END { exit status }' round=1 $files round=2 $files || status=1
     exit $status
     ;;
   listed)

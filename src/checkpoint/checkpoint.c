@@ -93,6 +93,18 @@ done:
   return status;
 }
 
+dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const char *path, size_t steps) {
+  DLI_REQUIRE(learner);
+  char *copy = NULL;
+  if (path && !path[0]) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_set_snapshot: path is empty");
+  if (path && !(copy = dli_strdup(&learner->allocator, path))) return DLORA_ERR_NO_MEMORY;
+  dli_free(&learner->allocator, learner->snapshot_path);
+  learner->snapshot_path = copy;
+  learner->snapshot_steps = steps;
+  learner->save_snapshot = dlora_learner_save;
+  return DLORA_OK;
+}
+
 /* ---- reading ---- */
 
 static dlora_status check_header(const struct dli_tensors *tensors, const dlora_model *model) {

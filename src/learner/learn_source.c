@@ -34,7 +34,7 @@ static dlora_status report(const struct loop *loop, int32_t phase, size_t done, 
 
 static dlora_status write_snapshot(struct loop *loop) {
   const dlora_learner *learner = loop->learner;
-  const dlora_status status = dlora_learner_save(learner, learner->snapshot_path);
+  const dlora_status status = learner->save_snapshot(learner, learner->snapshot_path);
   loop->unsaved = status != DLORA_OK;
   if (loop->unsaved) return status;
   dli_learner_log(learner, DLORA_LOG_INFO, "task %zu after %zu steps: snapshot written to %s",

@@ -188,17 +188,6 @@ dlora_status dlora_learner_set_log(dlora_learner *learner, dlora_log_fn log, voi
   return DLORA_OK;
 }
 
-dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const char *path, size_t steps) {
-  DLI_REQUIRE(learner);
-  char *copy = NULL;
-  if (path && !path[0]) return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_set_snapshot: path is empty");
-  if (path && !(copy = dli_strdup(&learner->allocator, path))) return DLORA_ERR_NO_MEMORY;
-  dli_free(&learner->allocator, learner->snapshot_path);
-  learner->snapshot_path = copy;
-  learner->snapshot_steps = steps;
-  return DLORA_OK;
-}
-
 dlora_status dlora_learner_get_options(const dlora_learner *learner, dlora_learner_options *options) {
   DLI_REQUIRE(learner);
   DLI_REQUIRE(options);

@@ -184,7 +184,9 @@ struct dlora_learner {
   struct dli_note *notes; /* [num_notes] by key */
   struct dli_task *task;  /* NULL: none open */
   char *snapshot_path;    /* NULL: none */
-  size_t snapshot_steps;  /* between two snapshots; 0: only when learning stops early */
+  /* Writes a snapshot; set together with its path, by the checkpoint's room. */
+  dlora_status (*save_snapshot)(const dlora_learner *learner, const char *path);
+  size_t snapshot_steps; /* between two snapshots; 0: only when learning stops early */
   struct dli_class_index class_index;
   struct dli_profile profile; /* of all but the open task's pass */
 };
