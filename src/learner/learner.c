@@ -31,7 +31,7 @@ static dlora_status create_parts(dlora_learner *learner) {
   const dlora_projector_options memory = {sizeof memory, allocator};
   dlora_site *sites;
   size_t num_sites = 0;
-  DLI_TRY(DLI_NEW(allocator, sites, 6 * vit->depth));
+  DLI_TRY(DLI_NEW(allocator, sites, dli_num_projections(learner->model)));
   dlora_status status = DLI_NEW(allocator, learner->projectors, dli_num_inputs(learner->model));
   for (size_t b = learner->first_block; status == DLORA_OK && b < learner->end_block; b++) {
     for (int32_t p = DLORA_SITE_QUERY; status == DLORA_OK && p <= DLORA_SITE_FC2; p <<= 1) {

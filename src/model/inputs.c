@@ -1,8 +1,8 @@
-/* Numbers of the inputs that projections read.
+/* Numbers of a model's projections and of the inputs that they read.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "src/model/model.h"
 
-enum { PER_BLOCK = 4 };
+enum { INPUTS_PER_BLOCK = 4, PROJECTIONS_PER_BLOCK = 6 };
 
 int32_t dli_input_of(int32_t projection) {
   switch (projection) {
@@ -18,7 +18,7 @@ int32_t dli_input_of(int32_t projection) {
 }
 
 size_t dli_inputs_in(size_t blocks) {
-  return PER_BLOCK * blocks;
+  return INPUTS_PER_BLOCK * blocks;
 }
 
 size_t dli_num_inputs(const dlora_model *model) {
@@ -26,7 +26,7 @@ size_t dli_num_inputs(const dlora_model *model) {
 }
 
 size_t dli_input_index(size_t block, int32_t input) {
-  return PER_BLOCK * block + (size_t)input;
+  return INPUTS_PER_BLOCK * block + (size_t)input;
 }
 
 size_t dli_input_of_site(const dlora_site *site) {
@@ -34,9 +34,19 @@ size_t dli_input_of_site(const dlora_site *site) {
 }
 
 size_t dli_input_block(size_t index) {
-  return index / PER_BLOCK;
+  return index / INPUTS_PER_BLOCK;
 }
 
 int32_t dli_input_in_block(size_t index) {
-  return (int32_t)(index % PER_BLOCK);
+  return (int32_t)(index % INPUTS_PER_BLOCK);
+}
+
+size_t dli_num_projections(const dlora_model *model) {
+  return PROJECTIONS_PER_BLOCK * model->vit.depth;
+}
+
+size_t dli_projection_index(size_t block, int32_t projection) {
+  size_t in_block = 0; /* the number of its bit */
+  while (projection >> (in_block + 1)) in_block++;
+  return PROJECTIONS_PER_BLOCK * block + in_block;
 }

@@ -32,5 +32,9 @@ size_t dli_input_of_site(const dlora_site *site);
 /* And back: the block, and the input in it. */
 size_t dli_input_block(size_t index);
 int32_t dli_input_in_block(size_t index);
+/* Number of all projections of a model, six in every block, and the place of one in an array over them: block by block,
+ * by ascending DLORA_SITE_... */
+size_t dli_num_projections(const dlora_model *model);
+size_t dli_projection_index(size_t block, int32_t projection);
 
 #endif

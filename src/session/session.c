@@ -20,12 +20,6 @@
 #include "src/bank/bank.h"
 #include "src/projector/projector.h"
 
-static size_t projection_index(int32_t projection) {
-  size_t index = 0;
-  while (projection >> (index + 1)) index++;
-  return index;
-}
-
 size_t dli_session_micro_batch(const struct dli_vit *vit, size_t threads, size_t count) {
   /* About 1000 rows a product: enough for full speed of the BLAS, small enough to stay near the caches. */
   size_t images = (1000 + vit->tokens - 1) / vit->tokens * threads;
@@ -59,11 +53,11 @@ dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
   session->max_batch = max_batch;
   session->allowed = allowed;
   session->training = training;
-  DLI_TRY_DONE(DLI_NEW(allocator, session->site_of, 6 * vit->depth));
+  DLI_TRY_DONE(DLI_NEW(allocator, session->site_of, dli_num_projections(model)));
   unsigned inputs = session->bank ? 0 : ~0u; /* inputs kept for get_input; without sites, all */
   for (size_t i = 0; session->bank && i < session->bank->num_sites; i++) {
     const dlora_site *site = &session->bank->sites[i];
-    session->site_of[6 * (size_t)site->block + projection_index(site->projection)] = i + 1;
+    session->site_of[dli_projection_index((size_t)site->block, site->projection)] = i + 1;
     const int32_t input = dli_input_of(site->projection);
     if ((size_t)site->block == first_block && input < session->lowest_input) session->lowest_input = input;
     inputs |= 1u << input;
@@ -226,7 +220,7 @@ dlora_status dli_session_load(dlora_session *session, const dlora_images *images
 /* ---- hooks ---- */
 
 static const size_t *site_at(const dlora_session *session, size_t block, int32_t projection) {
-  const size_t *site = &session->site_of[6 * block + projection_index(projection)];
+  const size_t *site = &session->site_of[dli_projection_index(block, projection)];
   return *site ? site : NULL;
 }
 
