@@ -8,7 +8,7 @@
  *   training.images           U64 [source images] digest of each that was read, else 0; absent: not known
  *   training.used.<block>.<input>.observed, .moment   projector/file.c
  *   training.used.<block>.<input>.sample              F32 [rows, input_dim] class tokens; routing by energy
- *   training.{base,routed,gate,untouched}.*            predictor/file.c
+ *   training.{base,routed,gate,untouched}.*            predictor/open_task.c
  *   training.bank.*           bank/file.c; from here on once training has begun
  *   training.head.weight      F32 [classes, dim]
  *   training.head.bias        F32 [classes]

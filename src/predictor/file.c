@@ -1,4 +1,4 @@
-/* Predictors in safetensors files: settings, sums and calibration, and the open task. docs/FILES.md.
+/* Predictors in safetensors files: settings, sums and calibration. docs/FILES.md.
  * SPDX-License-Identifier: Apache-2.0
  *
  * One list of fields for each group says tensor name, type, shape and address; writing and reading walk through the
@@ -12,26 +12,16 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "io/saved_file.h"
-#include "linalg/symmetric.h"
+#include "src/predictor/fields.h"
 #include "src/predictor/predictor.h"
 #include "src/predictor/state.h"
 
 #define FORMAT "duallora.predictor.1"
-#define MAX_FIELDS 24
 #define MAX_SETTINGS 10
 
-/* One tensor "<prefix>.<suffix>" and its address. */
-struct field {
-  const char *suffix;
-  enum dli_dtype dtype;
-  size_t num_dims;
-  size_t shape[2];
-  const void *data;
-};
-
 /* Options and temperature, one value each. Tensors keep every bit, in any locale. */
-static size_t list_settings(const dlora_predictor *predictor, struct field fields[MAX_SETTINGS]) {
-  const struct field list[] = {
+static size_t list_settings(const dlora_predictor *predictor, struct dli_field fields[MAX_SETTINGS]) {
+  const struct dli_field list[] = {
       {"readout", DLI_U64, 1, {1}, &predictor->readout},
       {"use_prior", DLI_U64, 1, {1}, &predictor->use_prior},
       {"random_features", DLI_U64, 1, {1}, &predictor->saved_random_features},
@@ -48,58 +38,43 @@ static size_t list_settings(const dlora_predictor *predictor, struct field field
 
 /* Sums and calibration of num components in num_tasks tasks. */
 static size_t list_sums(const dlora_predictor *predictor, size_t num, size_t num_tasks,
-                        struct field fields[MAX_FIELDS]) {
+                        struct dli_field fields[DLI_MAX_FIELDS]) {
   const struct dli_statistics *finished = &predictor->finished;
   const struct dli_calibration *calibration = &predictor->calibration;
   size_t dim = predictor->dim, random = predictor->random_features, count = 0;
-  fields[count++] = (struct field){"means", DLI_F64, 2, {num, dim}, finished->means};
-  fields[count++] = (struct field){"scatter", DLI_F64, 2, {dim, dim}, finished->scatter};
-  fields[count++] = (struct field){"tasks", DLI_I64, 1, {num}, finished->tasks};
-  fields[count++] = (struct field){"classes", DLI_I64, 1, {num}, finished->classes};
-  fields[count++] = (struct field){"counts", DLI_U64, 1, {num}, finished->counts};
+  fields[count++] = (struct dli_field){"means", DLI_F64, 2, {num, dim}, finished->means};
+  fields[count++] = (struct dli_field){"scatter", DLI_F64, 2, {dim, dim}, finished->scatter};
+  fields[count++] = (struct dli_field){"tasks", DLI_I64, 1, {num}, finished->tasks};
+  fields[count++] = (struct dli_field){"classes", DLI_I64, 1, {num}, finished->classes};
+  fields[count++] = (struct dli_field){"counts", DLI_U64, 1, {num}, finished->counts};
   if (random > 0) {
-    fields[count++] = (struct field){"cross", DLI_F64, 2, {num, random}, finished->cross};
-    fields[count++] = (struct field){"gram", DLI_F64, 2, {random, random}, finished->gram};
+    fields[count++] = (struct dli_field){"cross", DLI_F64, 2, {num, random}, finished->cross};
+    fields[count++] = (struct dli_field){"gram", DLI_F64, 2, {random, random}, finished->gram};
   }
-  fields[count++] = (struct field){"held_out", DLI_U64, 1, {num_tasks}, calibration->held_out};
-  fields[count++] = (struct field){"log_temperatures", DLI_F64, 1, {num_tasks}, calibration->log_temperatures};
-  fields[count++] = (struct field){"num_unknown_scores", DLI_U64, 1, {num_tasks}, calibration->num_scores};
-  fields[count++] = (struct field){"unknown_scores", DLI_F32, 2, {num_tasks, DLI_UNKNOWN_SCORES}, calibration->scores};
+  fields[count++] = (struct dli_field){"held_out", DLI_U64, 1, {num_tasks}, calibration->held_out};
+  fields[count++] = (struct dli_field){"log_temperatures", DLI_F64, 1, {num_tasks}, calibration->log_temperatures};
+  fields[count++] = (struct dli_field){"num_unknown_scores", DLI_U64, 1, {num_tasks}, calibration->num_scores};
+  fields[count++] =
+      (struct dli_field){"unknown_scores", DLI_F32, 2, {num_tasks, DLI_UNKNOWN_SCORES}, calibration->scores};
   return count;
 }
 
-static struct field broad_weight_of(const dlora_predictor *predictor) {
-  return (struct field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_weight};
+static struct dli_field broad_weight_of(const dlora_predictor *predictor) {
+  return (struct dli_field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_weight};
 }
 
-static struct field separations_of(const dlora_predictor *predictor) {
-  return (struct field){"log_separations", DLI_F64, 1, {predictor->num_tasks}, predictor->calibration.log_separations};
+static struct dli_field separations_of(const dlora_predictor *predictor) {
+  return (struct dli_field){
+      "log_separations", DLI_F64, 1, {predictor->num_tasks}, predictor->calibration.log_separations};
 }
 
 dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
-  struct field fields[MAX_FIELDS + MAX_SETTINGS + 2];
-  char name[DLI_SAVED_NAME_SIZE];
+  struct dli_field fields[DLI_MAX_FIELDS + MAX_SETTINGS + 2];
   size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
   count += list_settings(predictor, fields + count);
   fields[count++] = separations_of(predictor);
   fields[count++] = broad_weight_of(predictor);
-  for (size_t i = 0; i < count; i++) {
-    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
-    DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
-  }
-  return DLORA_OK;
-}
-
-/* Copies tensors to the fields' addresses, which must be memory of the predictor that is read. */
-static dlora_status copy_fields(const struct dli_tensors *tensors, const char *prefix, const struct field *fields,
-                                size_t count) {
-  char name[DLI_SAVED_NAME_SIZE];
-  for (size_t i = 0; i < count; i++) {
-    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
-    DLI_TRY(
-        dli_tensors_copy(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, (void *)fields[i].data));
-  }
-  return DLORA_OK;
+  return dli_fields_write(writer, prefix, fields, count);
 }
 
 static bool is_positive(double value) {
@@ -141,13 +116,6 @@ static dlora_status choose_options(dlora_predictor_options *out, const struct dl
   return DLORA_OK;
 }
 
-static bool all_finite(const double *values, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    if (!isfinite(values[i])) return false;
-  }
-  return true;
-}
-
 /* NULL, or the suffix of the tensor with an impossible value. */
 static const char *find_impossible(const dlora_predictor *predictor) {
   const struct dli_statistics *finished = &predictor->finished;
@@ -163,10 +131,10 @@ static const char *find_impossible(const dlora_predictor *predictor) {
     total += finished->counts[i];
   }
   if ((uint64_t)(last + 1) != tasks) return "tasks";
-  if (!all_finite(finished->means, num * dim)) return "means";
-  if (!all_finite(finished->scatter, dim * dim)) return "scatter";
-  if (random > 0 && !all_finite(finished->cross, num * random)) return "cross";
-  if (random > 0 && !all_finite(finished->gram, random * random)) return "gram";
+  if (!dli_all_finite(finished->means, num * dim)) return "means";
+  if (!dli_all_finite(finished->scatter, dim * dim)) return "scatter";
+  if (random > 0 && !dli_all_finite(finished->cross, num * random)) return "cross";
+  if (random > 0 && !dli_all_finite(finished->gram, random * random)) return "gram";
   for (size_t i = 0; i < tasks; i++) {
     uint64_t held_out = calibration->held_out[i], scores = calibration->num_scores[i];
     if (held_out > (uint64_t)1 << 53) return "held_out";
@@ -202,7 +170,7 @@ static dlora_status check_unique(const dlora_predictor *predictor, const char *l
 /* A file without separations gets the present one for every task, with which T is the saved temperature. */
 static dlora_status read_separations(dlora_predictor *predictor, const struct dli_tensors *tensors,
                                      const char *prefix) {
-  const struct field field = separations_of(predictor);
+  const struct dli_field field = separations_of(predictor);
   double *values = predictor->calibration.log_separations;
   char name[DLI_SAVED_NAME_SIZE];
   DLI_TRY(dli_saved_name(name, prefix, field.suffix));
@@ -212,7 +180,7 @@ static dlora_status read_separations(dlora_predictor *predictor, const struct dl
     }
     return DLORA_OK;
   }
-  DLI_TRY(copy_fields(tensors, prefix, &field, 1));
+  DLI_TRY(dli_fields_copy(tensors, prefix, &field, 1));
   for (size_t i = 0; i < predictor->num_tasks; i++) {
     if (fabs(values[i]) <= 1000.0) continue; /* no log of a double is larger */
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
@@ -223,14 +191,14 @@ static dlora_status read_separations(dlora_predictor *predictor, const struct dl
 /* Temperatures of a file without beta were fitted with DLI_BROAD_WEIGHT_BEFORE. */
 static dlora_status read_broad_weight(dlora_predictor *predictor, const struct dli_tensors *tensors,
                                       const char *prefix) {
-  const struct field field = broad_weight_of(predictor);
+  const struct dli_field field = broad_weight_of(predictor);
   char name[DLI_SAVED_NAME_SIZE];
   DLI_TRY(dli_saved_name(name, prefix, field.suffix));
   if (!dli_tensors_find(tensors, name)) {
     if (predictor->num_tasks > 0) predictor->broad_weight = DLI_BROAD_WEIGHT_BEFORE;
     return DLORA_OK;
   }
-  DLI_TRY(copy_fields(tensors, prefix, &field, 1));
+  DLI_TRY(dli_fields_copy(tensors, prefix, &field, 1));
   if (predictor->broad_weight > 0.0 && predictor->broad_weight < 1.0) return DLORA_OK;
   return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
 }
@@ -240,13 +208,13 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   *out = NULL;
   const char *label = dli_tensors_label(tensors), *bad = NULL;
   const size_t any[] = {SIZE_MAX, SIZE_MAX};
-  const struct dli_tensor *means = NULL, *held_out = NULL, *tensor = NULL;
-  struct field fields[MAX_FIELDS];
+  const struct dli_tensor *means = NULL, *held_out = NULL;
+  struct dli_field fields[DLI_MAX_FIELDS];
   char name[DLI_SAVED_NAME_SIZE];
   dlora_predictor saved = {0}; /* settings and sizes only */
   dlora_predictor_options known;
   size_t count = list_settings(&saved, fields);
-  DLI_TRY(copy_fields(tensors, prefix, fields, count));
+  DLI_TRY(dli_fields_copy(tensors, prefix, fields, count));
   DLI_TRY(choose_options(&known, &saved, label, prefix, options));
   DLI_TRY(dli_saved_name(name, prefix, "held_out"));
   DLI_TRY(dli_tensors_require(tensors, name, DLI_U64, 1, any, &held_out));
@@ -261,10 +229,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   }
   /* Nothing is allocated before the file is known to have it all. */
   count = list_sums(&saved, num, num_tasks, fields);
-  for (size_t i = 0; i < count; i++) {
-    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
-    DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
-  }
+  DLI_TRY(dli_fields_require(tensors, prefix, fields, count));
 
   const struct dli_calibration nothing = {0};
   dlora_predictor *predictor = NULL;
@@ -274,7 +239,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   DLI_TRY_DONE(dli_statistics_new(predictor, &predictor->finished, num));
   DLI_TRY_DONE(dli_calibration_copy(predictor, &predictor->calibration, &nothing, 0, num_tasks));
   count = list_sums(predictor, num, num_tasks, fields);
-  DLI_TRY_DONE(copy_fields(tensors, prefix, fields, count));
+  DLI_TRY_DONE(dli_fields_copy(tensors, prefix, fields, count));
   predictor->finished.num = num;
   predictor->num_tasks = num_tasks;
   bad = find_impossible(predictor);
@@ -303,176 +268,6 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
 done:
   dlora_predictor_destroy(predictor);
   return status;
-}
-
-/* Sums of the open task's num components. */
-static size_t list_open(const dlora_predictor *predictor, size_t num, struct field fields[MAX_FIELDS]) {
-  const struct dli_statistics *open = &predictor->open;
-  size_t dim = predictor->dim, random = predictor->random_features, count = 0;
-  fields[count++] = (struct field){"classes", DLI_I64, 1, {num}, open->classes};
-  fields[count++] = (struct field){"counts", DLI_U64, 1, {num}, open->counts};
-  fields[count++] = (struct field){"means", DLI_F64, 2, {num, dim}, open->means};
-  if (num == 0) return count; /* matrices come with the first features */
-  fields[count++] = (struct field){"scatter", DLI_F64, 2, {dim, dim}, open->scatter};
-  if (random > 0) {
-    fields[count++] = (struct field){"cross", DLI_F64, 2, {num, random}, open->cross};
-    fields[count++] = (struct field){"gram", DLI_F64, 2, {random, random}, open->gram};
-  }
-  return count;
-}
-
-static bool is_mirrored(const dlora_predictor *predictor, const struct dli_rows *rows) {
-  return rows->count > 0 &&
-         memcmp(rows->features, rows->mirrored, rows->count * predictor->dim * sizeof *rows->features) != 0;
-}
-
-dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
-  const struct dli_rows *held_out = &predictor->held_out, *sample = &predictor->sample;
-  struct field fields[MAX_FIELDS];
-  char name[DLI_SAVED_NAME_SIZE];
-  size_t count = list_open(predictor, predictor->open.num, fields);
-  fields[count++] =
-      (struct field){"held_out_features", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->features};
-  if (is_mirrored(predictor, held_out)) {
-    fields[count++] =
-        (struct field){"held_out_mirrored", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->mirrored};
-  }
-  fields[count++] = (struct field){"held_out_labels", DLI_I64, 1, {held_out->count}, held_out->labels};
-  fields[count++] = (struct field){"sample_features", DLI_F32, 2, {sample->count, predictor->dim}, sample->features};
-  if (is_mirrored(predictor, sample)) {
-    fields[count++] = (struct field){"sample_mirrored", DLI_F32, 2, {sample->count, predictor->dim}, sample->mirrored};
-  }
-  fields[count++] = (struct field){"sample_labels", DLI_I64, 1, {sample->count}, sample->labels};
-  for (size_t i = 0; i < count; i++) {
-    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
-    DLI_TRY(dli_writer_add(writer, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, fields[i].data));
-  }
-  return DLORA_OK;
-}
-
-/* NULL, or the suffix of the tensor of the open task with an impossible value. */
-static const char *find_impossible_open(const dlora_predictor *predictor) {
-  const struct dli_statistics *open = &predictor->open;
-  size_t num = open->num, dim = predictor->dim, random = predictor->random_features;
-  uint64_t total = 0;
-  for (size_t i = 0; i < num; i++) {
-    if (open->counts[i] == 0 || open->counts[i] > ((uint64_t)1 << 53) - total) return "counts";
-    total += open->counts[i];
-    for (size_t j = 0; j < i; j++) {
-      if (open->classes[i] == open->classes[j]) return "classes";
-    }
-  }
-  if (!all_finite(open->means, num * dim)) return "means";
-  if (num > 0 && !dli_may_be_moment(open->scatter, dim)) return "scatter";
-  if (num > 0 && random > 0 && !all_finite(open->cross, num * random)) return "cross";
-  if (num > 0 && random > 0 && !dli_may_be_moment(open->gram, random)) return "gram";
-  return NULL;
-}
-
-static dlora_status read_open_sums(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
-  const size_t any[] = {SIZE_MAX};
-  const struct dli_tensor *tensor = NULL;
-  struct field fields[MAX_FIELDS];
-  char name[DLI_SAVED_NAME_SIZE];
-  DLI_TRY(dli_saved_name(name, prefix, "classes"));
-  DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, any, &tensor));
-  const size_t num = tensor->count;
-  const size_t count = list_open(predictor, num, fields);
-  for (size_t i = 0; i < count; i++) {
-    DLI_TRY(dli_saved_name(name, prefix, fields[i].suffix));
-    DLI_TRY(dli_tensors_require(tensors, name, fields[i].dtype, fields[i].num_dims, fields[i].shape, &tensor));
-  }
-  if (num == 0) return DLORA_OK;
-  DLI_TRY(dli_statistics_new(predictor, &predictor->open, num));
-  (void)list_open(predictor, num, fields);
-  DLI_TRY(copy_fields(tensors, prefix, fields, count));
-  predictor->open.num = num;
-  const char *bad = find_impossible_open(predictor);
-  if (!bad) return DLORA_OK;
-  return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.%s has an impossible value", dli_tensors_label(tensors), prefix,
-                   bad);
-}
-
-/* Reads floats [count, dim] from the tensor "<prefix>.<what>_<part>". Without such a tensor, copies `absent`; with
- * absent NULL the tensor is required. */
-static dlora_status read_features(const dlora_predictor *predictor, float **out, const struct dli_tensors *tensors,
-                                  const char *prefix, const char *what, const char *part, size_t count,
-                                  const float *absent) {
-  const struct dli_tensor *tensor = NULL;
-  char suffix[32], name[DLI_SAVED_NAME_SIZE];
-  snprintf(suffix, sizeof suffix, "%s_%s", what, part);
-  DLI_TRY(dli_saved_name(name, prefix, suffix));
-  const bool copies = absent && !dli_tensors_find(tensors, name);
-  if (!copies) {
-    DLI_TRY(dli_tensors_require(tensors, name, DLI_F32, 2, (size_t[]){count, predictor->dim}, &tensor));
-  }
-  DLI_TRY(DLI_NEW(&predictor->allocator, *out, count * predictor->dim));
-  if (!copies) return dli_tensor_to_float(tensors, tensor, *out);
-  memcpy(*out, absent, count * predictor->dim * sizeof **out);
-  return DLORA_OK;
-}
-
-/* Reads the tensors "<prefix>.<what>_features", "..._labels" and, of image pairs, "..._mirrored", with at most `most`
- * rows. */
-static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows *rows,
-                              const struct dli_tensors *tensors, const char *prefix, const char *what, size_t most) {
-  const struct dli_tensor *labels = NULL;
-  char part[32], name[DLI_SAVED_NAME_SIZE];
-  snprintf(part, sizeof part, "%s_labels", what);
-  DLI_TRY(dli_saved_name(name, prefix, part));
-  DLI_TRY(dli_tensors_require(tensors, name, DLI_I64, 1, (size_t[]){SIZE_MAX}, &labels));
-  if (labels->count > most) {
-    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has %zu labels, expected at most %zu", dli_tensors_label(tensors),
-                     name, labels->count, most);
-  }
-  DLI_TRY(read_features(predictor, &rows->features, tensors, prefix, what, "features", labels->count, NULL));
-  DLI_TRY(read_features(predictor, &rows->mirrored, tensors, prefix, what, "mirrored", labels->count, rows->features));
-  DLI_TRY(DLI_NEW(&predictor->allocator, rows->labels, labels->count));
-  if (labels->count > 0) memcpy(rows->labels, labels->data, labels->num_bytes);
-  rows->count = rows->capacity = labels->count;
-  return DLORA_OK;
-}
-
-static dlora_status read_sample(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
-  struct dli_rows rows = {0};
-  dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(read_rows(predictor, &rows, tensors, prefix, "sample", DLI_SAMPLE));
-  for (size_t i = 0; i < rows.count; i++) {
-    size_t c = 0;
-    while (c < predictor->open.num && predictor->open.classes[c] != rows.labels[i]) c++;
-    if (c < predictor->open.num) continue;
-    status = dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.sample_labels names a class that was not observed",
-                       dli_tensors_label(tensors), prefix);
-    goto done;
-  }
-  DLI_TRY_DONE(dli_sample_reserve(predictor, rows.count));
-  dli_sample_add(predictor, rows.features, rows.mirrored, rows.labels, rows.count);
-done:
-  dli_rows_free(predictor, &rows);
-  return status;
-}
-
-dlora_status dli_predictor_read_open(dlora_predictor *predictor, const struct dli_tensors *tensors,
-                                     const char *prefix) {
-  dlora_status status = read_open_sums(predictor, tensors, prefix);
-  if (status == DLORA_OK) status = read_rows(predictor, &predictor->held_out, tensors, prefix, "held_out", SIZE_MAX);
-  if (status == DLORA_OK) status = read_sample(predictor, tensors, prefix);
-  if (status != DLORA_OK) dlora_predictor_discard_task(predictor);
-  return status;
-}
-
-uint64_t dli_predictor_open_total(const dlora_predictor *predictor) {
-  return dli_statistics_total(&predictor->open) + predictor->held_out.count;
-}
-
-const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes) {
-  *num_classes = predictor->open.num;
-  return predictor->open.classes;
-}
-
-const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels) {
-  *num_labels = predictor->held_out.count;
-  return predictor->held_out.labels;
 }
 
 /* ---- a file of its own ---- */

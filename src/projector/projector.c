@@ -1,4 +1,4 @@
-/* Used directions Phi of one input: observing S, choosing directions, projecting, routing. METHOD.md 3 to 6.
+/* Used directions Phi of one input: observing S, choosing directions, projecting. METHOD.md 3 to 5.
  * SPDX-License-Identifier: Apache-2.0
  *
  * While a task is open, `moment` collects the sum of h h^T over observed rows h, and `observed` their number, so that
@@ -9,13 +9,11 @@
  *   new directions      as few of these as satisfy (2): group Psi_t, which commit appends to Phi (METHOD.md 3 and 5)
  *   used directions     the directions inside span(Phi) with most energy (METHOD.md 5)
  *   x P                 rows without their component in span(Phi) (METHOD.md 4)
- *   w_s(x)              energy of x in Psi_s, relative to its mean on the task's own rows (METHOD.md 6)
  *
  * Phi^T is kept as rows in float64. Products with the caller's float rows use a float copy of it. */
 #include "src/projector/projector.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "base/finite.h"
@@ -25,8 +23,7 @@
 #include "linalg/symmetric.h"
 #include "src/projector/state.h"
 
-#define MOMENT_ROWS 256   /* scratch rows of dli_add_second_moment */
-#define PRODUCT_ROWS 1024 /* rows whose coefficients in Phi are held at once */
+#define MOMENT_ROWS 256 /* scratch rows of dli_add_second_moment */
 
 /* A direction is empty if its energy is below this fraction of trace(S) / dim, the mean energy of a direction. Inputs
  * are floats: one inside span(Phi) leaves up to (2^-24)^2 = 3.6e-15 of its energy outside by rounding, and P S P in
@@ -139,8 +136,8 @@ uint64_t dlora_projector_num_observed(const dlora_projector *projector) {
   return projector ? projector->observed : 0;
 }
 
-/* Refuses x [rows, dim] that is NULL, empty, too large or not finite. */
-static dlora_status check_rows(const char *function, const dlora_projector *projector, const float *x, size_t rows) {
+dlora_status dli_projector_check_rows(const char *function, const dlora_projector *projector, const float *x,
+                                      size_t rows) {
   size_t count = 0;
   if (!x) return dli_raise(DLORA_ERR_ARGUMENT, "%s: x is NULL", function);
   if (rows == 0) return dli_raise(DLORA_ERR_ARGUMENT, "%s: rows is 0, expected at least 1", function);
@@ -175,7 +172,7 @@ static dlora_status need_moment(dlora_projector *projector) {
 
 dlora_status dlora_projector_observe(dlora_projector *projector, const float *x, size_t rows) {
   DLI_REQUIRE(projector);
-  DLI_TRY(check_rows(__func__, projector, x, rows));
+  DLI_TRY(dli_projector_check_rows(__func__, projector, x, rows));
   double *scratch = NULL;
   dli_pool_clear(projector->scratch); /* leaves the memory to learning */
   DLI_TRY(need_moment(projector));
@@ -391,7 +388,7 @@ done:
   return status;
 }
 
-static dlora_status check_task(const char *function, const dlora_projector *projector, int64_t task) {
+dlora_status dli_projector_check_task(const char *function, const dlora_projector *projector, int64_t task) {
   if (task >= 0 && (uint64_t)task < projector->num_tasks) return DLORA_OK;
   return dli_raise(DLORA_ERR_ARGUMENT, "%s: task is %lld, the projector has %zu finished tasks", function,
                    (long long)task, projector->num_tasks);
@@ -402,7 +399,7 @@ dlora_status dlora_projector_get_bases(const dlora_projector *projector, int64_t
   DLI_REQUIRE(projector);
   DLI_REQUIRE(bases);
   DLI_REQUIRE(count);
-  DLI_TRY(check_task(__func__, projector, task));
+  DLI_TRY(dli_projector_check_task(__func__, projector, task));
   *bases = projector->bases_f32 + (size_t)projector->starts[task] * projector->dim;
   *count = (size_t)(projector->starts[task + 1] - projector->starts[task]);
   return DLORA_OK;
@@ -410,8 +407,8 @@ dlora_status dlora_projector_get_bases(const dlora_projector *projector, int64_t
 
 dlora_status dlora_projector_project(const dlora_projector *projector, float *x, size_t rows) {
   DLI_REQUIRE(projector);
-  DLI_TRY(check_rows(__func__, projector, x, rows));
-  size_t dim = projector->dim, size = projector->size, part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
+  DLI_TRY(dli_projector_check_rows(__func__, projector, x, rows));
+  size_t dim = projector->dim, size = projector->size, part = rows < DLI_PRODUCT_ROWS ? rows : DLI_PRODUCT_ROWS;
   if (size == 0) return DLORA_OK;
   float *coefficients = NULL; /* x Phi [part, size] */
   DLI_TRY(DLI_NEW(&projector->allocator, coefficients, part * size));
@@ -423,95 +420,4 @@ dlora_status dlora_projector_project(const dlora_projector *projector, float *x,
   }
   dli_free(&projector->allocator, coefficients);
   return DLORA_OK;
-}
-
-static double square_sum(const float *values, size_t count) {
-  double sum = 0.0;
-  for (size_t i = 0; i < count; i++) sum += (double)values[i] * (double)values[i];
-  return sum;
-}
-
-/* energies [rows, count] = |Psi_s^T x|^2 / |x|^2 for tasks s = first ... first + count - 1. coefficients: scratch
- * [rows, directions of these groups]. The energies of a zero row are 0. */
-static void relative_energies(const dlora_projector *projector, size_t first, size_t count, const float *x, size_t rows,
-                              float *coefficients, double *energies) {
-  size_t dim = projector->dim, start = (size_t)projector->starts[first];
-  size_t size = (size_t)projector->starts[first + count] - start;
-  dli_gemm_nt(rows, size, dim, 1.0f, x, dim, projector->bases_f32 + start * dim, dim, 0.0f, coefficients, size);
-  for (size_t i = 0; i < rows; i++) {
-    double whole = square_sum(x + i * dim, dim);
-    for (size_t j = 0; j < count; j++) {
-      size_t begin = (size_t)projector->starts[first + j] - start,
-             end = (size_t)projector->starts[first + j + 1] - start;
-      double part = square_sum(coefficients + i * size + begin, end - begin);
-      energies[i * count + j] = whole > 0.0 ? part / whole : 0.0;
-    }
-  }
-}
-
-dlora_status dlora_projector_calibrate(dlora_projector *projector, int64_t task, const float *x, size_t rows) {
-  DLI_REQUIRE(projector);
-  DLI_TRY(check_task(__func__, projector, task));
-  DLI_TRY(check_rows(__func__, projector, x, rows));
-  const dlora_allocator *allocator = &projector->allocator;
-  size_t group = (size_t)(projector->starts[task + 1] - projector->starts[task]);
-  size_t part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
-  float *coefficients = NULL;
-  double *energies = NULL, sum = 0.0;
-  dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(DLI_NEW(allocator, coefficients, part * group));
-  DLI_TRY_DONE(DLI_NEW(allocator, energies, part));
-  for (size_t begin = 0; begin < rows; begin += part) {
-    size_t count = rows - begin < part ? rows - begin : part;
-    relative_energies(projector, (size_t)task, 1, x + begin * projector->dim, count, coefficients, energies);
-    for (size_t i = 0; i < count; i++) sum += energies[i];
-  }
-  projector->energy_sums[task] += sum;
-  projector->energy_counts[task] += rows;
-done:
-  dli_free(allocator, energies);
-  dli_free(allocator, coefficients);
-  return status;
-}
-
-/* Doubles of scratch: energies [part, tasks], and coefficients [part, size] in floats behind them. */
-static size_t route_scratch_count(const dlora_projector *projector, size_t rows) {
-  return (rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS) * (projector->num_tasks + projector->size);
-}
-
-size_t dli_projector_route_scratch(const dlora_projector *projector, size_t rows) {
-  return route_scratch_count(projector, rows) * sizeof(double);
-}
-
-dlora_status dli_projector_route(const dlora_projector *projector, const char *caller, const float *x, size_t rows,
-                                 void *scratch, float *routing) {
-  DLI_TRY(check_rows(caller, projector, x, rows));
-  const size_t tasks = projector->num_tasks, part = rows < PRODUCT_ROWS ? rows : PRODUCT_ROWS;
-  if (tasks == 0) return DLORA_OK; /* routing [rows, 0] */
-  double *energies = scratch;
-  float *coefficients = (void *)(energies + part * tasks);
-  for (size_t begin = 0; begin < rows; begin += part) {
-    const size_t count = rows - begin < part ? rows - begin : part;
-    relative_energies(projector, 0, tasks, x + begin * projector->dim, count, coefficients, energies);
-    for (size_t i = 0; i < count * tasks; i++) {
-      const size_t task = i % tasks;
-      double mean = 1.0;
-      if (projector->energy_counts[task] > 0)
-        mean = projector->energy_sums[task] / (double)projector->energy_counts[task];
-      /* The mean is 0 for a group that is empty or that its own rows avoid. Its weight is then 0, not 0 / 0. */
-      const double relative = energies[i] > 0.0 ? energies[i] / mean : 0.0;
-      routing[begin * tasks + i] = relative < 1.0 ? (float)relative : 1.0f;
-    }
-  }
-  return DLORA_OK;
-}
-
-dlora_status dlora_projector_route(const dlora_projector *projector, const float *x, size_t rows, float *routing) {
-  DLI_REQUIRE(projector);
-  DLI_REQUIRE(routing);
-  void *scratch = NULL;
-  DLI_TRY(dli_pool_take_scratch(projector->scratch, route_scratch_count(projector, rows), sizeof(double), &scratch));
-  const dlora_status status = dli_projector_route(projector, __func__, x, rows, scratch, routing);
-  dli_pool_give_scratch(projector->scratch, scratch);
-  return status;
 }

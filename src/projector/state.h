@@ -31,4 +31,13 @@ struct dlora_projector {
   struct dli_pool *scratch; /* of routing, kept between calls on a const handle */
 };
 
+/* Rows whose coefficients in Phi are held at once. */
+#define DLI_PRODUCT_ROWS 1024
+
+/* projector/projector.c: refuse x [rows, dim] that is NULL, empty, too large or not finite, and a task that is not
+ * finished. */
+dlora_status dli_projector_check_rows(const char *function, const dlora_projector *projector, const float *x,
+                                      size_t rows);
+dlora_status dli_projector_check_task(const char *function, const dlora_projector *projector, int64_t task);
+
 #endif

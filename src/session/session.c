@@ -4,7 +4,7 @@
  *   load       images to tokens, then the trunk: the blocks below the first adapted one. Nothing there depends on
  *              adapters, so that several upper passes may follow.
  *   upper      from the first adapted block to the final class token z. Weights are W + M (merged_weights.c); at each
- *              site a hook adds the open task's pairs and the residual adapters of finished tasks.
+ *              site a hook (hooks.c) adds the open task's pairs and the residual adapters of finished tasks.
  *   backward   from dL/dz through the same blocks down to the lowest site, with gradients of the open pairs alone.
  *
  * Each thread has a part of the images and a workspace of its own; nothing is shared but weights. Where the BLAS uses
@@ -18,7 +18,7 @@
 #include "base/status.h"
 #include "base/threads.h"
 #include "src/bank/bank.h"
-#include "src/projector/projector.h"
+#include "src/session/state.h"
 
 size_t dli_session_micro_batch(const struct dli_vit *vit, size_t threads, size_t count) {
   /* About 1000 rows a product: enough for full speed of the BLAS, small enough to stay near the caches. */
@@ -217,64 +217,6 @@ dlora_status dli_session_load(dlora_session *session, const dlora_images *images
   return DLORA_OK;
 }
 
-/* ---- hooks ---- */
-
-static const size_t *site_at(const dlora_session *session, size_t block, int32_t projection) {
-  const size_t *site = &session->site_of[dli_projection_index(block, projection)];
-  return *site ? site : NULL;
-}
-
-/* Routing weights of a part's images: as given by the mode, or by energy of the class token g, which is the first row
- * of each image (METHOD.md 6); else NULL. */
-static const float *routing_of(struct dli_session_part *part, size_t block, int32_t projection, size_t image,
-                               struct dli_const_matrix in, size_t rows_per_image) {
-  const struct dli_session_mode *mode = part->mode;
-  const size_t tasks = part->session->bank->num_tasks;
-  if (mode->routing) return mode->routing + (part->first + image) * tasks;
-  if (!mode->energy) return NULL;
-  const dlora_projector *projector = mode->energy[dli_input_index(block, dli_input_of(projection))];
-  if (!projector) return NULL;
-  for (size_t i = 0; i < in.rows / rows_per_image; i++) {
-    float *w = part->routing + i * tasks;
-    const dlora_status status =
-        dli_projector_route(projector, __func__, in.x + i * rows_per_image * in.ld, 1, part->route_scratch, w);
-    if (status != DLORA_OK) {
-      memset(w, 0, tasks * sizeof *w);
-      part->status = status;
-    }
-  }
-  return part->routing;
-}
-
-/* The terms of the running call, without M: the weights contain it. */
-static struct dli_bank_call bank_call(const struct dli_session_part *part, size_t site) {
-  return (struct dli_bank_call){
-      .site = site,
-      .terms = part->mode->terms & ~DLORA_TERM_MERGED,
-      .thin = part->session->model->vit.bfloat16,
-      .scratch = part->scratch,
-  };
-}
-
-static void hook_forward(void *user, size_t block, int32_t projection, size_t image, struct dli_const_matrix in,
-                         size_t rows_per_image, struct dli_matrix out) {
-  struct dli_session_part *part = user;
-  const size_t *site = site_at(part->session, block, projection);
-  if (!site) return;
-  const float *routing = routing_of(part, block, projection, image, in, rows_per_image);
-  const struct dli_bank_call call = bank_call(part, *site - 1);
-  dli_bank_forward(part->session->bank, &call, in, routing, rows_per_image, out);
-}
-
-static void hook_backward(void *user, size_t block, int32_t projection, struct dli_const_matrix in,
-                          struct dli_const_matrix d_out, struct dli_matrix d_in) {
-  struct dli_session_part *part = user;
-  const size_t *site = site_at(part->session, block, projection);
-  if (!site) return;
-  const struct dli_bank_call call = bank_call(part, *site - 1);
-  dli_bank_backward(part->session->bank, &call, in, d_out, d_in, part->gradients);
-}
-
 /* ---- passes ---- */
 
 dlora_status dli_session_reserve(dlora_session *session) {
@@ -312,25 +254,6 @@ dlora_status dli_session_reserve(dlora_session *session) {
   return DLORA_OK;
 }
 
-/* Before the parts run, so that the number of allocations does not depend on how they overlap. */
-static dlora_status reserve_route_scratch(dlora_session *session, const dlora_projector *const *energy) {
-  size_t bytes = 0;
-  for (size_t i = 0; i < dli_num_inputs(session->model); i++) {
-    const size_t wanted = energy[i] ? dli_projector_route_scratch(energy[i], 1) : 0;
-    if (wanted > bytes) bytes = wanted;
-  }
-  if (bytes <= session->route_scratch) return DLORA_OK;
-  session->route_scratch = 0; /* until every part has it, as above */
-  for (size_t i = 0; i < session->threads; i++) {
-    struct dli_session_part *part = &session->parts[i];
-    dli_free(&session->allocator, part->route_scratch);
-    part->route_scratch = dli_alloc(&session->allocator, bytes, 1);
-    if (!part->route_scratch) return DLORA_ERR_NO_MEMORY;
-  }
-  session->route_scratch = bytes;
-  return DLORA_OK;
-}
-
 struct upper_call {
   dlora_session *session;
   float *out; /* features */
@@ -350,7 +273,7 @@ static void upper_part(size_t begin, size_t end, size_t index, void *user) {
   part->status = DLORA_OK;
   if (begin == end) return;
   part->mode = &session->last;
-  const struct dli_vit_hooks hooks = {part, hook_forward, hook_backward};
+  const struct dli_vit_hooks hooks = {part, dli_session_hook_forward, dli_session_hook_backward};
   part->workspace.middle = session->last.middle ? session->last.middle + begin * 2 * vit->dim : NULL;
   part->workspace.middle_block = session->last.middle_block;
   dli_vit_forward_upper(vit, blocks_of(session), session->model->kernels, &part->workspace,
@@ -358,10 +281,10 @@ static void upper_part(size_t begin, size_t end, size_t index, void *user) {
 }
 
 /*   1. Scratch for routing by energy.
- *   2. In each part: blocks of W + M, or of W without DLORA_TERM_MERGED, with hook_forward at every site.
+ *   2. In each part: blocks of W + M, or of W without DLORA_TERM_MERGED, with dli_session_hook_forward at every site.
  *   3. Pointers of the caller are dropped; a failure inside a part becomes the call's. */
 dlora_status dli_session_upper(dlora_session *session, const struct dli_session_mode *mode, float *features) {
-  if (mode->energy) DLI_TRY(reserve_route_scratch(session, mode->energy));
+  if (mode->energy) DLI_TRY(dli_session_reserve_routing(session, mode->energy));
   session->last = *mode;
   session->ran = true;
   session->routed = mode->routing || mode->energy;
@@ -393,7 +316,7 @@ static void backward_part(size_t begin, size_t end, size_t index, void *user) {
   struct dli_session_part *part = &c->session->parts[index];
   memset(part->gradients, 0, session->bank->count * sizeof *part->gradients);
   if (begin == end) return;
-  const struct dli_vit_hooks hooks = {part, hook_forward, hook_backward};
+  const struct dli_vit_hooks hooks = {part, dli_session_hook_forward, dli_session_hook_backward};
   part->mode = &session->last;
   dli_vit_backward_upper(&session->model->vit, blocks_of(session), session->model->kernels, &part->workspace, &hooks,
                          session->lowest_input, c->d_features + begin * session->model->vit.dim);
