@@ -560,12 +560,12 @@ static void save(const dlora_bank *bank, const char *path) {
   assert_status(DLORA_OK, dlora_bank_save(bank, path));
 }
 
-static void cancelling_a_task_is_as_if_it_had_not_begun(void **state) {
+static void a_discarded_task_is_as_if_it_had_not_begun(void **state) {
   (void)state;
   uint32_t random = 11;
   size_t sizes[3];
   unsigned char *bytes[3];
-  const char *path = test_temporary("cancel.safetensors");
+  const char *path = test_temporary("discard.safetensors");
   dlora_bank *bank = make_bank(NULL);
   learn_task(bank, 2, 2, &random);
   save(bank, path);
@@ -795,7 +795,7 @@ int main(void) {
       cmocka_unit_test(finished_orthogonal_pairs_add_up_in_the_merged_matrix),
       cmocka_unit_test(shares_say_what_of_a_task_every_image_sees),
       cmocka_unit_test(a_later_task_leaves_residual_adapters_bitwise_unchanged),
-      cmocka_unit_test(cancelling_a_task_is_as_if_it_had_not_begun),
+      cmocka_unit_test(a_discarded_task_is_as_if_it_had_not_begun),
       cmocka_unit_test(calls_in_the_wrong_order_are_refused),
       cmocka_unit_test(impossible_arguments_are_named),
       cmocka_unit_test(a_bank_survives_its_file_bitwise),

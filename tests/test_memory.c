@@ -84,7 +84,8 @@ static void note_state(struct run *run, enum kind kind, const void *handle) {
   if (run->clean && kind != NOTHING) run->before[run->step] = state_of(run, kind, handle);
 }
 
-/* Of the flow below that cancels its task after a failure, which is the last one then. It looks at the sentence itself.
+/* Of the flow below that discards its task after a failure, which is the last one then. It looks at the sentence
+ * itself.
  */
 #define OWN_LOOP "learn_until_the_end(learner)"
 
@@ -458,7 +459,7 @@ static void learning_with_other_options_survives(void **state) {
   fail_every_allocation("learning with other options", learn_by_energy_with_random_projection);
 }
 
-/* A failure before the end drops the task, and the caller begins it again. */
+/* A failure before the end discards the task, and the caller begins it again. */
 static dlora_status learn_until_the_end(dlora_learner *learner) {
   dlora_status status = dlora_learner_begin_task(learner, 2);
   if (!status) status = dlora_learner_observe(learner, &pictures.images, pictures.labels);

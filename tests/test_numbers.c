@@ -126,8 +126,8 @@ static void a_poisoned_batch_is_refused_and_leaves_no_trace(void **state) {
   }
 }
 
-/* In one call for a whole task the batch cannot be left out: the task is dropped, and the next one is as if first. */
-static void a_poisoned_task_is_dropped_and_leaves_no_trace(void **state) {
+/* In one call for a whole task the batch cannot be left out: the task is discarded, and the next one is as if first. */
+static void a_poisoned_task_is_discarded_and_leaves_no_trace(void **state) {
   (void)state;
   struct test_pictures p[2] = {test_pictures(four, 2, IMAGES / 2, 1), test_pictures(four + 2, 2, IMAGES / 2, 2)};
   const dlora_learner_options options = test_quick_options();
@@ -449,7 +449,7 @@ static void a_full_memory_ends_the_orthogonal_branch_only(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_poisoned_batch_is_refused_and_leaves_no_trace),
-      cmocka_unit_test(a_poisoned_task_is_dropped_and_leaves_no_trace),
+      cmocka_unit_test(a_poisoned_task_is_discarded_and_leaves_no_trace),
       cmocka_unit_test(poisoned_features_leave_no_trace_in_the_parts),
       cmocka_unit_test(denormal_pixels_are_learnt_as_zeros_nearly),
       cmocka_unit_test(features_of_any_size_are_told_apart),

@@ -438,11 +438,11 @@ static void what_the_first_round_keeps_is_never_mistaken(void **state) {
   }
 }
 
-static void a_loaded_task_can_be_cancelled(void **state) {
+static void a_loaded_task_can_be_discarded(void **state) {
   (void)state;
   struct stopper stopper;
   struct test_pictures p = pictures_of(1);
-  const char *path = scratch("to-cancel.safetensors");
+  const char *path = scratch("to-discard.safetensors");
   dlora_learner_options options = options_of(0, &stopper);
   dlora_learner *learner = create(&options);
   test_learn(learner, four, 2, 20, 1, NULL);
@@ -528,7 +528,7 @@ static void a_task_led_astray_is_refused(void **state) {
     learner = load(path, &options);
     assert_status(DLORA_OK, dlora_learner_begin_training(learner));
     assert_status(DLORA_ERR_MISMATCH, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
-    assert_error_names(untrained ? "40 and 0 images and 0 of 0 steps" : "32 and 0 images and 0 of 6 steps");
+    assert_error_names(untrained ? "40 and 0 images and taken 0 of 0 steps" : "32 and 0 images and taken 0 of 6 steps");
     assert_int_equal(open_task(learner).is_open, 1);
     dlora_learner_destroy(learner);
   }
@@ -942,7 +942,7 @@ int main(void) {
       cmocka_unit_test(a_source_that_vanishes_leaves_the_last_place),
       cmocka_unit_test(an_own_loop_may_be_saved_between_any_two_calls),
       cmocka_unit_test(what_the_first_round_keeps_is_never_mistaken),
-      cmocka_unit_test(a_loaded_task_can_be_cancelled),
+      cmocka_unit_test(a_loaded_task_can_be_discarded),
       cmocka_unit_test(other_images_are_refused_and_the_task_stays_open),
       cmocka_unit_test(a_task_led_astray_is_refused),
       cmocka_unit_test(other_options_are_refused_by_name),

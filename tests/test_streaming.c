@@ -324,7 +324,7 @@ static void training_without_a_step_leaves_the_features(void **state) {
   test_pictures_free(&p);
 }
 
-static void a_cancelled_task_leaves_no_trace(void **state) {
+static void a_discarded_task_leaves_no_trace(void **state) {
   (void)state;
   struct test_pictures p = test_pictures(four + 2, 2, 10, 2);
   dlora_learner_options options = test_quick_options();
@@ -550,7 +550,7 @@ int main(void) {
       cmocka_unit_test(a_learner_without_tasks_predicts_nothing),
       cmocka_unit_test(labels_that_were_not_observed_are_refused),
       cmocka_unit_test(training_without_a_step_leaves_the_features),
-      cmocka_unit_test(a_cancelled_task_leaves_no_trace),
+      cmocka_unit_test(a_discarded_task_leaves_no_trace),
       cmocka_unit_test(progress_tells_phases_and_amounts),
       cmocka_unit_test(cancelling_in_any_phase_leaves_the_learner_as_it_was),
       cmocka_unit_test(a_source_that_cannot_be_read_is_named_and_rolled_back),

@@ -18,7 +18,7 @@ typedef struct context {
 /** Before any work: whether the library takes the options. If not, prints why and sets *code. */
 bool context_check_settings(const learner_settings *settings, const char *command, int *code);
 /** Loads the backbone, and the checkpoint or, if that is NULL, a learner without a task. The view must have begun. A
- * task that is open in the checkpoint is dropped, and that is said. */
+ * task that is open in the checkpoint is discarded, and that is said. */
 bool context_open(context *work, const backbone_settings *backbone, const char *checkpoint,
                   const learner_settings *settings, problem *why);
 void context_close(context *work);

@@ -396,7 +396,7 @@ dlora_status dlora_bank_set_merge_fractions(dlora_bank *bank, float orthogonal, 
   return DLORA_OK;
 }
 
-void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit) {
+void dli_bank_abandon_commit(const dlora_bank *bank, struct dli_bank_commit *commit) {
   for (size_t i = 0; commit->merged && i < bank->num_sites; i++) {
     if (commit->merged[i] != bank->merged[i]) dli_free(&bank->allocator, commit->merged[i]);
   }
@@ -415,7 +415,7 @@ static float merged_fraction(const dlora_bank *bank, size_t site, size_t branch)
  *   1. A zero M for sites that have none yet and will get an update.
  *   2. The list of residual adapters, one longer for each site where (1 - r a) B_t remains: copies of A_t and of B_t
  *      times this factor. */
-dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out) {
+dlora_status dli_bank_prepare_commit(const dlora_bank *bank, struct dli_bank_commit *out) {
   const dlora_allocator *allocator = &bank->allocator;
   struct dli_bank_commit commit = {.num_residuals = bank->num_residuals};
   const float kept_fraction = 1.0f - bank->merge_fractions[DLI_RESIDUAL];
@@ -447,12 +447,12 @@ dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit
   *out = commit;
   return DLORA_OK;
 done:
-  dli_bank_abandon_end(bank, &commit);
+  dli_bank_abandon_commit(bank, &commit);
   return status;
 }
 
 /* M += a B'A' + r a B_t A_t at every site, (2a). Then the prepared lists replace the bank's, and the task closes. */
-void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
+void dli_bank_apply_commit(dlora_bank *bank, struct dli_bank_commit *commit) {
   for (size_t i = 0; i < 2 * bank->num_sites; i++) {
     const dlora_site *site = &bank->sites[i / 2];
     const struct dli_pair *pair = &bank->pairs[i];
@@ -476,8 +476,8 @@ void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit) {
 dlora_status dlora_bank_commit_task(dlora_bank *bank) {
   DLI_TRY(require_open(bank, __func__));
   struct dli_bank_commit commit;
-  DLI_TRY(dli_bank_prepare_end(bank, &commit));
-  dli_bank_commit_end(bank, &commit);
+  DLI_TRY(dli_bank_prepare_commit(bank, &commit));
+  dli_bank_apply_commit(bank, &commit);
   return DLORA_OK;
 }
 

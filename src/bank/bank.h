@@ -75,15 +75,15 @@ void dli_bank_forward(const dlora_bank *bank, const struct dli_bank_call *call, 
 void dli_bank_backward(const dlora_bank *bank, const struct dli_bank_call *call, struct dli_const_matrix x,
                        struct dli_const_matrix dy, struct dli_matrix dx, float *gradients);
 
-/* The end of a task in two halves: prepare allocates and may fail; commit cannot fail. abandon undoes prepare. */
+/* Committing a task in two halves: prepare allocates and may fail; apply cannot fail. abandon undoes prepare. */
 struct dli_bank_commit {
   float **merged;
   struct dli_residual_adapter *kept;
   size_t num_residuals;
 };
-dlora_status dli_bank_prepare_end(const dlora_bank *bank, struct dli_bank_commit *out);
-void dli_bank_commit_end(dlora_bank *bank, struct dli_bank_commit *commit);
-void dli_bank_abandon_end(const dlora_bank *bank, struct dli_bank_commit *commit);
+dlora_status dli_bank_prepare_commit(const dlora_bank *bank, struct dli_bank_commit *out);
+void dli_bank_apply_commit(dlora_bank *bank, struct dli_bank_commit *commit);
+void dli_bank_abandon_commit(const dlora_bank *bank, struct dli_bank_commit *commit);
 
 dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, const char *prefix);
 dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, const char *prefix,

@@ -281,16 +281,16 @@ static dlora_status check_different(const dlora_learner *learner, const struct d
 
 static dlora_status read_classes(const dlora_learner *learner, struct dli_task *task, uint64_t images, int second_round,
                                  const struct dli_tensors *tensors) {
-  const struct dli_tensor *classes, *seen;
+  const struct dli_tensor *classes, *num_shown;
   uint64_t total = 0, one;
   DLI_TRY(dli_tensors_require(tensors, "training.classes", DLI_I64, 1, (size_t[]){SIZE_MAX}, &classes));
-  DLI_TRY(dli_tensors_require(tensors, "training.seen", DLI_U64, 1, &classes->count, &seen));
+  DLI_TRY(dli_tensors_require(tensors, "training.seen", DLI_U64, 1, &classes->count, &num_shown));
   DLI_TRY(dli_task_reserve_classes(learner, task, classes->count));
   task->classes.count = classes->count;
   if (classes->count) memcpy(task->classes.ids, classes->data, classes->num_bytes);
   DLI_TRY(check_different(learner, tensors, task->classes.ids, task->classes.count));
   for (size_t i = 0; i < task->classes.count; i++) {
-    memcpy(&one, (const char *)seen->data + i * sizeof one, sizeof one);
+    memcpy(&one, (const char *)num_shown->data + i * sizeof one, sizeof one);
     if (one > images - total || (!one && !second_round)) {
       return refuse(tensors, "training.seen", "does not add up to the images observed");
     }
@@ -345,7 +345,7 @@ static dlora_status read_projectors(const dlora_learner *learner, struct dli_tas
   return DLORA_OK;
 }
 
-/* Two predictors have seen the same images, in the same order. */
+/* Whether two predictors have observed the same images, in the same order. */
 static int same_ids(const int64_t *(*get)(const dlora_predictor *, size_t *), const dlora_predictor *a,
                     const dlora_predictor *b) {
   size_t counts[2];
@@ -353,7 +353,8 @@ static int same_ids(const int64_t *(*get)(const dlora_predictor *, size_t *), co
   return counts[0] == counts[1] && (!counts[0] || memcmp(ids[0], ids[1], counts[0] * sizeof *ids[0]) == 0);
 }
 
-/* What the statistics of a kind must have seen by now; later steps lay their components beside the task's classes. */
+/* What the statistics of a kind must have observed by now; later steps lay their components beside the task's classes.
+ */
 static dlora_status check_predictor(const dlora_learner *learner, const struct dli_task *task,
                                     enum dli_statistics_kind kind, const char *name,
                                     const struct dli_tensors *tensors) {
@@ -410,16 +411,16 @@ static dlora_status read_training(dlora_learner *learner, struct dli_task *task,
   const dlora_allocator *allocator = &learner->allocator;
   const dlora_learner_options *o = &learner->options;
   const size_t dim = learner->model->vit.dim, own = task->classes.count;
-  const dlora_projector **memories;
-  DLI_TRY(DLI_NEW(allocator, memories, learner->bank->num_sites));
+  const dlora_projector **projectors;
+  DLI_TRY(DLI_NEW(allocator, projectors, learner->bank->num_sites));
   for (size_t s = 0; o->train_orthogonal_a && s < learner->bank->num_sites; s++) {
     const dlora_site *site = &learner->bank->sites[s];
-    memories[s] = learner->projectors[dli_input_of_site(site)];
+    projectors[s] = learner->projectors[dli_input_of_site(site)];
   }
   const size_t limits[] = {o->rank_orthogonal, o->rank_residual};
-  const dlora_status status = dli_bank_read_pairs(learner->bank, tensors, "training.bank", limits, memories,
+  const dlora_status status = dli_bank_read_pairs(learner->bank, tensors, "training.bank", limits, projectors,
                                                   o->residual_basis == DLORA_RESIDUAL_RANDOM);
-  dli_free(allocator, memories);
+  dli_free(allocator, projectors);
   if (status != DLORA_OK) return status;
   task->rows.num_old = count_old(learner, task);
   DLI_TRY(DLI_NEW(allocator, task->rows.old_weight, task->rows.num_old * dim));

@@ -40,7 +40,7 @@ static void release(dlora_learner *learner, struct outcome *o) {
   for (size_t i = 0; o->projectors && i < dli_num_inputs(learner->model); i++)
     dlora_projector_destroy(o->projectors[i]);
   dli_free(allocator, o->projectors);
-  dli_bank_abandon_end(learner->bank, &o->bank);
+  dli_bank_abandon_commit(learner->bank, &o->bank);
   dli_free(allocator, o->head.weight);
   dli_free(allocator, o->head.bias);
   dli_free(allocator, o->heads);
@@ -228,7 +228,7 @@ static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   if (learner->num_task_heads > 0) memcpy(o->heads, learner->heads, learner->num_task_heads * sizeof *o->heads);
   o->heads[learner->num_task_heads] = o->head;
   DLI_TRY(dli_metrics_grown(&o->metrics, &learner->metrics, allocator));
-  DLI_TRY(dli_bank_prepare_end(learner->bank, &o->bank));
+  DLI_TRY(dli_bank_prepare_commit(learner->bank, &o->bank));
   return dli_merged_weights_reserve(learner->merged_weights, o->bank.merged);
 }
 
@@ -272,7 +272,7 @@ static void commit(dlora_learner *learner, struct outcome *o) {
   dlora_projector **projectors = learner->projectors;
   learner->projectors = o->projectors;
   o->projectors = projectors;
-  dli_bank_commit_end(learner->bank, &o->bank);
+  dli_bank_apply_commit(learner->bank, &o->bank);
   dli_merged_weights_update(learner->merged_weights);
   struct dli_head *heads = learner->heads;
   learner->heads = o->heads;

@@ -99,13 +99,13 @@ static dlora_status read_images(struct loop *loop, const size_t *indices, size_t
 static dlora_status probe_images(struct loop *loop) {
   enum { PROBES = 16 };
   const struct dli_task *task = loop->learner->task;
-  size_t num_known = 0, seen = 0;
+  size_t num_known = 0, passed = 0;
   if (!task->source.digests) return DLORA_OK;
   for (size_t i = 0; i < task->source.num_images; i++) num_known += task->source.digests[i] != 0;
   for (size_t i = 0, taken = 0; i < task->source.num_images && taken < PROBES; i++) {
     dlora_images images;
     const int64_t *labels;
-    if (!task->source.digests[i] || seen++ < taken * (num_known - 1) / (PROBES - 1)) continue;
+    if (!task->source.digests[i] || passed++ < taken * (num_known - 1) / (PROBES - 1)) continue;
     taken++;
     DLI_TRY(read_images(loop, &i, 1, &images, &labels));
   }
@@ -187,11 +187,11 @@ static dlora_status choose_images(struct loop *loop) {
   const size_t count = loop->source->count;
   dlora_status status = DLORA_OK;
   int64_t *classes = NULL;
-  size_t *seen = NULL, num_classes = 0;
+  size_t *num_shown = NULL, num_classes = 0;
   DLI_TRY_DONE(DLI_NEW(allocator, loop->order, count));
   DLI_TRY_DONE(DLI_NEW(allocator, loop->trained, count));
   DLI_TRY_DONE(DLI_NEW(allocator, classes, count));
-  DLI_TRY_DONE(DLI_NEW(allocator, seen, count));
+  DLI_TRY_DONE(DLI_NEW(allocator, num_shown, count));
   if (o->max_observed_images) { /* so that the observed ones are a sample of all classes */
     struct dli_random random;
     dli_random_seed(&random, o->seed, 8 * dlora_learner_num_tasks(learner) + 4);
@@ -204,11 +204,11 @@ static dlora_status choose_images(struct loop *loop) {
     size_t c = 0;
     while (c < num_classes && classes[c] != label) c++;
     if (c == num_classes) classes[num_classes++] = label;
-    if (!dli_is_held_out(o, c, seen[c]++)) loop->trained[loop->num_trained++] = loop->order[i];
+    if (!dli_is_held_out(o, c, num_shown[c]++)) loop->trained[loop->num_trained++] = loop->order[i];
   }
 done:
   dli_free(allocator, classes);
-  dli_free(allocator, seen);
+  dli_free(allocator, num_shown);
   return status;
 }
 
@@ -241,10 +241,11 @@ static dlora_status check_place(const struct loop *loop, size_t steps) {
       task->phase == DLI_OBSERVE_BEFORE ? task->num_images[0] <= count : task->num_images[0] == count && steps;
   const int ending = task->phase != DLI_OBSERVE_AFTER || (task->num_steps == steps && task->num_images[1] <= count);
   if (task->planned_steps == steps && begun && task->num_steps <= steps && ending) return DLORA_OK;
-  return dli_raise(DLORA_ERR_MISMATCH,
-                   "dlora_learner_learn_source: the open task has seen %zu and %zu images and %zu of %zu steps, where "
-                   "learning from this source cannot have left it",
-                   task->num_images[0], task->num_images[1], task->num_steps, task->planned_steps);
+  return dli_raise(
+      DLORA_ERR_MISMATCH,
+      "dlora_learner_learn_source: the open task has observed %zu and %zu images and taken %zu of %zu steps, where "
+      "learning from this source cannot have left it",
+      task->num_images[0], task->num_images[1], task->num_steps, task->planned_steps);
 }
 
 static dlora_status run(struct loop *loop, int trains, dlora_task_report *task_report) {

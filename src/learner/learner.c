@@ -23,12 +23,12 @@ void dli_learner_log(const dlora_learner *learner, int32_t level, const char *fo
   learner->log(level, line, learner->log_user);
 }
 
-/* One site per adapted projection, block by block; one memory per input that they read. */
+/* One site per adapted projection, block by block; one projector per input that they read. */
 static dlora_status create_parts(dlora_learner *learner) {
   const struct dli_vit *vit = &learner->model->vit;
   const dlora_learner_options *o = &learner->options;
   const dlora_allocator *allocator = &learner->allocator;
-  const dlora_projector_options memory = {sizeof memory, allocator};
+  const dlora_projector_options projector_options = {sizeof projector_options, allocator};
   dlora_site *sites;
   size_t num_sites = 0;
   DLI_TRY(DLI_NEW(allocator, sites, dli_num_projections(learner->model)));
@@ -40,7 +40,7 @@ static dlora_status create_parts(dlora_learner *learner) {
                    out = p == DLORA_SITE_FC1 ? vit->mlp_dim : vit->dim;
       sites[num_sites++] = (dlora_site){in, out, (int32_t)b, p};
       dlora_projector **projector = &learner->projectors[dli_input_index(b, dli_input_of(p))];
-      if (!*projector) status = dlora_projector_create(projector, in, &memory);
+      if (!*projector) status = dlora_projector_create(projector, in, &projector_options);
     }
   }
   const dlora_bank_options bank = dli_bank_options_of(o, allocator);

@@ -123,8 +123,8 @@ struct dli_task_energy {
   float *rows;   /* [inputs, DLI_ENERGY_SAMPLE, widest input]; NULL: not wanted */
 };
 
-/* Everything about the open task; dropped as a whole when it ends or is discarded. What decides how it goes on is also
- * written and read by checkpoint/open_task.c. */
+/* Everything about the open task; released as a whole when it is committed or discarded. What decides how it goes on is
+ * also written and read by checkpoint/open_task.c. */
 struct dli_task {
   int phase;
   int loaded;                    /* it was begun elsewhere: the source may be another one */
@@ -234,13 +234,12 @@ void dli_task_release(dlora_learner *learner);
 /* Raises STATE for a call that may not come now: the sentence names the one that may. */
 dlora_status dli_task_refuse(const dlora_learner *learner, const char *caller);
 /* Whether images can be observed or trained on, and their labels are known where training has begun. A batch that is
- * refused changes nothing; where memory runs out the task is dropped, as it is later in such a call. */
+ * refused changes nothing; where memory runs out the task is discarded, as it is later in such a call. */
 dlora_status dli_task_check_batch(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
                                   const char *caller);
-/* Whether the image that comes as number `seen` (from 0) of its class, the task's class number class_index, is held
- * out. Classes are staggered, so that the share holds over a task of many classes with few images each; the first image
- * never is. */
-int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t seen);
+/* Whether image `number` (from 0) of its class, the task's class number class_index, is held out. Classes are
+ * staggered, so that the fraction holds over a task of many classes with few images each; the first image never is. */
+int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t number);
 size_t dli_widest_input(const dlora_learner *learner);
 /* Index of a class in the open task, or num_classes. */
 size_t dli_task_find_class(const struct dli_task *task, int64_t class_id);
@@ -265,9 +264,9 @@ dlora_status dli_trunk_cache_keep(const dlora_learner *learner, struct dli_task 
 /* What was kept of such images, or NULL. */
 const struct dli_trunk_cache *dli_trunk_cache_find(struct dli_task *task, uint64_t key, size_t count);
 /* Instead of dli_session_load; 0 where the trunk was not kept. */
-int dli_trunk_cache_restore(const struct dli_trunk_cache *seen, dlora_session *session);
+int dli_trunk_cache_restore(const struct dli_trunk_cache *cached, dlora_session *session);
 /* [count, moving columns], or NULL. */
-const float *dli_trunk_cache_features(const struct dli_trunk_cache *seen);
+const float *dli_trunk_cache_features(const struct dli_trunk_cache *cached);
 void dli_trunk_cache_free(const dlora_learner *learner, struct dli_task *task);
 
 /* learner/train.c: memory of the head rows and logits of the open task; the rows are 0. */

@@ -27,8 +27,8 @@ static void hold_out(const dlora_learner *learner, struct dli_task *task, const 
 
 /* Place of the next image of a uniform sample of `room` of a stream: an index below room, or room if it is passed over.
  */
-static size_t reservoir(struct dli_random *random, size_t *kept, size_t *seen, size_t room) {
-  const size_t index = (*seen)++;
+static size_t reservoir(struct dli_random *random, size_t *kept, size_t *offered, size_t room) {
+  const size_t index = (*offered)++;
   if (*kept < room) return (*kept)++;
   const size_t place = dli_random_below(random, index + 1);
   return place < room ? place : room;
@@ -256,8 +256,8 @@ dlora_status dli_task_alloc_drift(const dlora_learner *learner, struct dli_task 
 dlora_status dli_task_set_merge_fractions(const dlora_learner *learner) {
   const dlora_learner_options *o = &learner->options;
   const double t = (double)dlora_learner_num_tasks(learner) + 1.0;
-  const float share = (float)pow(t, -(double)o->merge_decay);
-  return dlora_bank_set_merge_fractions(learner->bank, share, share * o->residual_merge_fraction);
+  const float fraction = (float)pow(t, -(double)o->merge_decay);
+  return dlora_bank_set_merge_fractions(learner->bank, fraction, fraction * o->residual_merge_fraction);
 }
 
 static dlora_status begin_second_round(const dlora_learner *learner, struct dli_task *task) {

@@ -1,5 +1,5 @@
-/* The open task: its beginning, its place, its classes, and how it is dropped. What it is made of comes from
- * learner/observe.c and learner/train.c; it ends in learner/commit_task.c.
+/* The open task: its beginning, its place, its classes, and how it is discarded. What it is made of comes from
+ * learner/observe.c and learner/train.c; learner/commit_task.c commits it.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
@@ -8,11 +8,11 @@
 #include "src/bank/bank.h"
 #include "src/learner/learner.h"
 
-int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t seen) {
-  const double share = (double)options->held_out;
-  if (share < 1e-9 || !seen) return 0;
-  const size_t period = (size_t)(1.0 / share + 0.5);
-  return (seen + 7 * class_index) % period == period - 1;
+int dli_is_held_out(const dlora_learner_options *options, size_t class_index, size_t number) {
+  const double fraction = (double)options->held_out;
+  if (fraction < 1e-9 || number == 0) return 0;
+  const size_t period = (size_t)(1.0 / fraction + 0.5);
+  return (number + 7 * class_index) % period == period - 1;
 }
 
 size_t dli_task_find_class(const struct dli_task *task, int64_t class_id) {
@@ -159,21 +159,21 @@ dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_t
   const size_t grown = 2 * task->classes.room + 16;
   const size_t room = task->classes.count + count > grown ? task->classes.count + count : grown;
   int64_t *classes;
-  size_t *seen;
+  size_t *num_shown;
   DLI_TRY(DLI_NEW(allocator, classes, room));
-  const dlora_status status = DLI_NEW(allocator, seen, room);
+  const dlora_status status = DLI_NEW(allocator, num_shown, room);
   if (status != DLORA_OK) {
     dli_free(allocator, classes);
     return status;
   }
   if (task->classes.count) {
     memcpy(classes, task->classes.ids, task->classes.count * sizeof *classes);
-    memcpy(seen, task->classes.num_shown, task->classes.count * sizeof *seen);
+    memcpy(num_shown, task->classes.num_shown, task->classes.count * sizeof *num_shown);
   }
   dli_free(allocator, task->classes.ids);
   dli_free(allocator, task->classes.num_shown);
   task->classes.ids = classes;
-  task->classes.num_shown = seen;
+  task->classes.num_shown = num_shown;
   task->classes.room = room;
   return DLORA_OK;
 }

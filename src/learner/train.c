@@ -187,7 +187,8 @@ static double draw_between(struct dli_random *random, double low, double high) {
   return low + (high - low) * (double)dli_random_u32(random) / 4294967296.0;
 }
 
-/* Part of an image with a share of its area in [scale, 1] and sides in a relation of 3 : 4 to 4 : 3, as far as it fits.
+/* Part of an image with a fraction of its area in [scale, 1] and sides in a relation of 3 : 4 to 4 : 3, as far as it
+ * fits.
  */
 static void draw_part(struct dli_random *random, double scale, struct dli_augment *a) {
   const double area = draw_between(random, scale, 1.0), aspect = exp(draw_between(random, -1.0, 1.0) * log(4.0 / 3.0));
@@ -265,7 +266,7 @@ static dlora_status step(dlora_learner *learner, const dlora_images *images, con
   const double mean = sum / (double)images->count;
   if (!isfinite(mean)) {
     status =
-        dli_raise(DLORA_ERR_NOT_FINITE, "dlora_learner_step: the loss became %g in step %zu; the task was cancelled",
+        dli_raise(DLORA_ERR_NOT_FINITE, "dlora_learner_step: the loss became %g in step %zu; the task was discarded",
                   mean, task->num_steps);
     goto done;
   }

@@ -332,7 +332,7 @@ static void change_take(dlora_predictor *predictor, struct change *change) {
  *   2. The readout: C is factorised, and weights, q and the matrices of the unknown score follow.
  *   3. Sample and held-out features are scored as if each had never been observed, and T_t is fitted to them.
  *   4. T of all tasks and the threshold of the unknown score are updated.
- *   5. The copies replace the finished part, and the open task is dropped. */
+ *   5. The copies replace the finished part, and the open task is discarded. */
 dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
   DLI_REQUIRE(predictor);
   const struct dli_rows *held_out = &predictor->held_out;

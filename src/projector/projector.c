@@ -334,7 +334,7 @@ done:
   return status;
 }
 
-/* Ends a task.
+/* Commits the open task.
  *
  *   1. New directions by (2), limited by the width alone.
  *   2. Copies of Phi, its float form, the edges of the groups and the energy sums, each with one more group.
