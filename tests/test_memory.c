@@ -359,9 +359,9 @@ static void predictors_survive(void **state) {
   fail_every_allocation("predictor, random projection", use_random_projection);
 }
 
-static void use_pass(struct run *run) {
+static void use_session(struct run *run) {
   const dlora_site site = {VIT_DIM, VIT_DIM, 1, DLORA_SITE_VALUE};
-  const char *path = test_temporary("memory-pass.safetensors");
+  const char *path = test_temporary("memory-session.safetensors");
   float a[8 * VIT_DIM], features[COUNT * VIT_DIM], early[COUNT * 2 * VIT_DIM];
   uint32_t random = 5;
   dlora_bank *bank;
@@ -392,9 +392,9 @@ static void use_pass(struct run *run) {
   dlora_bank_destroy(bank);
 }
 
-static void passes_survive(void **state) {
+static void sessions_survive(void **state) {
   (void)state;
-  fail_every_allocation("pass", use_pass);
+  fail_every_allocation("session", use_session);
 }
 
 /* ---- the learner ---- */
@@ -609,7 +609,7 @@ int main(void) {
       cmocka_unit_test(banks_survive),
       cmocka_unit_test(projectors_survive),
       cmocka_unit_test(predictors_survive),
-      cmocka_unit_test(passes_survive),
+      cmocka_unit_test(sessions_survive),
       cmocka_unit_test(learning_survives),
       cmocka_unit_test(learning_with_other_options_survives),
       cmocka_unit_test(an_own_loop_survives),
