@@ -45,6 +45,7 @@ dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct d
         (struct dli_field){"held_out_mirrored", DLI_F32, 2, {held_out->count, predictor->dim}, held_out->mirrored};
   }
   fields[count++] = (struct dli_field){"held_out_labels", DLI_I64, 1, {held_out->count}, held_out->labels};
+  fields[count++] = (struct dli_field){"held_out_keys", DLI_U64, 1, {held_out->count}, held_out->keys};
   fields[count++] =
       (struct dli_field){"sample_features", DLI_F32, 2, {sample->count, predictor->dim}, sample->features};
   if (is_mirrored(predictor, sample)) {
@@ -52,6 +53,7 @@ dlora_status dli_predictor_write_open(const dlora_predictor *predictor, struct d
         (struct dli_field){"sample_mirrored", DLI_F32, 2, {sample->count, predictor->dim}, sample->mirrored};
   }
   fields[count++] = (struct dli_field){"sample_labels", DLI_I64, 1, {sample->count}, sample->labels};
+  fields[count++] = (struct dli_field){"sample_keys", DLI_U64, 1, {sample->count}, sample->keys};
   return dli_fields_write(writer, prefix, fields, count);
 }
 
@@ -114,6 +116,20 @@ static dlora_status read_features(const dlora_predictor *predictor, float **out,
   return DLORA_OK;
 }
 
+/* The first files have no keys: these were hashes of the features. */
+static dlora_status read_keys(const dlora_predictor *predictor, struct dli_rows *rows,
+                              const struct dli_tensors *tensors, const char *prefix, const char *what) {
+  char part[32], name[DLI_SAVED_NAME_SIZE];
+  snprintf(part, sizeof part, "%s_keys", what);
+  DLI_TRY(dli_saved_name(name, prefix, part));
+  DLI_TRY(DLI_NEW(&predictor->allocator, rows->keys, rows->count));
+  if (dli_tensors_find(tensors, name)) {
+    return dli_tensors_copy(tensors, name, DLI_U64, 1, &rows->count, rows->keys);
+  }
+  dli_rows_hash(predictor, rows);
+  return DLORA_OK;
+}
+
 /* Reads the tensors "<prefix>.<what>_features", "..._labels" and, of image pairs, "..._mirrored", with at most `most`
  * rows. */
 static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows *rows,
@@ -132,7 +148,7 @@ static dlora_status read_rows(const dlora_predictor *predictor, struct dli_rows 
   DLI_TRY(DLI_NEW(&predictor->allocator, rows->labels, labels->count));
   if (labels->count > 0) memcpy(rows->labels, labels->data, labels->num_bytes);
   rows->count = rows->capacity = labels->count;
-  return DLORA_OK;
+  return read_keys(predictor, rows, tensors, prefix, what);
 }
 
 static dlora_status read_sample(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
@@ -148,7 +164,7 @@ static dlora_status read_sample(dlora_predictor *predictor, const struct dli_ten
     goto done;
   }
   DLI_TRY_DONE(dli_sample_reserve(predictor, rows.count));
-  dli_sample_add(predictor, rows.features, rows.mirrored, rows.labels, rows.count);
+  dli_sample_add(predictor, rows.features, rows.mirrored, rows.labels, rows.keys, rows.count);
 done:
   dli_rows_free(predictor, &rows);
   return status;

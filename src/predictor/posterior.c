@@ -52,12 +52,23 @@ static dlora_status posterior_new(const dlora_predictor *predictor, struct poste
   return DLORA_OK;
 }
 
+/*   1. Scores minus the largest, over T. Only differences enter, whatever the scores' size.
+ *   2. Log-sums of both softmaxes, and log p(c | z) of their mixture. */
+void dli_normalise_components(double *components, size_t num, double temperature, double broad_weight) {
+  double best = components[0], sum = 0.0, broad = 0.0;
+  for (size_t i = 1; i < num; i++) best = components[i] > best ? components[i] : best;
+  for (size_t i = 0; i < num; i++) {
+    components[i] = components[i] < best ? fmax(components[i] - best, HOPELESS) / temperature : 0.0;
+    sum += exp(components[i]);
+    broad += exp(components[i] / DLI_BROAD);
+  }
+  const double log_sum = log(sum / (1.0 - broad_weight)), log_broad = log(broad / broad_weight);
+  for (size_t i = 0; i < num; i++) components[i] = dli_log_posterior(components[i], log_sum, log_broad);
+}
+
 /* Turns the scores [num] of one row, in place, into log-probabilities of components, and sums these by class and task.
- *
- *   1. Scores minus the largest, over T. Only differences enter, whatever the scores' size.
- *   2. Log-sums of both softmaxes, and log p(c | z) of their mixture.
- *   3. Tasks: sums of p. Classes: log-sums relative to each class's own largest term, so that the logarithm of an
- *      improbable class is as exact as that of a probable one.
+ * Tasks: sums of p. Classes: log-sums relative to each class's own largest term, so that the logarithm of an improbable
+ * class is as exact as that of a probable one.
  *
  * Probabilities sum to 1 within 1e-15 in float64, and within 1e-6 after rounding to float32: a log-probability l is
  * then off by at most 2^-24 |l|, which sums to 2^-24 times the entropy, 14 for a million equal classes. */
@@ -65,18 +76,10 @@ static void normalise_row(const dlora_predictor *predictor, double *components, 
                           double *largest) {
   const struct dli_statistics *finished = &predictor->finished;
   const struct dli_readout *readout = &predictor->readout_state;
-  double best = components[0], sum = 0.0, broad = 0.0;
-  for (size_t i = 1; i < finished->num; i++) best = components[i] > best ? components[i] : best;
-  for (size_t i = 0; i < finished->num; i++) {
-    components[i] = components[i] < best ? fmax(components[i] - best, HOPELESS) / predictor->temperature : 0.0;
-    sum += exp(components[i]);
-    broad += exp(components[i] / DLI_BROAD);
-  }
-  const double log_sum = log(sum / (1.0 - predictor->broad_weight)), log_broad = log(broad / predictor->broad_weight);
+  dli_normalise_components(components, finished->num, predictor->temperature, predictor->broad_weight);
   for (size_t i = 0; i < predictor->num_tasks; i++) tasks[i] = 0.0;
   for (size_t i = 0; i < readout->num_classes; i++) classes[i] = 0.0, largest[i] = -HUGE_VAL;
   for (size_t i = 0; i < finished->num; i++) {
-    components[i] = dli_log_posterior(components[i], log_sum, log_broad);
     tasks[finished->tasks[i]] += exp(components[i]);
     size_t column = readout->columns[i];
     if (components[i] > largest[column]) largest[column] = components[i];

@@ -136,10 +136,10 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   DLI_TRY_DONE(dli_readout_build(copy, &copy->readout_state, &copy->finished, true));
   DLI_TRY_DONE(dli_rows_reserve(copy, &copy->held_out, predictor->held_out.count));
   dli_rows_append(copy, &copy->held_out, predictor->held_out.features, predictor->held_out.mirrored,
-                  predictor->held_out.labels, predictor->held_out.count);
+                  predictor->held_out.labels, predictor->held_out.keys, predictor->held_out.count);
   DLI_TRY_DONE(dli_sample_reserve(copy, predictor->sample.count));
   dli_sample_add(copy, predictor->sample.features, predictor->sample.mirrored, predictor->sample.labels,
-                 predictor->sample.count);
+                 predictor->sample.keys, predictor->sample.count);
   DLI_TRY_DONE(
       dli_calibration_copy(copy, &copy->calibration, &predictor->calibration, copy->num_tasks, copy->num_tasks));
   *out = copy;
@@ -238,19 +238,20 @@ dlora_status dli_check_features(const char *function, const char *name, const fl
   return DLORA_OK;
 }
 
-static dlora_status observe(const char *function, dlora_predictor *predictor, const float *features,
-                            const float *mirrored, const int64_t *labels, size_t n, bool held_out) {
+dlora_status dli_predictor_observe(dlora_predictor *predictor, const char *function, const float *features,
+                                   const float *mirrored, const int64_t *labels, const uint64_t *keys, size_t n,
+                                   bool held_out) {
   DLI_TRY(dli_check_features(function, "features", features, n, predictor->dim));
   if (mirrored != features) DLI_TRY(dli_check_features(function, "mirrored", mirrored, n, predictor->dim));
   dli_pool_clear(predictor->scratch); /* leaves the memory to learning */
   if (held_out) {
     DLI_TRY(dli_rows_reserve(predictor, &predictor->held_out, n));
-    dli_rows_append(predictor, &predictor->held_out, features, mirrored, labels, n);
+    dli_rows_append(predictor, &predictor->held_out, features, mirrored, labels, keys, n);
     return DLORA_OK;
   }
   DLI_TRY(dli_sample_reserve(predictor, n));
   DLI_TRY(dli_statistics_observe(predictor, &predictor->open, 0, features, mirrored, labels, n));
-  dli_sample_add(predictor, features, mirrored, labels, n);
+  dli_sample_add(predictor, features, mirrored, labels, keys, n);
   return DLORA_OK;
 }
 
@@ -258,21 +259,21 @@ dlora_status dlora_predictor_observe(dlora_predictor *predictor, const float *fe
                                      size_t n) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
-  return observe(__func__, predictor, features, features, labels, n, false);
+  return dli_predictor_observe(predictor, __func__, features, features, labels, NULL, n, false);
 }
 
 dlora_status dlora_predictor_observe_held_out(dlora_predictor *predictor, const float *features, const int64_t *labels,
                                               size_t n) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
-  return observe(__func__, predictor, features, features, labels, n, true);
+  return dli_predictor_observe(predictor, __func__, features, features, labels, NULL, n, true);
 }
 
 dlora_status dlora_predictor_observe_pair(dlora_predictor *predictor, const float *features, const float *mirrored,
                                           const int64_t *labels, size_t n, int32_t held_out) {
   DLI_REQUIRE(predictor);
   DLI_REQUIRE(labels);
-  return observe(__func__, predictor, features, mirrored, labels, n, held_out != 0);
+  return dli_predictor_observe(predictor, __func__, features, mirrored, labels, NULL, n, held_out != 0);
 }
 
 dlora_status dlora_predictor_discard_task(dlora_predictor *predictor) {
@@ -326,41 +327,74 @@ static void change_take(dlora_predictor *predictor, struct change *change) {
   predictor->threshold = change->threshold;
 }
 
-/* The end of a task, on copies (METHOD.md 7.2):
+/* The end of the open task, on copies (METHOD.md 7.2):
  *
  *   1. Statistics of the finished tasks and of the open one are joined, and held-out features are added.
  *   2. The readout: C is factorised, and weights, q and the matrices of the unknown score follow.
  *   3. Sample and held-out features are scored as if each had never been observed, and T_t is fitted to them.
  *   4. T of all tasks and the threshold of the unknown score are updated.
  *   5. The copies replace the finished part, and the open task is discarded. */
+static dlora_status prepare_commit(const dlora_predictor *predictor, struct change *change) {
+  const struct dli_rows *held_out = &predictor->held_out;
+  const size_t task = predictor->num_tasks;
+  change->num_tasks = task + 1;
+  change->broad_weight = predictor->broad_weight;
+  DLI_TRY(dli_calibration_copy(predictor, &change->calibration, &predictor->calibration, task, task + 1));
+  DLI_TRY(
+      dli_statistics_join(predictor, &change->finished, &predictor->finished, &predictor->open, (int64_t)task, true));
+  if (held_out->count > 0) {
+    DLI_TRY(dli_statistics_observe(predictor, &change->finished, (int64_t)task, held_out->features, held_out->mirrored,
+                                   held_out->labels, held_out->count));
+    dli_statistics_symmetrize(predictor, &change->finished);
+  }
+  DLI_TRY(dli_readout_build(predictor, &change->readout, &change->finished, true));
+  DLI_TRY(dli_calibration_fit(predictor, &change->calibration, task, &change->finished, &change->readout));
+  change->fitted = change->calibration.held_out[task] > 0 &&
+                   (held_out->count > 0 || predictor->temperature_set != DLI_TEMPERATURE_BY_HAND);
+  return change_complete(predictor, change);
+}
+
 dlora_status dlora_predictor_commit_task(dlora_predictor *predictor) {
   DLI_REQUIRE(predictor);
-  const struct dli_rows *held_out = &predictor->held_out;
-  size_t task = predictor->num_tasks;
-  if (predictor->open.num == 0 && held_out->count == 0) {
+  if (predictor->open.num == 0 && predictor->held_out.count == 0) {
     return dli_raise(DLORA_ERR_STATE,
                      "%s: nothing was observed since the last commit or discard; call dlora_predictor_observe first",
                      __func__);
   }
-  struct change change = {.num_tasks = task + 1, .broad_weight = predictor->broad_weight};
-  dlora_status status = DLORA_OK;
-  DLI_TRY_DONE(dli_calibration_copy(predictor, &change.calibration, &predictor->calibration, task, task + 1));
-  DLI_TRY_DONE(
-      dli_statistics_join(predictor, &change.finished, &predictor->finished, &predictor->open, (int64_t)task, true));
-  if (held_out->count > 0) {
-    DLI_TRY_DONE(dli_statistics_observe(predictor, &change.finished, (int64_t)task, held_out->features,
-                                        held_out->mirrored, held_out->labels, held_out->count));
-    dli_statistics_symmetrize(predictor, &change.finished);
+  struct change change = {0};
+  const dlora_status status = prepare_commit(predictor, &change);
+  if (status == DLORA_OK) {
+    change_take(predictor, &change);
+    dlora_predictor_discard_task(predictor);
   }
-  DLI_TRY_DONE(dli_readout_build(predictor, &change.readout, &change.finished, true));
-  DLI_TRY_DONE(dli_calibration_fit(predictor, &change.calibration, task, &change.finished, &change.readout));
-  change.fitted = change.calibration.held_out[task] > 0 &&
-                  (held_out->count > 0 || predictor->temperature_set != DLI_TEMPERATURE_BY_HAND);
-  DLI_TRY_DONE(change_complete(predictor, &change));
-  change_take(predictor, &change);
-  dlora_predictor_discard_task(predictor);
+  change_free(predictor, &change);
+  return status;
+}
+
+dlora_status dli_predictor_judge(const dlora_predictor *predictor, const struct dli_rows *rows,
+                                 struct dli_judgement *out) {
+  const dlora_allocator *allocator = &predictor->allocator;
+  struct change change = {0};
+  dlora_status status = DLORA_OK;
+  *out = (struct dli_judgement){0};
+  DLI_TRY_DONE(prepare_commit(predictor, &change));
+  DLI_TRY_DONE(
+      dli_leave_one_out(predictor, &change.finished, &change.readout, predictor->num_tasks, rows, &out->left_out));
+  out->num = change.finished.num;
+  DLI_TRY_DONE(DLI_NEW(allocator, out->tasks, out->num));
+  DLI_TRY_DONE(DLI_NEW(allocator, out->classes, out->num));
+  memcpy(out->tasks, change.finished.tasks, out->num * sizeof *out->tasks);
+  memcpy(out->classes, change.finished.classes, out->num * sizeof *out->classes);
+  DLI_TRY_DONE(DLI_NEW(allocator, out->expected, out->left_out.count));
+  for (size_t i = 0; i < out->left_out.count; i++) {
+    size_t c = 0;
+    while (change.readout.columns[c] != out->left_out.expected[i]) c++;
+    out->expected[i] = out->classes[c];
+    dli_normalise_components(out->left_out.scores + i * out->num, out->num, change.temperature, change.broad_weight);
+  }
 done:
   change_free(predictor, &change);
+  if (status != DLORA_OK) dli_judgement_free(predictor, out);
   return status;
 }
 
@@ -438,8 +472,9 @@ dlora_status dlora_predictor_merge(dlora_predictor *predictor, const dlora_predi
   DLI_TRY_DONE(dli_rows_reserve(predictor, &predictor->held_out, held_out));
   DLI_TRY_DONE(dli_sample_reserve(predictor, other->sample.count));
   dli_rows_append(predictor, &predictor->held_out, other->held_out.features, other->held_out.mirrored,
-                  other->held_out.labels, held_out);
-  dli_sample_add(predictor, other->sample.features, other->sample.mirrored, other->sample.labels, other->sample.count);
+                  other->held_out.labels, other->held_out.keys, held_out);
+  dli_sample_add(predictor, other->sample.features, other->sample.mirrored, other->sample.labels, other->sample.keys,
+                 other->sample.count);
   change_take(predictor, &change);
   struct dli_statistics replaced = predictor->open;
   predictor->open = joined, joined = replaced;

@@ -3,6 +3,8 @@
 #ifndef DLI_SRC_PREDICTOR_PREDICTOR_H
 #define DLI_SRC_PREDICTOR_PREDICTOR_H
 
+#include <stdbool.h>
+
 #include "duallora/duallora.h"
 #include "io/safetensors.h"
 
@@ -25,6 +27,27 @@ dlora_status dli_predictor_read_open(dlora_predictor *predictor, const struct dl
 uint64_t dli_predictor_open_total(const dlora_predictor *predictor);
 const int64_t *dli_predictor_open_classes(const dlora_predictor *predictor, size_t *num_classes);
 const int64_t *dli_predictor_open_labels(const dlora_predictor *predictor, size_t *num_labels);
+
+/* dlora_predictor_observe_pair for statistics of several kinds. The sample keeps the images with the lowest keys [n],
+ * so that statistics that observed the same images with the same keys keep the same sample. */
+dlora_status dli_predictor_observe(dlora_predictor *predictor, const char *function, const float *features,
+                                   const float *mirrored, const int64_t *labels, const uint64_t *keys, size_t n,
+                                   bool held_out);
+
+/* log(exp a + exp b); -infinity stands for log 0. */
+double dli_add_logs(double a, double b);
+
+/* Evidence for the weight w of one of two posteriors in their blend p_a^(1 - w) p_b^w, normalised: METHOD.md 8. Sums
+ * over images, which may be added. */
+enum { DLI_BLEND_WEIGHTS = 11 }; /* w = 0, 0.1, ... 1 */
+struct dli_blend_evidence {
+  uint64_t num_images;
+  double log_likelihood[DLI_BLEND_WEIGHTS]; /* of the true classes, summed over the images */
+};
+/* Adds the evidence of images of the open task that both have observed: of their samples, or of the held-out ones. Each
+ * image is judged as if it had never been observed. Nothing is added for images of only one of the two. */
+dlora_status dli_predictor_blend_evidence(const dlora_predictor *a, const dlora_predictor *b, bool held_out,
+                                          struct dli_blend_evidence *evidence);
 
 /* Frees the scratch memory that predictions keep between calls. */
 void dli_predictor_release(const dlora_predictor *predictor);

@@ -1,8 +1,8 @@
 /* Features kept while their task is open: the held-out ones, and a sample of the others. METHOD.md 7.2.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The sample has the DLI_SAMPLE features whose keys are lowest. The key is a hash of label and bits of a feature, so
- * that the same features are chosen in any order of images. */
+ * The sample has the DLI_SAMPLE features whose keys are lowest. A key is the caller's, or a hash of label and bits of
+ * the feature. Either way the same features are chosen in any order of images. */
 #include <stdint.h>
 #include <string.h>
 
@@ -12,6 +12,7 @@
 #include "src/predictor/state.h"
 
 void dli_rows_free(const dlora_predictor *predictor, struct dli_rows *rows) {
+  dli_free(&predictor->allocator, rows->keys);
   dli_free(&predictor->allocator, rows->labels);
   dli_free(&predictor->allocator, rows->mirrored);
   dli_free(&predictor->allocator, rows->features);
@@ -31,10 +32,12 @@ dlora_status dli_rows_reserve(const dlora_predictor *predictor, struct dli_rows 
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.features, values));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.mirrored, values));
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.labels, grown.capacity));
+  DLI_TRY_DONE(DLI_NEW(&predictor->allocator, grown.keys, grown.capacity));
   if (rows->count > 0) {
     memcpy(grown.features, rows->features, rows->count * predictor->dim * sizeof *grown.features);
     memcpy(grown.mirrored, rows->mirrored, rows->count * predictor->dim * sizeof *grown.mirrored);
     memcpy(grown.labels, rows->labels, rows->count * sizeof *grown.labels);
+    memcpy(grown.keys, rows->keys, rows->count * sizeof *grown.keys);
   }
   dli_rows_free(predictor, rows);
   *rows = grown;
@@ -42,15 +45,6 @@ dlora_status dli_rows_reserve(const dlora_predictor *predictor, struct dli_rows 
 done:
   dli_rows_free(predictor, &grown);
   return status;
-}
-
-void dli_rows_append(const dlora_predictor *predictor, struct dli_rows *rows, const float *features,
-                     const float *mirrored, const int64_t *labels, size_t n) {
-  if (n == 0) return;
-  memcpy(rows->features + rows->count * predictor->dim, features, n * predictor->dim * sizeof *features);
-  memcpy(rows->mirrored + rows->count * predictor->dim, mirrored, n * predictor->dim * sizeof *mirrored);
-  memcpy(rows->labels + rows->count, labels, n * sizeof *labels);
-  rows->count += n;
 }
 
 dlora_status dli_sample_reserve(dlora_predictor *predictor, size_t n) {
@@ -73,32 +67,52 @@ static uint64_t key_of(const float *feature, const float *mirrored, size_t dim, 
   return memcmp(feature, mirrored, dim * sizeof *feature) ? mix_feature(hash, mirrored, dim) : hash;
 }
 
+void dli_rows_append(const dlora_predictor *predictor, struct dli_rows *rows, const float *features,
+                     const float *mirrored, const int64_t *labels, const uint64_t *keys, size_t n) {
+  const size_t dim = predictor->dim;
+  if (n == 0) return;
+  memcpy(rows->features + rows->count * dim, features, n * dim * sizeof *features);
+  memcpy(rows->mirrored + rows->count * dim, mirrored, n * dim * sizeof *mirrored);
+  memcpy(rows->labels + rows->count, labels, n * sizeof *labels);
+  for (size_t i = 0; i < n; i++) {
+    rows->keys[rows->count + i] = keys ? keys[i] : key_of(features + i * dim, mirrored + i * dim, dim, labels[i]);
+  }
+  rows->count += n;
+}
+
+void dli_rows_hash(const dlora_predictor *predictor, struct dli_rows *rows) {
+  const size_t dim = predictor->dim;
+  for (size_t i = 0; i < rows->count; i++) {
+    rows->keys[i] = key_of(rows->features + i * dim, rows->mirrored + i * dim, dim, rows->labels[i]);
+  }
+}
+
 static size_t highest_key(const dlora_predictor *predictor) {
   size_t highest = 0;
   for (size_t i = 1; i < predictor->sample.count; i++) {
-    if (predictor->sample_keys[i] > predictor->sample_keys[highest]) highest = i;
+    if (predictor->sample.keys[i] > predictor->sample.keys[highest]) highest = i;
   }
   return highest;
 }
 
 void dli_sample_add(dlora_predictor *predictor, const float *features, const float *mirrored, const int64_t *labels,
-                    size_t n) {
+                    const uint64_t *keys, size_t n) {
   struct dli_rows *sample = &predictor->sample;
   const size_t dim = predictor->dim;
   size_t highest = highest_key(predictor);
   for (size_t i = 0; i < n; i++) {
-    const uint64_t key = key_of(features + i * dim, mirrored + i * dim, dim, labels[i]);
+    const uint64_t key = keys ? keys[i] : key_of(features + i * dim, mirrored + i * dim, dim, labels[i]);
     size_t place = sample->count;
     if (sample->count == DLI_SAMPLE) {
-      if (key >= predictor->sample_keys[highest]) continue;
+      if (key >= predictor->sample.keys[highest]) continue;
       place = highest;
       memcpy(sample->features + place * dim, features + i * dim, dim * sizeof *features);
       memcpy(sample->mirrored + place * dim, mirrored + i * dim, dim * sizeof *mirrored);
       sample->labels[place] = labels[i];
     } else {
-      dli_rows_append(predictor, sample, features + i * dim, mirrored + i * dim, labels + i, 1);
+      dli_rows_append(predictor, sample, features + i * dim, mirrored + i * dim, labels + i, &key, 1);
     }
-    predictor->sample_keys[place] = key;
+    predictor->sample.keys[place] = key;
     highest = highest_key(predictor);
   }
 }

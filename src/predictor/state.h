@@ -69,6 +69,7 @@ struct dli_rows {
   float *features; /* [count, dim] */
   float *mirrored; /* [count, dim] of the second view; equal to `features` where there is one view */
   int64_t *labels; /* [count] */
+  uint64_t *keys;  /* [count] of the images: the caller's, or hashes of label and features */
 };
 
 /* Results of the leave-one-out features of each finished task. */
@@ -98,7 +99,6 @@ struct dlora_predictor {
   struct dli_readout readout_state; /* of `finished`; all NULL before the first task */
   struct dli_rows held_out;         /* of the open task; they enter the statistics when it ends */
   struct dli_rows sample;           /* of the open task's other features, which are in the statistics */
-  uint64_t sample_keys[DLI_SAMPLE]; /* [sample.count] */
   struct dli_calibration calibration;
   struct dli_pool *scratch; /* of posteriors, kept between calls on a const handle */
 };
@@ -108,15 +108,17 @@ struct dlora_predictor {
 void dli_rows_free(const dlora_predictor *predictor, struct dli_rows *rows);
 /* Room for n more. */
 dlora_status dli_rows_reserve(const dlora_predictor *predictor, struct dli_rows *rows, size_t n);
-/* Appends n, after dli_rows_reserve. */
+/* Appends n, after dli_rows_reserve. keys: [n], or NULL for hashes. */
 void dli_rows_append(const dlora_predictor *predictor, struct dli_rows *rows, const float *features,
-                     const float *mirrored, const int64_t *labels, size_t n);
+                     const float *mirrored, const int64_t *labels, const uint64_t *keys, size_t n);
+/* Sets all keys to hashes of label and features. */
+void dli_rows_hash(const dlora_predictor *predictor, struct dli_rows *rows);
 /* Room for as many of n features as dli_sample_add may keep. */
 dlora_status dli_sample_reserve(dlora_predictor *predictor, size_t n);
-/* Offers n features to the sample. It keeps the DLI_SAMPLE features with the lowest keys, hashes of all their bits: the
- * same features in any order and any batches. */
+/* Offers n features to the sample. It keeps the DLI_SAMPLE features with the lowest keys [n], or NULL for hashes of all
+ * their bits: the same features in any order and any batches. */
 void dli_sample_add(dlora_predictor *predictor, const float *features, const float *mirrored, const int64_t *labels,
-                    size_t n);
+                    const uint64_t *keys, size_t n);
 
 /* ---- predictor/statistics.c ---- */
 
@@ -210,7 +212,27 @@ double dli_calibration_log_separation(const struct dli_readout *readout);
 dlora_status dli_calibration_threshold(const dlora_predictor *predictor, const struct dli_calibration *calibration,
                                        size_t num_tasks, double quantile, double *threshold);
 
+/* ---- predictor/posterior.c ---- */
+
+/* Scores [num] of one image become log p(c | z) of the components, in place. METHOD.md 7.1. */
+void dli_normalise_components(double *components, size_t num, double temperature, double broad_weight);
+
+/* ---- predictor/blend.c ---- */
+
+/* What a predictor would say of features of its open task if the task were finished without them. */
+struct dli_judgement {
+  struct dli_left_out left_out; /* scores: log p(c | z) */
+  size_t num;
+  int64_t *tasks, *classes; /* [num] of the components */
+  int64_t *expected;        /* [left_out.count] true classes */
+};
+void dli_judgement_free(const dlora_predictor *predictor, struct dli_judgement *judgement);
+
 /* ---- predictor/predictor.c ---- */
+
+/* rows: features that the open task has observed. */
+dlora_status dli_predictor_judge(const dlora_predictor *predictor, const struct dli_rows *rows,
+                                 struct dli_judgement *out);
 
 /* Refuses features [n, dim] that are NULL, empty, too many or not finite. */
 dlora_status dli_check_features(const char *function, const char *name, const float *features, size_t n, size_t dim);
