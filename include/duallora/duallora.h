@@ -767,7 +767,9 @@ typedef struct dlora_learner_options {
   int32_t feature_layers; /**< enum dlora_feature_layers: features that statistics are kept on. Default AT_MIDDLE; paper
                              FINAL. */
   int32_t readout;        /**< enum dlora_readout. Default GAUSSIAN. */
-  int32_t untouched_baseline; /**< 1: keep statistics of the untouched backbone as well, to compare with. Default 0. */
+  int32_t untouched_baseline; /**< 1: keep statistics of the untouched backbone as well, from the first task that trains
+                                 (DLORA_SCOPE_TRAINING): for untouched_weight, and to compare with. Statistics that
+                                 exist are kept up. Default 1; paper 0. */
   int32_t use_prior;          /**< 1: class frequencies enter the posterior. Default 0. */
   float shrinkage;   /**< Of the readout's covariance. Default DLORA_AUTO: follows the number of images. (0, 1e6]. */
   float temperature; /**< T of the posterior until one is fitted. Default 2; (0, 1e6]. */
@@ -829,6 +831,11 @@ typedef struct dlora_learner_options {
                           checkpoint. */
   int32_t micro_batch; /**< Images that a thread runs at once: bounds memory, not results. Default DLORA_AUTO: chosen
                           from the geometry. 1 to 65536. */
+
+  /* ---- prediction, added later ---- */
+  float untouched_weight; /**< Weight w of the untouched backbone's posterior in predictions (6). Default DLORA_AUTO: by
+                             evidence, from images that no adapter was trained on; paper 0. [0, 1]. 0 without
+                             statistics of untouched_baseline. */
 } dlora_learner_options;
 
 /** Summary of one learned task. */
@@ -847,9 +854,14 @@ typedef struct dlora_task_report {
   size_t used_directions_max;
   size_t rank_orthogonal_min; /**< rank the orthogonal branch found room for, smallest over sites */
   size_t rank_orthogonal_max;
+  size_t evidence_images;  /**< images of the task that no adapter was trained on, which compared the adapted network
+                              with the untouched backbone; 0 without untouched_baseline */
+  double evidence_gain;    /**< mean over them of log p(class) by the adapted network less that by the untouched
+                              backbone, nats; above 0: learning helps. NaN without such images */
+  double untouched_weight; /**< weight w of the untouched backbone after this task, in (6) */
 } dlora_task_report;
 #define DLORA_TASK_REPORT_INIT \
-  { sizeof(dlora_task_report), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0 }
+  { sizeof(dlora_task_report), 0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0, 0.0, 0.0 }
 /** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_task_report). */
 DLORA_API dlora_status dlora_task_report_init(dlora_task_report *report, size_t size);
 
@@ -863,7 +875,8 @@ typedef struct dlora_evaluation {
   double accuracy_given_task; /**< class right among the true task's classes */
   double ece;                 /**< expected calibration error of the class probability, 15 bins */
   double task_ece;            /**< of the task probability */
-  double untouched_accuracy;  /**< the same readout on the untouched backbone; NaN unless untouched_baseline */
+  double untouched_accuracy;  /**< the same readout on the untouched backbone; NaN without its statistics, as with
+                                   untouched_baseline 0 */
   double average_accuracy;    /**< mean of accuracy over all evaluated stages (average incremental accuracy); NaN if a
                                  stage was evaluated on other images of its classes or tasks than the last one */
   double forgetting;        /**< mean over earlier tasks of best minus present accuracy. Tasks whose two accuracies are
@@ -1058,6 +1071,10 @@ DLORA_API dlora_status dlora_learner_discard_task(dlora_learner *learner);
 
 DLORA_API size_t dlora_learner_num_tasks(const dlora_learner *learner);
 DLORA_API size_t dlora_learner_num_classes(const dlora_learner *learner);
+/** Weight w in [0, 1] of the untouched backbone's posterior in predictions, equation (6): untouched_weight, or by
+ * evidence so far. 0 without statistics of the untouched backbone, and for NULL. At 0 and 1 one of the two networks
+ * does not run. */
+DLORA_API double dlora_learner_get_untouched_weight(const dlora_learner *learner);
 /** Writes the class ids: classes [num_classes], in order of first appearance. Columns of class_log_probs have this
  * order. */
 DLORA_API dlora_status dlora_learner_get_classes(const dlora_learner *learner, int64_t *classes);

@@ -243,6 +243,13 @@ dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, int64_
   return DLORA_OK;
 }
 
+bool dli_bank_has_updates(const dlora_bank *bank) {
+  for (size_t i = 0; i < bank->num_sites; i++) {
+    if (bank->merged[i]) return true;
+  }
+  return bank->num_residuals > 0;
+}
+
 const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site) {
   size_t first = 0, end = bank->num_residuals;
   while (first < end) {

@@ -57,6 +57,8 @@ dlora_status dli_bank_set_extra(dlora_bank *bank, size_t extra);
 dlora_status dli_bank_require_training(const dlora_bank *bank, const char *caller);
 /* Rank of the largest pair or adapter, for scratch. */
 size_t dli_bank_max_rank(const dlora_bank *bank);
+/* Whether finished tasks have left anything: a network without is the untouched backbone. */
+bool dli_bank_has_updates(const dlora_bank *bank);
 /* The residual adapter of a task at a site, NULL where there is none. */
 const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site);
 

@@ -8,6 +8,8 @@
  *   head.<task>.weight        F32 [num_classes, dim]
  *   head.<task>.bias          F32 [num_classes]
  *   head.<task>.temperature   F32 [1]
+ *   evidence.num_images       U64 [1]
+ *   evidence.log_likelihood   F64 [11]                    both may be absent
  *   metrics.accuracy          F64 [num_tasks, num_tasks]
  *   metrics.overall           F64 [num_tasks]
  *   metrics.images            U64 [num_tasks, num_tasks]  digests of what was measured on; may be absent
@@ -17,6 +19,7 @@
  *
  * Files of format duallora.learner.1 are read too (checkpoint/format.c).
  * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +36,32 @@
 #include "src/projector/projector.h"
 
 enum { NAME_SIZE = 96 };
+
+/* ---- evidence ---- */
+
+dlora_status dli_evidence_write(const struct dli_blend_evidence *evidence, struct dli_writer *writer,
+                                const char *prefix) {
+  char name[NAME_SIZE];
+  snprintf(name, sizeof name, "%s.num_images", prefix);
+  DLI_TRY(dli_writer_add(writer, name, DLI_U64, 1, (size_t[]){1}, &evidence->num_images));
+  snprintf(name, sizeof name, "%s.log_likelihood", prefix);
+  return dli_writer_add(writer, name, DLI_F64, 1, (size_t[]){DLI_BLEND_WEIGHTS}, evidence->log_likelihood);
+}
+
+dlora_status dli_evidence_read(struct dli_blend_evidence *evidence, const struct dli_tensors *tensors,
+                               const char *prefix) {
+  char name[NAME_SIZE];
+  snprintf(name, sizeof name, "%s.num_images", prefix);
+  if (!dli_tensors_find(tensors, name)) return DLORA_OK;
+  DLI_TRY(dli_tensors_copy(tensors, name, DLI_U64, 1, (size_t[]){1}, &evidence->num_images));
+  snprintf(name, sizeof name, "%s.log_likelihood", prefix);
+  DLI_TRY(dli_tensors_copy(tensors, name, DLI_F64, 1, (size_t[]){DLI_BLEND_WEIGHTS}, evidence->log_likelihood));
+  for (size_t k = 0; k < DLI_BLEND_WEIGHTS; k++) {
+    if (isfinite(evidence->log_likelihood[k])) continue;
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
+  }
+  return DLORA_OK;
+}
 
 /* ---- writing ---- */
 
@@ -70,6 +99,7 @@ static dlora_status write_parts(const dlora_learner *learner, struct dli_writer 
     snprintf(name, sizeof name, "head.%zu.temperature", t);
     DLI_TRY(dli_writer_add(writer, name, DLI_F32, 1, (size_t[]){1}, &head->temperature));
   }
+  DLI_TRY(dli_evidence_write(&learner->evidence, writer, "evidence"));
   const size_t tasks[] = {learner->metrics.num_tasks, learner->metrics.num_tasks};
   DLI_TRY(dli_writer_add(writer, "metrics.accuracy", DLI_F64, 2, tasks, learner->metrics.accuracy));
   DLI_TRY(dli_writer_add(writer, "metrics.overall", DLI_F64, 1, tasks, learner->metrics.overall));
@@ -320,6 +350,7 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   DLI_TRY(dli_merged_weights_create(&learner->merged_weights, learner->model, learner->bank, 1, allocator));
   DLI_TRY(read_projectors(learner, tensors, names));
   DLI_TRY(read_heads(learner, tensors));
+  DLI_TRY(dli_evidence_read(&learner->evidence, tensors, "evidence"));
   DLI_TRY(read_metrics(learner, tensors));
   DLI_TRY(read_names(learner, tensors));
   return dli_notes_read(learner, tensors);

@@ -179,5 +179,8 @@ static dlora_status load_arrays(const struct dli_tensors *tensors, dlora_learner
 
 dlora_status dli_options_load(const struct dli_tensors *tensors, dlora_learner_options *out) {
   dli_learner_options_default(out);
+  /* Options that the first files lack had these values then. */
+  out->untouched_weight = 0.0f;
+  out->routing = DLORA_ROUTING_TWO_PASS;
   return is_format(tensors, format_1) ? load_arrays(tensors, out) : load_by_name(tensors, out);
 }

@@ -9,6 +9,7 @@
  *   training.used.<block>.<input>.observed, .moment   projector/file.c
  *   training.used.<block>.<input>.sample              F32 [rows, input_dim] class tokens; routing by energy
  *   training.{base,routed,gate,untouched}.*            predictor/open_task.c
+ *   training.evidence.*       as evidence.* of checkpoint/checkpoint.c; may be absent
  *   training.bank.*           bank/file.c; from here on once training has begun
  *   training.head.weight      F32 [classes, dim]
  *   training.head.bias        F32 [classes]
@@ -155,6 +156,7 @@ dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *wri
     snprintf(name, sizeof name, "training.%s", dli_checkpoint_statistics_name(&dli_names_now, kind));
     DLI_TRY(dli_predictor_write_open(learner->statistics[kind], writer, name));
   }
+  DLI_TRY(dli_evidence_write(&task->evidence, writer, "training.evidence"));
   return task->phase == DLI_OBSERVE_BEFORE ? DLORA_OK : write_training(learner, writer);
 }
 
@@ -458,6 +460,7 @@ dlora_status dli_task_read(dlora_learner *learner, const struct dli_tensors *ten
   DLI_TRY_DONE(read_digests(learner, task, tensors));
   DLI_TRY_DONE(read_samples(learner, task, tensors));
   DLI_TRY_DONE(read_predictors(learner, task, tensors, names));
+  DLI_TRY_DONE(dli_evidence_read(&task->evidence, tensors, "training.evidence"));
   if (second_round) DLI_TRY_DONE(dli_task_set_merge_fractions(learner));
   DLI_TRY_DONE(read_projectors(learner, task, tensors, names));
   if (task->phase != DLI_OBSERVE_BEFORE) DLI_TRY_DONE(read_training(learner, task, tensors));

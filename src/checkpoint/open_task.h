@@ -11,6 +11,12 @@
 struct dli_task_record;
 dlora_status dli_task_write(const dlora_learner *learner, struct dli_writer *writer, struct dli_task_record **record);
 void dli_task_record_free(const dlora_learner *learner, struct dli_task_record *record);
+/* checkpoint/checkpoint.c: evidence as the tensors "<prefix>.num_images" and "<prefix>.log_likelihood". Without them
+ * reading leaves it as it is. */
+dlora_status dli_evidence_write(const struct dli_blend_evidence *evidence, struct dli_writer *writer,
+                                const char *prefix);
+dlora_status dli_evidence_read(struct dli_blend_evidence *evidence, const struct dli_tensors *tensors,
+                               const char *prefix);
 /* Whether a checkpoint holds an open task. */
 bool dli_task_is_open(const struct dli_tensors *tensors);
 /* Opens it in a learner that has been read so far; a failure leaves none open. */

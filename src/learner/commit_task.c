@@ -3,12 +3,14 @@
  *
  * Everything that can fail is done on copies, in `prepare`:
  *
- *   1. A copy of the statistics of each kind. Old means and scatter follow the drift (4) if training moves them, then
- *      the open task is committed (METHOD.md 7.2). The kinds run in parallel.
- *   2. The class index: components and classes of the new `base`.
- *   3. A copy of each projector, with the new directions (2) and, for routing by energy, mean energies; in parallel.
- *   4. The head: the trained rows, or (3) without training, and its temperature.
- *   5. The accuracy matrix, one task larger; memory for M, residual adapters (2a) and W + M.
+ *   1. A copy of the statistics of each kind. Old means and scatter follow the drift (4) if training moves them. The
+ *      kinds run in parallel.
+ *   2. Evidence for the weight of the untouched backbone, by `base` and `untouched` (learner/evidence.c).
+ *   3. The open task of each kind is committed (METHOD.md 7.2), in parallel.
+ *   4. The class index: components and classes of the new `base`.
+ *   5. A copy of each projector, with the new directions (2) and, for routing by energy, mean energies; in parallel.
+ *   6. The head: the trained rows, or (3) without training, and its temperature.
+ *   7. The accuracy matrix, one task larger; memory for M, residual adapters (2a) and W + M.
  *
  * `commit` then swaps all copies in, which cannot fail. */
 #include <math.h>
@@ -32,6 +34,7 @@ struct outcome {
   struct dli_head *heads; /* [num_heads + 1], the last one is `head` */
   struct dli_metrics metrics;
   struct dli_class_index class_index;
+  struct dli_blend_evidence evidence;
 };
 
 static void release(dlora_learner *learner, struct outcome *o) {
@@ -84,8 +87,8 @@ static dlora_status in_parallel(const dlora_learner *learner, struct outcome *ou
   return status;
 }
 
-/* Step 1 for one kind of statistics. */
-static dlora_status commit_statistics(const dlora_learner *learner, struct outcome *o, size_t kind) {
+/* Step 1 for one kind of statistics: the copy, which has followed the drift. */
+static dlora_status move_statistics(const dlora_learner *learner, struct outcome *o, size_t kind) {
   const struct dli_task *task = learner->task;
   if (!learner->statistics[kind]) return DLORA_OK;
   DLI_TRY(dlora_predictor_clone(&o->statistics[kind], learner->statistics[kind]));
@@ -95,10 +98,29 @@ static dlora_status commit_statistics(const dlora_learner *learner, struct outco
                                      task->drift.after, task->drift.count, learner->width - columns, columns,
                                      learner->model->vit.dim));
   }
-  return dlora_predictor_commit_task(o->statistics[kind]);
+  return DLORA_OK;
 }
 
-/* Step 3 for one adapted input. */
+/* Step 2: evidence of the held-out images, and without training that of all images. */
+static dlora_status gather_evidence(const dlora_learner *learner, struct outcome *o) {
+  const struct dli_task *task = learner->task;
+  o->evidence = learner->evidence;
+  o->evidence.num_images += task->evidence.num_images;
+  for (size_t k = 0; k < DLI_BLEND_WEIGHTS; k++) o->evidence.log_likelihood[k] += task->evidence.log_likelihood[k];
+  if (task->num_steps == 0) {
+    if (!dli_bank_has_updates(learner->bank)) return DLORA_OK;
+    DLI_TRY(dli_learner_add_evidence(learner, o->statistics[DLI_BASE], false, &o->evidence));
+  }
+  return dli_learner_add_evidence(learner, o->statistics[DLI_BASE], true, &o->evidence);
+}
+
+/* Step 3 for one kind of statistics. */
+static dlora_status commit_statistics(const dlora_learner *learner, struct outcome *o, size_t kind) {
+  (void)learner;
+  return o->statistics[kind] ? dlora_predictor_commit_task(o->statistics[kind]) : DLORA_OK;
+}
+
+/* Step 5 for one adapted input. */
 static dlora_status commit_projector(const dlora_learner *learner, struct outcome *o, size_t job) {
   const struct dli_task *task = learner->task;
   const size_t first = dli_inputs_in(learner->first_block), i = first + job;
@@ -180,7 +202,7 @@ done:
   return status;
 }
 
-/* Step 4: the task's head, with rows in the order of the components of `base`; without training, (3) itself. */
+/* Step 6: the task's head, with rows in the order of the components of `base`; without training, (3) itself. */
 static dlora_status make_head(const dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
@@ -212,6 +234,8 @@ done:
 static dlora_status prepare(dlora_learner *learner, struct outcome *o) {
   const dlora_allocator *allocator = &learner->allocator;
   const struct dli_task *task = learner->task;
+  DLI_TRY(in_parallel(learner, o, DLI_NUM_STATISTICS, move_statistics));
+  DLI_TRY(gather_evidence(learner, o));
   DLI_TRY(in_parallel(learner, o, DLI_NUM_STATISTICS, commit_statistics));
   DLI_TRY(dli_class_index_create(&o->class_index, o->statistics, learner->options.unknown_quantile, allocator));
   if (o->class_index.num_components - learner->class_index.num_components != task->classes.count) {
@@ -247,6 +271,13 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   report->seconds_observe = task->seconds[DLI_OBSERVE_BEFORE];
   report->seconds_train = task->seconds[DLI_TRAIN];
   report->seconds_statistics = task->seconds[DLI_OBSERVE_AFTER];
+  const struct dli_blend_evidence *before = &learner->evidence, *after = &o->evidence;
+  const double *sums = after->log_likelihood, *earlier = before->log_likelihood;
+  const size_t other = DLI_BLEND_WEIGHTS - 1;
+  report->evidence_images = (size_t)(after->num_images - before->num_images);
+  report->evidence_gain = ((sums[0] - earlier[0]) - (sums[other] - earlier[other])) / (double)report->evidence_images;
+  if (report->evidence_images == 0) report->evidence_gain = NAN;
+  if (o->statistics[DLI_UNTOUCHED]) report->untouched_weight = dli_learner_untouched_weight(learner, after);
   report->used_directions_min = report->rank_orthogonal_min = SIZE_MAX;
   for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (!o->projectors[i]) continue;
@@ -284,6 +315,7 @@ static void commit(dlora_learner *learner, struct outcome *o) {
   o->metrics = metrics;
   const struct dli_class_index class_index = learner->class_index;
   learner->class_index = o->class_index;
+  learner->evidence = o->evidence;
   o->class_index = class_index;
 }
 

@@ -119,7 +119,7 @@ static dlora_status run(struct evaluation *e) {
   const struct dli_decision out = {.predictions = e->predictions, .joint = e->joint};
   /* With routing `given` the true task is given, and accuracy is accuracy given the task. */
   const bool given = learner->options.routing == DLORA_ROUTING_GIVEN;
-  const bool untouched = learner->statistics[DLI_UNTOUCHED] != NULL;
+  const bool untouched = dli_learner_knows_untouched(learner);
   for (size_t first = 0; first < total; first += e->batch) {
     const size_t part = total - first < e->batch ? total - first : e->batch;
     dlora_images images;
@@ -167,7 +167,8 @@ static void fill(const dlora_learner *learner, const struct tally *tally, dlora_
   out->accuracy_given_task = (double)tally->given_right / images;
   out->ece = dli_reliability_error(&tally->class_reliability);
   out->task_ece = dli_reliability_error(&tally->task_reliability);
-  out->untouched_accuracy = learner->statistics[DLI_UNTOUCHED] ? (double)tally->untouched_right / images : (double)NAN;
+  out->untouched_accuracy =
+      dli_learner_knows_untouched(learner) ? (double)tally->untouched_right / images : (double)NAN;
   dli_metrics_summary(&learner->metrics, tally->stage_digests, out);
 }
 

@@ -13,6 +13,7 @@
 #include "io/safetensors.h"
 #include "src/learner/metrics.h"
 #include "src/options/options.h"
+#include "src/predictor/predictor.h"
 #include "src/session/pool.h"
 
 /* The trained classifier rows of one task, on the final feature; rows in the order of the task's components. */
@@ -94,6 +95,7 @@ struct dli_task_work {
   float *early;                /* [max_batch, 2 * dim] */
   float *kept[2];              /* [max_batch, max(width, 2 * dim)] rows picked out of either view, or of early */
   int64_t *kept_labels;        /* [max_batch] */
+  uint64_t *keys, *kept_keys;  /* [max_batch] of the images, the same for all kinds of statistics */
   char *is_held_out;           /* [max_batch] */
   float *gather;               /* [max_batch, widest input] class tokens of one input */
   float *d_features;           /* [max_batch, dim] */
@@ -144,6 +146,7 @@ struct dli_task {
   struct dli_task_drift drift;
   struct dli_task_held_out held_out;
   struct dli_task_energy energy;
+  struct dli_blend_evidence evidence;   /* from the first round */
   struct dli_trunk_cache *trunk_cache;  /* ring of what the first round left, at the last one used; NULL: none */
   size_t cached_bytes, cached_features; /* of the trunks, and images whose features are kept */
 };
@@ -155,6 +158,7 @@ struct dli_class_index {
   int64_t *component_classes;           /* [num_components] */
   size_t *component_columns;            /* [num_components] index into classes */
   int64_t *classes;                     /* [num_classes] */
+  size_t *untouched_places;             /* [num_components] index into the components of `untouched`, or NULL */
   float thresholds[DLI_NUM_STATISTICS]; /* of the unknown score; infinity without held-out features */
 };
 
@@ -176,7 +180,8 @@ struct dlora_learner {
   dlora_projector **projectors;                    /* [depth, 4]; NULL where not adapted */
   dlora_predictor *statistics[DLI_NUM_STATISTICS]; /* NULL: not kept, or not yet */
   size_t num_task_heads;
-  struct dli_head *heads; /* [num_task_heads], one per finished task */
+  struct dli_head *heads;             /* [num_task_heads], one per finished task */
+  struct dli_blend_evidence evidence; /* for the weight of `untouched`, over finished tasks */
   struct dli_metrics metrics;
   size_t num_names, max_names;
   struct dli_class_name *names; /* [num_names] by class id */
@@ -223,6 +228,14 @@ void dli_learner_discard_statistics(dlora_learner *learner, const bool *made);
 /* Those with finished tasks; NULL where there are none, as where they were made for the open task. */
 const dlora_predictor *dli_learner_finished_statistics(const dlora_learner *learner, enum dli_statistics_kind kind);
 void dli_learner_destroy_statistics(dlora_predictor **statistics);
+
+/* learner/evidence.c: how much predictions rely on the untouched backbone. METHOD.md 8. */
+/* Adds what the images of the open task say: those of the sample, or the held-out ones. base and untouched: clones or
+ * the learner's own. Nothing is added where these are no two networks, or not yet. */
+dlora_status dli_learner_add_evidence(const dlora_learner *learner, const dlora_predictor *base, bool held_out,
+                                      struct dli_blend_evidence *evidence);
+/* The weight of the untouched backbone, where there are statistics of it: that of the option, or by evidence. */
+double dli_learner_untouched_weight(const dlora_learner *learner, const struct dli_blend_evidence *evidence);
 
 /* learner/notes.c */
 void dli_notes_release(dlora_learner *learner);
@@ -285,7 +298,9 @@ void dli_predict_buffers_destroy(struct dli_predict_buffers *buffers);
 /* Of the images that the session has loaded. tasks: [count] given tasks or NULL. */
 dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
                                 struct dli_predict_buffers *buffers, const struct dli_decision *out);
-/* Predictions of the untouched backbone for the loaded images: classes [count]. */
+/* Whether there are statistics of the untouched backbone: its own, or those of a network that is still the same. */
+bool dli_learner_knows_untouched(const dlora_learner *learner);
+/* Predictions of the untouched backbone for the loaded images [count]. */
 dlora_status dli_learner_decide_untouched(const dlora_learner *learner, dlora_session *session,
                                           struct dli_predict_buffers *buffers, dlora_prediction *out);
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "base/status.h"
 #include "base/threads.h"
@@ -95,7 +96,7 @@ static dlora_status observe_inputs(dlora_learner *learner, struct dli_task *task
 /* Gives features [count, width], and those of the mirrored images or NULL, to the statistics of a kind, where they are
  * kept; those held out apart. */
 static dlora_status observe_features(const dlora_learner *learner, enum dli_statistics_kind kind, const float *features,
-                                     const float *mirrored, const int64_t *labels) {
+                                     const float *mirrored, const int64_t *labels, const char *caller) {
   const struct dli_task *task = learner->task;
   const size_t width = dli_learner_statistics_width(learner, kind);
   if (!learner->statistics[kind]) return DLORA_OK;
@@ -105,11 +106,13 @@ static dlora_status observe_features(const dlora_learner *learner, enum dli_stat
       if (task->work.is_held_out[i] != held_out) continue;
       memcpy(task->work.kept[0] + kept * width, features + i * width, width * sizeof *features);
       if (mirrored) memcpy(task->work.kept[1] + kept * width, mirrored + i * width, width * sizeof *mirrored);
+      task->work.kept_keys[kept] = task->work.keys[i];
       task->work.kept_labels[kept++] = labels[i];
     }
     if (!kept) continue;
-    DLI_TRY(dlora_predictor_observe_pair(learner->statistics[kind], task->work.kept[0],
-                                         task->work.kept[mirrored ? 1 : 0], task->work.kept_labels, kept, held_out));
+    DLI_TRY(dli_predictor_observe(learner->statistics[kind], caller, task->work.kept[0],
+                                  task->work.kept[mirrored ? 1 : 0], task->work.kept_labels, task->work.kept_keys, kept,
+                                  held_out != 0));
   }
   return DLORA_OK;
 }
@@ -166,37 +169,53 @@ struct batch {
   const char *caller;
 };
 
+/* Keys of the images, from what no adapter moves: the same in both rounds. Statistics of all kinds thus sample the same
+ * images. */
+static void set_keys(const dlora_learner *learner, struct dli_task *task, const int64_t *labels) {
+  const size_t dim = 2 * learner->model->vit.dim;
+  for (size_t i = 0; i < task->session->count; i++) {
+    task->work.keys[i] = dli_mix_bytes(dli_mix(UINT64_C(0x243f6a8885a308d3), (uint64_t)labels[i]),
+                                       task->work.early + i * dim, dim * sizeof *task->work.early);
+  }
+}
+
 /* Before training: features of the network as it is, without adapters of the task, for all statistics. Those of the
- * mirrored images enter the trained ones only where no second round will replace them. */
+ * mirrored images enter the trained ones where no second round will replace them, and where they are compared with
+ * those of the untouched backbone. The two are one network until a task has trained. */
 static dlora_status observe_before(dlora_learner *learner, struct dli_task *task, const struct batch *batch) {
   const int trains = dli_learner_trains(learner), flips = learner->options.flip == DLORA_FLIP_EVERYWHERE;
-  const int flips_base = flips && (!trains || !task->planned_steps);
-  const bool untouched = learner->statistics[DLI_UNTOUCHED] != NULL;
+  const bool untouched = learner->statistics[DLI_UNTOUCHED] != NULL, same = !dli_bank_has_updates(learner->bank);
+  const bool flips_base = flips && (untouched || !trains || !task->planned_steps);
+  const size_t bytes = task->session->count * learner->width * sizeof(float);
   float *const *view = task->work.views[0], *const *mirrored = task->work.views[1];
   struct dli_profile *profile = &learner->profile;
   dli_session_early(task->session, task->work.early); /* the gate's too */
+  set_keys(learner, task, batch->labels);
   run_view(learner, task, DLORA_TERM_MERGED, view[DLI_BASE]);
   dli_profile_start(profile);
   DLI_TRY(dli_trunk_cache_keep(learner, task, batch->key));
   if (trains) DLI_TRY(observe_inputs(learner, task, 0));
   sample_held_out(task, task->work.features, batch->labels, task->session->count, learner->model->vit.dim);
-  DLI_TRY(observe_features(learner, DLI_GATE, task->work.early, NULL, batch->labels));
+  DLI_TRY(observe_features(learner, DLI_GATE, task->work.early, NULL, batch->labels, batch->caller));
   dli_profile_lap(profile, DLI_OBSERVATION);
-  if (untouched) run_view(learner, task, 0, view[DLI_UNTOUCHED]);
+  if (untouched && same) memcpy(view[DLI_UNTOUCHED], view[DLI_BASE], bytes);
+  if (untouched && !same) run_view(learner, task, 0, view[DLI_UNTOUCHED]);
 
-  if (flips_base || (flips && untouched)) {
+  if (flips_base) {
     DLI_TRY(load_mirrored(learner, task, batch->images, batch->caller));
-    if (flips_base) run_view(learner, task, DLORA_TERM_MERGED, mirrored[DLI_BASE]);
-    if (untouched) run_view(learner, task, 0, mirrored[DLI_UNTOUCHED]);
+    run_view(learner, task, DLORA_TERM_MERGED, mirrored[DLI_BASE]);
+    if (untouched && same) memcpy(mirrored[DLI_UNTOUCHED], mirrored[DLI_BASE], bytes);
+    if (untouched && !same) run_view(learner, task, 0, mirrored[DLI_UNTOUCHED]);
   }
 
   dli_profile_start(profile);
   for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
     if (!dli_statistics_info[kind].is_trained) continue;
-    DLI_TRY(observe_features(learner, kind, view[DLI_BASE], flips_base ? mirrored[DLI_BASE] : NULL, batch->labels));
+    DLI_TRY(observe_features(learner, kind, view[DLI_BASE], flips_base ? mirrored[DLI_BASE] : NULL, batch->labels,
+                             batch->caller));
   }
   DLI_TRY(observe_features(learner, DLI_UNTOUCHED, view[DLI_UNTOUCHED], flips ? mirrored[DLI_UNTOUCHED] : NULL,
-                           batch->labels));
+                           batch->labels, batch->caller));
   dli_profile_lap(profile, DLI_OBSERVATION);
   return DLORA_OK;
 }
@@ -214,7 +233,8 @@ static dlora_status observe_after(dlora_learner *learner, struct dli_task *task,
   struct dli_profile *profile = &learner->profile;
   const float *before = dli_trunk_cache_features(batch->cached);
   size_t before_stride = moving;
-  if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->work.early);
+  dli_session_early(task->session, task->work.early);
+  set_keys(learner, task, batch->labels);
   if (task->drift.room && !before) {
     run_view(learner, task, DLORA_TERM_MERGED, task->drift.without_pairs);
     before = task->drift.without_pairs + width - moving;
@@ -235,9 +255,10 @@ static dlora_status observe_after(dlora_learner *learner, struct dli_task *task,
   }
 
   dli_profile_start(profile);
-  DLI_TRY(observe_features(learner, DLI_BASE, view[DLI_BASE], flips ? mirrored[DLI_BASE] : NULL, batch->labels));
+  DLI_TRY(observe_features(learner, DLI_BASE, view[DLI_BASE], flips ? mirrored[DLI_BASE] : NULL, batch->labels,
+                           batch->caller));
   DLI_TRY(observe_features(learner, DLI_ROUTED, view[seen_by_routed], flips ? mirrored[seen_by_routed] : NULL,
-                           batch->labels));
+                           batch->labels, batch->caller));
   dli_profile_lap(profile, DLI_OBSERVATION);
   return DLORA_OK;
 }

@@ -3,14 +3,16 @@
  *
  * For a micro-batch whose trunk is loaded (dli_learner_decide):
  *
- *   1. Without residual adapters: one upper pass, and the posterior of `base` is the result.
+ *   1. Without residual adapters: one upper pass, and the posterior of `base`.
  *   2. Routing: w_s is 1 for one task, by `gate`, by a first upper pass and `base`, or given; it is 0 for the others.
  *      Routing by energy takes place inside the upper pass, at each site.
  *   3. The upper pass with residual adapters.
  *   4. p(s | x): of the first pass, given, or the task posterior of `routed` on the features of 3.
  *   5. p(c | s, x) by `class_scores`: the posterior of `routed` or of the first pass, the heads, or both.
  *   6. log p(s, c | x) = log p(s | x) + log p(c | s, x) of every component, and (5): its log-sum over tasks.
- *   7. Decisions: most probable class and task, and the unknown score against its threshold.
+ *   7. The blend with the posterior of the untouched backbone, from an upper pass without adapters (6). At a weight of
+ * 1 it is the only pass.
+ *   8. Decisions: most probable class and task, and the unknown score against its threshold.
  *
  * Workspace and buffers stay with the session in the learner's pool for the next call. */
 #include <math.h>
@@ -31,13 +33,15 @@ struct dli_predict_buffers {
   float *middle;                                            /* [max_batch, 2 * dim] where it is not early, or NULL */
   float *z;                                                 /* [max_batch, dim] */
   float *combined;                                          /* [max_batch, width] */
-  double *component; /* [max_batch, num_components] log p(c | z), then log p(s, c | x) */
-  double *sums;      /* [num_classes] */
-  float *class_log;  /* [max_batch, num_classes] */
-  float *task;       /* [max_batch, num_tasks] p(s | x) */
-  float *unknown;    /* [max_batch] */
-  float *routing;    /* [max_batch, num_tasks] w_s(x) */
-  float *logits;     /* [max_batch, num_components] of the heads */
+  double *component;    /* [max_batch, num_components] log p(c | z), then log p(s, c | x) */
+  double *untouched;    /* [max_batch, num_components] log p(c | z) of the untouched backbone, in its own order */
+  double *sums;         /* [num_classes] */
+  float *class_log;     /* [max_batch, num_classes] */
+  float *task;          /* [max_batch, num_tasks] p(s | x) */
+  float *unknown;       /* [max_batch] */
+  float *other_unknown; /* [max_batch] of the untouched backbone */
+  float *routing;       /* [max_batch, num_tasks] w_s(x) */
+  float *logits;        /* [max_batch, num_components] of the heads */
 };
 
 dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const dlora_learner *learner,
@@ -58,10 +62,12 @@ dlora_status dli_predict_buffers_create(struct dli_predict_buffers **out, const 
   DLI_TRY_DONE(DLI_NEW(allocator, b->z, max_batch * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, b->combined, max_batch * learner->width));
   DLI_TRY_DONE(DLI_NEW(allocator, b->component, max_batch * components));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->untouched, max_batch * components));
   DLI_TRY_DONE(DLI_NEW(allocator, b->sums, learner->class_index.num_classes));
   DLI_TRY_DONE(DLI_NEW(allocator, b->class_log, max_batch * learner->class_index.num_classes));
   DLI_TRY_DONE(DLI_NEW(allocator, b->task, max_batch * tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, b->unknown, max_batch));
+  DLI_TRY_DONE(DLI_NEW(allocator, b->other_unknown, max_batch));
   DLI_TRY_DONE(DLI_NEW(allocator, b->routing, max_batch * tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, b->logits, max_batch * components));
   *out = b;
@@ -73,8 +79,8 @@ done:
 void dli_predict_buffers_destroy(struct dli_predict_buffers *b) {
   if (!b) return;
   const dlora_allocator allocator = b->allocator;
-  void *const arrays[] = {b->early,     b->middle, b->z,       b->combined, b->component, b->sums,
-                          b->class_log, b->task,   b->unknown, b->routing,  b->logits};
+  void *const arrays[] = {b->early,     b->middle, b->z,       b->combined, b->component, b->untouched,    b->sums,
+                          b->class_log, b->task,   b->unknown, b->routing,  b->logits,    b->other_unknown};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(&allocator, arrays[i]);
   dli_free(&allocator, b);
 }
@@ -102,6 +108,9 @@ static dlora_status take(const dlora_learner *learner, size_t batch, dlora_sessi
   return DLORA_OK;
 }
 
+/* Least p(s | x) in (5): keeps the logarithm finite. */
+#define LEAST_TASK_PROBABILITY 1e-30
+
 static size_t largest(const float *values, size_t count) {
   size_t best = 0;
   for (size_t i = 1; i < count; i++) {
@@ -114,6 +123,11 @@ static size_t largest(const float *values, size_t count) {
 static void choose_top_task(const float *task_probs, size_t count, size_t tasks, float *routing) {
   memset(routing, 0, count * tasks * sizeof *routing);
   for (size_t i = 0; i < count; i++) routing[i * tasks + largest(task_probs + i * tasks, tasks)] = 1.0f;
+}
+
+static void give_tasks(const int64_t *tasks, size_t count, size_t num_tasks, float *task_probs) {
+  memset(task_probs, 0, count * num_tasks * sizeof *task_probs);
+  for (size_t i = 0; i < count; i++) task_probs[i * num_tasks + (size_t)tasks[i]] = 1.0f;
 }
 
 /* Logit of head row c on z [dim], over the head's temperature. A product beyond float32 is formed again in float64. */
@@ -164,7 +178,7 @@ static void combine_class_scores(const dlora_learner *learner, struct dli_predic
         const float product = b->logits[i * components + c];
         row[c] = statistics + head_weight * head_logit(head, c - first, b->z + i * dim, dim, product);
       }
-      normalise(row + first, last - first, log((double)b->task[i * tasks + t] + 1e-30));
+      normalise(row + first, last - first, log((double)b->task[i * tasks + t] + LEAST_TASK_PROBABILITY));
     }
     first = last;
   }
@@ -177,8 +191,7 @@ static void sum_classes(const struct dli_class_index *d, struct dli_predict_buff
     for (size_t c = 0; c < d->num_classes; c++) b->sums[c] = -INFINITY;
     for (size_t k = 0; k < d->num_components; k++) {
       double *sum = &b->sums[d->component_columns[k]];
-      const double high = row[k] > *sum ? row[k] : *sum, low = row[k] > *sum ? *sum : row[k];
-      *sum = low == -INFINITY ? high : high + log1p(exp(low - high));
+      *sum = dli_add_logs(*sum, row[k]);
     }
     for (size_t c = 0; c < d->num_classes; c++) {
       b->class_log[i * d->num_classes + c] = dli_to_log_probability(b->sums[c]);
@@ -195,7 +208,7 @@ static dlora_status posterior(const dlora_learner *learner, enum dli_statistics_
                                  task, b->unknown);
 }
 
-/* Step 7. threshold: of the statistics that gave the unknown scores. */
+/* Step 8. threshold: of the unknown scores. */
 static void write_decision(const dlora_learner *learner, const struct dli_predict_buffers *b, size_t count,
                            float threshold, const struct dli_decision *out) {
   const struct dli_class_index *d = &learner->class_index;
@@ -220,21 +233,21 @@ static void write_decision(const dlora_learner *learner, const struct dli_predic
   }
 }
 
-dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
-                                struct dli_predict_buffers *b, const struct dli_decision *out) {
+/* Steps 1 to 6: component, task and unknown scores with adapters. *threshold: of the unknown scores. */
+static dlora_status decide_adapted(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
+                                   struct dli_predict_buffers *b, float *threshold) {
   const size_t count = session->count, num_tasks = dlora_learner_num_tasks(learner);
-  const struct dli_class_index *d = &learner->class_index;
+  const bool routed = dli_learner_finished_statistics(learner, DLI_ROUTED) != NULL;
   int32_t routing = tasks ? DLORA_ROUTING_GIVEN : learner->options.routing;
   if (routing != DLORA_ROUTING_GIVEN && !dli_learner_has_residuals(learner)) routing = DLORA_ROUTING_NONE;
   struct dli_session_mode mode = {
       .terms = DLORA_TERM_MERGED, .middle = b->middle, .middle_block = learner->middle_block};
-  if (routing == DLORA_ROUTING_EARLY || dli_learner_reads_early(learner)) dli_session_early(session, b->early);
+  if (routing == DLORA_ROUTING_EARLY) dli_session_early(session, b->early);
 
+  *threshold = learner->class_index.thresholds[DLI_BASE];
   if (routing == DLORA_ROUTING_NONE) {
     dli_session_upper(session, &mode, b->z);
-    DLI_TRY(posterior(learner, DLI_BASE, b, count, b->class_log, b->task));
-    write_decision(learner, b, count, d->thresholds[DLI_BASE], out);
-    return DLORA_OK;
+    return posterior(learner, DLI_BASE, b, count, b->class_log, b->task);
   }
 
   /* Step 2: p(s | x) that decides which residual adapters run. */
@@ -244,8 +257,7 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
     dli_session_upper(session, &mode, b->z);
     DLI_TRY(posterior(learner, DLI_BASE, b, count, NULL, b->task));
   } else if (routing == DLORA_ROUTING_GIVEN) {
-    memset(b->task, 0, count * num_tasks * sizeof *b->task);
-    for (size_t i = 0; i < count; i++) b->task[i * num_tasks + (size_t)tasks[i]] = 1.0f;
+    give_tasks(tasks, count, num_tasks, b->task);
   }
   if (routing == DLORA_ROUTING_ENERGY) {
     mode.energy = (const dlora_projector *const *)learner->projectors;
@@ -260,24 +272,88 @@ dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *ses
   const bool knows_task = routing == DLORA_ROUTING_TWO_PASS || routing == DLORA_ROUTING_GIVEN;
   const bool first_pass =
       routing == DLORA_ROUTING_TWO_PASS && learner->options.class_scores != DLORA_CLASS_SCORES_STATISTICS;
-  enum dli_statistics_kind kind = DLI_BASE;
   if (!first_pass) {
-    if (dli_learner_finished_statistics(learner, DLI_ROUTED)) kind = DLI_ROUTED;
-    DLI_TRY(posterior(learner, kind, b, count, NULL, knows_task ? NULL : b->task));
+    DLI_TRY(posterior(learner, routed ? DLI_ROUTED : DLI_BASE, b, count, NULL, knows_task ? NULL : b->task));
+    if (routed) *threshold = learner->class_index.thresholds[DLI_ROUTED];
   }
   combine_class_scores(learner, b, count);
+  sum_classes(&learner->class_index, b, count);
+  return DLORA_OK;
+}
+
+/* An upper pass of the untouched backbone, and features for its statistics: in b->combined. */
+static void run_untouched(const dlora_learner *learner, dlora_session *session, struct dli_predict_buffers *b) {
+  const struct dli_session_mode untouched = {.middle = b->middle, .middle_block = learner->middle_block};
+  dli_session_upper(session, &untouched, b->z);
+  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, session->count, b->combined);
+}
+
+/* Equation (6) for one image: component [components] <- (1 - weight) component + weight log p_U, normalised. Where the
+ * task is given, p_U counts within the task. */
+static void blend_row(const struct dli_class_index *d, double weight, const double *untouched, const float *given,
+                      double *component) {
+  for (size_t k = 0; k < d->num_components; k++) {
+    double other = untouched[d->untouched_places[k]];
+    if (given) other += log((double)given[d->component_tasks[k]] + LEAST_TASK_PROBABILITY);
+    component[k] = weight < 1.0 ? (1.0 - weight) * component[k] + weight * other : other;
+  }
+  normalise(component, d->num_components, 0.0);
+}
+
+/* Step 7. Unknown scores and threshold are blended with the same weight. */
+static dlora_status blend(const dlora_learner *learner, dlora_session *session, double weight, bool task_given,
+                          struct dli_predict_buffers *b, float *threshold) {
+  const struct dli_class_index *d = &learner->class_index;
+  const size_t count = session->count, num_tasks = dlora_learner_num_tasks(learner);
+  const float other_threshold = d->thresholds[DLI_UNTOUCHED];
+  run_untouched(learner, session, b);
+  DLI_TRY(dli_predictor_posterior(learner->statistics[DLI_UNTOUCHED], "dlora_predictor_posterior", b->combined, count,
+                                  b->untouched, NULL, NULL, b->other_unknown));
+  for (size_t i = 0; i < count; i++) {
+    double *component = b->component + i * d->num_components;
+    float *task = b->task + i * num_tasks;
+    blend_row(d, weight, b->untouched + i * d->num_components, task_given ? task : NULL, component);
+    for (size_t t = 0; t < num_tasks && !task_given; t++) task[t] = 0.0f;
+    for (size_t k = 0; k < d->num_components && !task_given; k++) {
+      task[d->component_tasks[k]] += (float)exp(component[k]);
+    }
+    for (size_t t = 0; t < num_tasks; t++) task[t] = fminf(task[t], 1.0f);
+    b->unknown[i] = (float)((1.0 - weight) * (double)b->unknown[i] + weight * (double)b->other_unknown[i]);
+  }
   sum_classes(d, b, count);
-  write_decision(learner, b, count, d->thresholds[kind], out);
+  *threshold =
+      weight < 1.0 ? (float)((1.0 - weight) * (double)*threshold + weight * (double)other_threshold) : other_threshold;
+  return DLORA_OK;
+}
+
+dlora_status dli_learner_decide(const dlora_learner *learner, dlora_session *session, const int64_t *tasks,
+                                struct dli_predict_buffers *b, const struct dli_decision *out) {
+  const double weight = dlora_learner_get_untouched_weight(learner);
+  float threshold = 0.0f;
+  if (dli_learner_reads_early(learner)) dli_session_early(session, b->early);
+  if (weight < 1.0) {
+    DLI_TRY(decide_adapted(learner, session, tasks, b, &threshold));
+  } else {
+    memset(b->unknown, 0, session->count * sizeof *b->unknown);
+    if (tasks) give_tasks(tasks, session->count, dlora_learner_num_tasks(learner), b->task);
+  }
+  if (weight > 0.0) DLI_TRY(blend(learner, session, weight, tasks != NULL, b, &threshold));
+  write_decision(learner, b, session->count, threshold, out);
   return DLORA_OK;
 }
 
 dlora_status dli_learner_decide_untouched(const dlora_learner *learner, dlora_session *session,
                                           struct dli_predict_buffers *b, dlora_prediction *out) {
-  const struct dli_session_mode untouched = {.middle = b->middle, .middle_block = learner->middle_block};
+  const dlora_predictor *untouched = dli_learner_finished_statistics(learner, DLI_UNTOUCHED);
   if (dli_learner_reads_early(learner)) dli_session_early(session, b->early);
-  dli_session_upper(session, &untouched, b->z);
-  dli_learner_combine(learner, b->middle ? b->middle : b->early, b->z, session->count, b->combined);
-  return dlora_predictor_predict(learner->statistics[DLI_UNTOUCHED], b->combined, session->count, out);
+  run_untouched(learner, session, b);
+  return dlora_predictor_predict(untouched ? untouched : learner->statistics[DLI_BASE], b->combined, session->count,
+                                 out);
+}
+
+bool dli_learner_knows_untouched(const dlora_learner *learner) {
+  if (dli_learner_finished_statistics(learner, DLI_UNTOUCHED)) return true;
+  return learner->options.untouched_baseline && !dli_bank_has_updates(learner->bank);
 }
 
 /* ---- the public calls ---- */

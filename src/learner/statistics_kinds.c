@@ -1,6 +1,7 @@
 /* The statistics that a learner keeps: what each kind is of, when it is made and when it goes. METHOD.md 8.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
+#include "src/bank/bank.h"
 #include "src/learner/learner.h"
 #include "src/predictor/predictor.h"
 
@@ -8,12 +9,12 @@ const struct dli_statistics_info dli_statistics_info[DLI_NUM_STATISTICS] = {
     [DLI_BASE] = {.name = "base", .is_trained = true},
     [DLI_ROUTED] = {.name = "routed", .is_trained = true, .is_late = true},
     [DLI_GATE] = {.name = "gate", .is_early = true},
-    [DLI_UNTOUCHED] = {.name = "untouched"},
+    [DLI_UNTOUCHED] = {.name = "untouched", .is_late = true},
 };
 
 bool dli_learner_wants_statistics(const dlora_learner_options *options, enum dli_statistics_kind kind) {
   if (kind == DLI_ROUTED) return options->rank_residual > 0;
-  if (kind == DLI_UNTOUCHED) return options->untouched_baseline != 0;
+  if (kind == DLI_UNTOUCHED) return options->untouched_baseline && (options->rank_orthogonal || options->rank_residual);
   return true;
 }
 
@@ -45,6 +46,7 @@ void dli_learner_destroy_statistics(dlora_predictor **statistics) {
 dlora_status dli_learner_begin_statistics(dlora_learner *learner) {
   for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
     if (learner->statistics[kind] || !dli_learner_wants_statistics(&learner->options, kind)) continue;
+    if (kind == DLI_UNTOUCHED && dli_bank_has_updates(learner->bank)) continue; /* earlier classes cannot be had */
     DLI_TRY(dlora_predictor_clone(&learner->statistics[kind], learner->statistics[DLI_BASE]));
     learner->task->made[kind] = true;
   }

@@ -67,12 +67,13 @@ void dli_task_release(dlora_learner *learner) {
   const dlora_allocator *allocator = &learner->allocator;
   if (!task) return;
   void *const arrays[] = {
-      task->classes.ids,      task->classes.num_shown, task->rows.old_weight,    task->rows.old_bias,
-      task->rows.fixed,       task->work.features,     task->work.early,         task->work.middle,
-      task->work.kept_labels, task->work.is_held_out,  task->work.logits,        task->work.d_features,
-      task->work.targets,     task->work.augment,      task->work.gather,        task->drift.before,
-      task->drift.after,      task->held_out.features, task->held_out.labels,    task->energy.rows,
-      task->energy.slots,     task->source.digests,    task->drift.without_pairs};
+      task->classes.ids,        task->classes.num_shown, task->rows.old_weight, task->rows.old_bias,
+      task->rows.fixed,         task->work.features,     task->work.early,      task->work.middle,
+      task->work.kept_labels,   task->work.keys,         task->work.kept_keys,  task->work.is_held_out,
+      task->work.logits,        task->work.d_features,   task->work.targets,    task->work.augment,
+      task->work.gather,        task->drift.before,      task->drift.after,     task->held_out.features,
+      task->held_out.labels,    task->energy.rows,       task->energy.slots,    task->source.digests,
+      task->drift.without_pairs};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) dli_free(allocator, arrays[i]);
   for (size_t i = 0; i < 2; i++) {
     for (size_t kind = 0; kind < DLI_NUM_STATISTICS; kind++) dli_free(allocator, task->work.views[i][kind]);
@@ -101,12 +102,15 @@ static dlora_status take_buffers(dlora_learner *learner, struct dli_task *task) 
   if (dli_learner_num_drifting_columns(learner) > dim) DLI_TRY(DLI_NEW(allocator, task->work.middle, batch * 2 * dim));
   for (size_t i = 0; i < 2; i++) {
     for (enum dli_statistics_kind kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
-      if (dli_statistics_info[kind].is_early || !dli_learner_wants_statistics(&learner->options, kind)) continue;
+      const bool kept = learner->statistics[kind] || dli_learner_wants_statistics(&learner->options, kind);
+      if (dli_statistics_info[kind].is_early || !kept) continue;
       DLI_TRY(DLI_NEW(allocator, task->work.views[i][kind], batch * learner->width));
     }
     DLI_TRY(DLI_NEW(allocator, task->work.kept[i], batch * (learner->width > 2 * dim ? learner->width : 2 * dim)));
   }
   DLI_TRY(DLI_NEW(allocator, task->work.kept_labels, batch));
+  DLI_TRY(DLI_NEW(allocator, task->work.keys, batch));
+  DLI_TRY(DLI_NEW(allocator, task->work.kept_keys, batch));
   DLI_TRY(DLI_NEW(allocator, task->work.augment, batch));
   DLI_TRY(DLI_NEW(allocator, task->work.is_held_out, batch));
   if (learner->options.held_out > 0.0f) {

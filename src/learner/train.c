@@ -144,6 +144,10 @@ static dlora_status begin_training(dlora_learner *learner, struct dli_task *task
   DLI_TRY_DONE(DLI_NEW(allocator, weight, rows * dim));
   DLI_TRY_DONE(DLI_NEW(allocator, bias, rows));
   DLI_TRY_DONE(set_rows(learner, task, weight, bias));
+  if (dli_bank_has_updates(learner->bank)) {
+    DLI_TRY_DONE(dli_learner_add_evidence(learner, learner->statistics[DLI_BASE], false, &task->evidence));
+    DLI_TRY_DONE(dli_learner_add_evidence(learner, learner->statistics[DLI_BASE], true, &task->evidence));
+  }
   for (size_t kind = 0; kind < DLI_NUM_STATISTICS; kind++) {
     dlora_predictor *predictor = learner->statistics[kind];
     if (predictor && dli_statistics_info[kind].is_trained) DLI_TRY_DONE(dlora_predictor_discard_task(predictor));

@@ -30,8 +30,8 @@ const struct dli_option dli_options[] = {
      "at-adapter|final|at-middle", 0, "features that statistics are kept on"},
     {ROW(readout, CHOICE, FIXED), SAME(DLORA_READOUT_GAUSSIAN), CHOSEN(2), "gaussian|random-projection", 0,
      "how statistics become class scores"},
-    {ROW(untouched_baseline, FLAG, FIXED), SAME(0), TRUTH, 0,
-     "keep statistics of the untouched backbone too, to compare with"},
+    {ROW(untouched_baseline, FLAG, TRAINING), 1, 0, TRUTH, 0,
+     "keep statistics of the untouched backbone too, from the first task that trains"},
     {ROW(use_prior, FLAG, FIXED), SAME(0), TRUTH, 0, "class frequencies enter the posterior"},
     {ROW(shrinkage, FLOAT, FIXED), SAME(DLORA_AUTO), 0, 1e6, "auto", DLI_OPTION_ABOVE_LEAST,
      "shrinkage of the covariance; auto: from the number of images"},
@@ -91,7 +91,7 @@ const struct dli_option dli_options[] = {
     {ROW(merge_decay, FLOAT, TRAINING), 1.5, 0, 0, 1e3, NULL, 0, "M gets t^-merge_decay of the t-th task's update"},
 
     /* ---- prediction ---- */
-    {ROW(routing, CHOICE, PREDICTION), DLORA_ROUTING_TWO_PASS, DLORA_ROUTING_ENERGY, CHOSEN(5),
+    {ROW(routing, CHOICE, PREDICTION), DLORA_ROUTING_NONE, DLORA_ROUTING_ENERGY, CHOSEN(5),
      "early|two-pass|energy|given|none", 0, "how the residual adapters that run are chosen"},
     {ROW(class_scores, CHOICE, PREDICTION), DLORA_CLASS_SCORES_BOTH, DLORA_CLASS_SCORES_HEAD, CHOSEN(3),
      "head|statistics|both", 0, "source of p(class | task) where residual adapters run"},
@@ -103,6 +103,10 @@ const struct dli_option dli_options[] = {
      "threads that a call may use; auto: all processors"},
     {ROW(micro_batch, INTEGER, RUN_TIME), SAME(DLORA_AUTO), 1, 1 << 16, "auto", DLI_OPTION_MACHINE,
      "images that a thread runs at once: bounds memory, not results"},
+
+    /* ---- added ---- */
+    {ROW(untouched_weight, FLOAT, PREDICTION), DLORA_AUTO, 0, 0, 1, "auto", 0,
+     "weight of the untouched backbone in predictions; auto: by evidence"},
 };
 
 size_t dli_num_options(void) {
