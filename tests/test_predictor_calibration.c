@@ -12,8 +12,8 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
                            double *unknown) {
   enum { MOST = 8 };
   const size_t dim = data.dim;
-  double centre[MOST] = {0}, mean[MOST * MOST] = {0}, count[MOST] = {0}, within[MOST * MOST] = {0},
-         between[MOST * MOST] = {0}, raised[MOST], spread = 0.0, noise = 0.0;
+  double centre[MOST] = {0}, mean[MOST * MOST] = {0}, count[MOST] = {0}, within[MOST * MOST] = {0}, raised[MOST],
+         spread = 0.0, noise = 0.0;
   const double n = (double)data.n, degrees = n - (double)classes;
   double *middle = calloc(data.n * dim, sizeof *middle), *half = calloc(data.n * dim, sizeof *half); /* of two views */
   double *own = calloc(data.n, sizeof *own);
@@ -33,7 +33,6 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
     const double xj = middle[row * dim + j], xk = middle[row * dim + k];
     const double *m = mean + (size_t)data.y[row] * dim;
     within[j * dim + k] += ((xj - m[j]) * (xk - m[k]) + half[row * dim + j] * half[row * dim + k]) / degrees;
-    between[j * dim + k] += (m[j] - centre[j]) * (m[k] - centre[k]) / n;
   }
   plain_raise(within, dim, shrinkage, raised);
   /* trace(C^-1 covariance) of all features */
@@ -46,15 +45,20 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
   }
   for (size_t i = 0; i < data.n; i++) {
     const size_t c = (size_t)data.y[i];
-    double less[MOST * MOST], covariance[MOST * MOST] = {0}, nearest = HUGE_VAL;
+    double less[MOST * MOST], covariance[MOST * MOST] = {0}, between[MOST * MOST] = {0}, nearest = HUGE_VAL;
+    double other[MOST]; /* the centre of the other features */
     memcpy(less, mean, sizeof less);
     for (size_t j = 0; j < dim; j++) {
       less[c * dim + j] = (count[c] * mean[c * dim + j] - middle[i * dim + j]) / (count[c] - 1.0);
     }
-    /* From the other features alone, in units of the same degrees of freedom. */
+    for (size_t j = 0; j < dim; j++) other[j] = (n * centre[j] - middle[i * dim + j]) / (n - 1.0);
+    /* From the other features alone, in units of the same degrees of freedom and number of features. */
     for (size_t r = 0; r < data.n; r++) {
       if (r == i) continue;
       const double *x = middle + r * dim, *d = half + r * dim, *m = less + (size_t)data.y[r] * dim;
+      for (size_t k = 0; k < dim * dim; k++) {
+        between[k] += (m[k / dim] - other[k / dim]) * (m[k % dim] - other[k % dim]) / n;
+      }
       for (size_t k = 0; k < dim * dim; k++) {
         covariance[k] += ((x[k / dim] - m[k / dim]) * (x[k % dim] - m[k % dim]) + d[k / dim] * d[k % dim]) / degrees;
       }
@@ -64,7 +68,7 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
       double matrix[MOST * MOST], difference[MOST], solved[MOST], square = 0.0;
       for (size_t k = 0; k < dim * dim; k++) matrix[k] = covariance[k] + (t < classes ? 0.0 : between[k]);
       for (size_t j = 0; j < dim; j++) {
-        difference[j] = (double)data.x[i * dim + j] - (t < classes ? less[t * dim + j] : centre[j]);
+        difference[j] = (double)data.x[i * dim + j] - (t < classes ? less[t * dim + j] : other[j]);
         solved[j] = difference[j];
       }
       eliminate(matrix, solved, dim);

@@ -10,13 +10,20 @@
  *               u = V r,               h = r^T u,   k = n / (n - 1) / (N - K),   a = k / (1 - k h)
  *               v = (V + a u u^T) d,   g = d^T v,   l = 1 / (N - K),             b = l / (1 - l g)
  *
- * and d = 0 for a single view. Degrees of freedom, the a_i of the shrinkage, mu and U stay unchanged. The score is that
- * of the first view z. For a block of images:
+ * and d = 0 for a single view. The score is that of the first view z. The unknown score compares d_C with d_E, where
+ * E = C + U U^T and N U U^T is the scatter of the means around mu. With g the mean of the views minus mu, without the
+ * image
  *
- *   1. z - mu, r and d, and two solves for V r and V d.
+ *   mu        becomes mu - g / (N - 1)
+ *   N U U^T   becomes N U U^T - N / (N - 1) g g^T + n / (n - 1) r r^T
+ *   E         becomes E - (k - n / (n - 1) / N) r r^T - l d d^T - 1 / (N - 1) g g^T
+ *
+ * Degrees of freedom, the a_i of the shrinkage and the divisor N stay unchanged. For a block of images:
+ *
+ *   1. x = z - mu, r and d, and three solves for V x, V r and V d.
  *   2. Products with the readout's weights: z, r and d against C^-1 (mu_c - mu) of all components.
  *   3. For each image the scalars above, and its Gaussian scores without it (leave_out_gaussian).
- *   4. The unknown score, from a rank-two update of its own matrix (add_distances).
+ *   4. The unknown score, from the inner products of x, r and d by E^-1 (add_distances).
  *   5. With a random projection, the ridge outputs without it (leave_out_ridge).
  *
  * Afterwards every row gets the offsets of the readout, and the score of c the noise of its smaller mean. */
@@ -39,22 +46,27 @@ void dli_left_out_free(const dlora_predictor *predictor, struct dli_left_out *ou
   *out = (struct dli_left_out){0};
 }
 
-/* The scalars of one image, as above; uz = u^T (z - mu), vz = v^T (z - mu), vr = v^T r. */
+/* x, r and d of one image. */
+enum { X, R, D, NUM_DIRECTIONS };
+
+/* The scalars of one image, as above; uz = u^T x, vz = v^T x, vr = v^T r. */
 struct terms {
   double n, k, h, a, uz;
   double l, b, vz, vr;
+  double step;                                     /* v = V d + step u */
+  double products[NUM_DIRECTIONS][NUM_DIRECTIONS]; /* inner products by V */
 };
 
 /* Scratch for DLI_SCORE_ROWS images; every array is [rows, ...]. */
 struct block {
   double *memory;
   struct terms *terms;
-  double *z;             /* [dim] first view minus mu */
+  double *z, *y;         /* [dim] x, and V x */
   double *r, *d;         /* [dim] mean of the views minus mu_c, half their difference */
   double *u, *v;         /* [dim] */
   double *scores;        /* [num] (z - mu)^T weight + bias */
   double *along, *aside; /* [num] u^T and v^T times (mu_c - mu) */
-  double *spread;        /* [num] s = U^T C^-1 (z - mu) without the image */
+  double *spread;        /* [num] U^T V x */
   double *other;         /* [num] ridge outputs of the second view, with a random projection */
   double *projected;     /* [2, random_features] relu(z R) of both views */
   double *solved;        /* [2, random_features] the same, solved by the ridge regression's factor */
@@ -64,13 +76,14 @@ struct block {
 static dlora_status block_new(const dlora_predictor *predictor, size_t rows, size_t num, struct block *block) {
   const size_t dim = predictor->dim, random = predictor->random_features;
   size_t values = 0;
-  if (!dli_multiply(&values, rows, 5 * dim + (random > 0 ? 5 : 4) * num + 4 * random)) {
+  if (!dli_multiply(&values, rows, 6 * dim + (random > 0 ? 5 : 4) * num + 4 * random)) {
     return dli_raise(DLORA_ERR_NO_MEMORY, "no memory for scores of %zu features", rows);
   }
   DLI_TRY(DLI_NEW(&predictor->allocator, block->terms, rows));
   DLI_TRY(DLI_NEW(&predictor->allocator, block->memory, values));
   block->z = block->memory;
-  block->r = block->z + rows * dim;
+  block->y = block->z + rows * dim;
+  block->r = block->y + rows * dim;
   block->d = block->r + rows * dim;
   block->u = block->d + rows * dim;
   block->v = block->u + rows * dim;
@@ -111,41 +124,62 @@ static void leave_out_gaussian(const struct dli_readout *readout, size_t num, si
               t->b * aside_c * (t->vz - 0.5 * aside_c);
 }
 
-/* s^T (A + w1 p p^T + w2 q q^T)^-1 s, by Sherman and Morrison twice. s, p and q [n] are given as L^-1 s, L^-1 p and
- * L^-1 q, where A = L L^T. w1 and w2 may be negative. */
-static double updated_square(const double *s, const double *p, const double *q, size_t n, double w1, double w2) {
-  const double sp = dot(s, p, n), pq = dot(p, q, n);
-  const double factor = w1 / fmax(1.0 + w1 * dot(p, p, n), LEAST_REMAINDER);
-  const double sq = dot(s, q, n) - factor * sp * pq, qq = dot(q, q, n) - factor * pq * pq;
-  return dot(s, s, n) - factor * sp * sp - w2 / fmax(1.0 + w2 * qq, LEAST_REMAINDER) * sq * sq;
+/* The square of x' by the inverse of E without the image (see above). products: inner products of x, r and d by E^-1.
+ * With x' = x + g / (N - 1) and g = x - d the four vectors x', r, d and g span all of it. Each of the last three adds a
+ * weight times its outer product to E, which changes all inner products by Sherman and Morrison. */
+static double distance_without(const double products[NUM_DIRECTIONS][NUM_DIRECTIONS], const struct terms *t,
+                               double total) {
+  const double rest = total - 1.0;
+  const double made_of[4][NUM_DIRECTIONS] = {
+      {1.0 + 1.0 / rest, 0.0, -1.0 / rest}, {0.0, 1.0, 0.0}, {0.0, 0.0, 1.0}, {1.0, 0.0, -1.0}};
+  const double weights[4] = {0.0, t->n / (t->n - 1.0) / total - t->k, -t->l, -1.0 / rest};
+  double gram[4][4] = {{0.0}};
+  for (size_t i = 0; i < 4; i++) {
+    for (size_t j = 0; j < 4; j++) {
+      for (size_t k = 0; k < NUM_DIRECTIONS * NUM_DIRECTIONS; k++) {
+        const size_t a = k / NUM_DIRECTIONS, b = k % NUM_DIRECTIONS;
+        gram[i][j] += made_of[i][a] * made_of[j][b] * products[a][b];
+      }
+    }
+  }
+  for (size_t k = 1; k < 4; k++) {
+    const double factor = weights[k] / fmax(1.0 + weights[k] * gram[k][k], LEAST_REMAINDER);
+    double row[4];
+    memcpy(row, gram[k], sizeof row);
+    for (size_t i = 0; i < 4; i++) {
+      for (size_t j = 0; j < 4; j++) gram[i][j] -= factor * row[i] * row[j];
+    }
+  }
+  return gram[0][0];
 }
 
-/* unknown [rows] += |L^-1 (z - mu)|^2 - d_E(z, mu), without the image. Destroys z, r, d, u, along, aside and spread. */
+/* unknown [rows] += square of x by V without the image, less the distance d_E without it. By E^-1 the inner product of
+ * p and q is p^T V q - (U^T V p)^T (I + U^T V U)^-1 U^T V q. Destroys z, r, d, along, aside and spread. */
 static void add_distances(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num, size_t rows,
-                          const struct terms *terms, struct block *b, double *unknown) {
-  const size_t dim = predictor->dim;
+                          double total, const struct terms *terms, struct block *b, double *unknown) {
+  const size_t width = readout->between ? num : predictor->dim;
+  double *const roots[NUM_DIRECTIONS] = {readout->between ? b->spread : b->z, readout->between ? b->along : b->r,
+                                         readout->between ? b->aside : b->d};
   if (readout->between) {
-    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->root_fraction[i % num];
-    for (size_t i = 0; i < rows * num; i++) b->aside[i] *= readout->root_fraction[i % num];
-    dli_cholesky_forward(num, readout->between, b->spread, rows);
-    dli_cholesky_forward(num, readout->between, b->along, rows);
-    dli_cholesky_forward(num, readout->between, b->aside, rows);
-    for (size_t i = 0; i < rows; i++) {
-      unknown[i] +=
-          updated_square(b->spread + i * num, b->along + i * num, b->aside + i * num, num, terms[i].a, terms[i].b);
+    for (size_t i = 0; i < rows * num; i++) {
+      b->aside[i] -= terms[i / num].step * b->along[i]; /* of d again, not of v */
+      b->aside[i] *= readout->root_fraction[i % num];
     }
-    return;
+    for (size_t i = 0; i < rows * num; i++) b->along[i] *= readout->root_fraction[i % num];
   }
-  memcpy(b->u, b->z, rows * dim * sizeof *b->u);
-  dli_cholesky_forward(dim, readout->factor, b->u, rows);
-  dli_cholesky_forward(dim, readout->global_factor, b->z, rows);
-  dli_cholesky_forward(dim, readout->global_factor, b->r, rows);
-  dli_cholesky_forward(dim, readout->global_factor, b->d, rows);
+  for (size_t a = 0; a < NUM_DIRECTIONS; a++) {
+    dli_cholesky_forward(width, readout->between ? readout->between : readout->global_factor, roots[a], rows);
+  }
   for (size_t i = 0; i < rows; i++) {
-    const double *y = b->u + i * dim;
     const struct terms *t = &terms[i];
-    unknown[i] += dot(y, y, dim) + t->a * t->uz * t->uz + t->b * t->vz * t->vz;
-    unknown[i] -= updated_square(b->z + i * dim, b->r + i * dim, b->d + i * dim, dim, -t->k, -t->l);
+    double products[NUM_DIRECTIONS][NUM_DIRECTIONS];
+    for (size_t k = 0; k < NUM_DIRECTIONS * NUM_DIRECTIONS; k++) {
+      const size_t p = k / NUM_DIRECTIONS, q = k % NUM_DIRECTIONS;
+      const double by_roots = dot(roots[p] + i * width, roots[q] + i * width, width);
+      products[p][q] = readout->between ? t->products[p][q] - by_roots : by_roots;
+    }
+    unknown[i] += t->products[X][X] + t->a * t->uz * t->uz + t->b * t->vz * t->vz;
+    unknown[i] -= distance_without((const double(*)[NUM_DIRECTIONS])products, t, total);
   }
 }
 
@@ -188,23 +222,30 @@ static void leave_out_ridge(const dlora_predictor *predictor, const struct dli_r
   }
 }
 
+/* Inner products by V; h and uz are set. */
+static void set_products(struct terms *t, double xx, double rd, double xd, double dd) {
+  const double products[NUM_DIRECTIONS][NUM_DIRECTIONS] = {{xx, t->uz, xd}, {t->uz, t->h, rd}, {xd, rd, dd}};
+  memcpy(t->products, products, sizeof products);
+}
+
 /* Steps 1 to 5 above for one batch. scores [count, num]; unknown [count]; own [count]: square of the distance from the
  * mean of the views to mu_c, both without the image. */
 static void leave_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                       const struct dli_readout *readout, const double *ridge_factor, const struct batch *batch,
                       struct block *b, double *scores, double *unknown, double *own) {
   const size_t dim = predictor->dim, num = statistics->num, rows = batch->count;
-  const double degrees = dli_statistics_degrees(statistics);
+  const double degrees = dli_statistics_degrees(statistics), total = (double)dli_statistics_total(statistics);
   struct terms *terms = b->terms;
   for (size_t i = 0; i < rows; i++) {
     const double *mean = statistics->means + batch->components[i] * dim;
     for (size_t j = 0; j < dim; j++) {
       const double first = (double)batch->features[i][j], second = (double)batch->mirrored[i][j];
-      b->z[i * dim + j] = first - readout->centre[j];
+      b->z[i * dim + j] = b->y[i * dim + j] = first - readout->centre[j];
       b->r[i * dim + j] = b->u[i * dim + j] = 0.5 * (first + second) - mean[j];
       b->d[i * dim + j] = b->v[i * dim + j] = 0.5 * (first - second);
     }
   }
+  dli_cholesky_solve(dim, readout->factor, b->y, rows);
   dli_cholesky_solve(dim, readout->factor, b->u, rows);
   dli_cholesky_solve(dim, readout->factor, b->v, rows);
   for (size_t i = 0; i < rows * num; i++) b->scores[i] = readout->bias[i % num];
@@ -213,33 +254,31 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
   dli_dgemm_nt(rows, num, dim, 1.0, b->d, dim, readout->weight, dim, 0.0, b->aside, num);
   for (size_t i = 0; i < rows; i++) {
     const size_t c = batch->components[i];
-    const double *r = b->r + i * dim, *d = b->d + i * dim, *u = b->u + i * dim;
+    const double *x = b->z + i * dim, *r = b->r + i * dim, *d = b->d + i * dim, *u = b->u + i * dim;
     double *v = b->v + i * dim, *along = b->along + i * num, *aside = b->aside + i * num;
     double *row = b->scores + i * num, *spread = b->spread + i * num;
     struct terms *t = &terms[i];
     t->n = (double)statistics->counts[c];
     t->h = dot(r, u, dim);
+    t->uz = dot(x, u, dim);
+    set_products(t, dot(x, b->y + i * dim, dim), dot(r, v, dim), dot(x, v, dim), dot(d, v, dim));
     t->k = t->n / (t->n - 1.0) / degrees;
     t->a = t->k / fmax(1.0 - t->k * t->h, LEAST_REMAINDER);
     t->l = 1.0 / degrees;
-    const double step = t->a * dot(u, d, dim);
-    for (size_t j = 0; j < dim; j++) v[j] += step * u[j];
-    for (size_t j = 0; j < num; j++) aside[j] += step * along[j];
+    t->step = t->a * t->products[R][D];
+    for (size_t j = 0; j < dim; j++) v[j] += t->step * u[j];
+    for (size_t j = 0; j < num; j++) aside[j] += t->step * along[j];
     t->b = t->l / fmax(1.0 - t->l * dot(d, v, dim), LEAST_REMAINDER);
-    t->uz = dot(b->z + i * dim, u, dim);
-    t->vz = dot(b->z + i * dim, v, dim);
+    t->vz = dot(x, v, dim);
     t->vr = dot(r, v, dim);
     own[i] = t->n / (t->n - 1.0) * (t->n / (t->n - 1.0)) * (t->h + t->a * t->h * t->h + t->b * t->vr * t->vr);
-    for (size_t j = 0; j < num; j++) {
-      spread[j] =
-          readout->root_fraction[j] * (row[j] - readout->bias[j] + t->a * along[j] * t->uz + t->b * aside[j] * t->vz);
-    }
+    for (size_t j = 0; j < num; j++) spread[j] = readout->root_fraction[j] * (row[j] - readout->bias[j]);
     leave_out_gaussian(readout, num, c, t, along, aside, row);
     double best = row[0];
     for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
     unknown[i] = -2.0 * best;
   }
-  add_distances(predictor, readout, num, rows, terms, b, unknown);
+  add_distances(predictor, readout, num, rows, total, terms, b, unknown);
   if (ridge_factor) {
     leave_out_ridge(predictor, readout, ridge_factor, batch, num, b, scores);
   } else {
