@@ -213,6 +213,7 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   expected.loss_classes = DLORA_LOSS_CLASSES_TASK;
   expected.class_scores = DLORA_CLASS_SCORES_HEAD;
   expected.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
+  expected.observed_tokens = DLORA_TOKENS_CLASS;
   expected.drift_compensation = 0;
   expected.loss_temperature = 1.0f;
   expected.crop_scale = 1.0f;

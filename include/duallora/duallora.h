@@ -792,7 +792,7 @@ typedef struct dlora_learner_options {
   int32_t drift_compensation; /**< 1: move the statistics of earlier tasks along with their features. Default 1; paper
                                  0. */
   int32_t train_orthogonal_a; /**< 1: train A' too, from random rows, and project its updates. Default 0. */
-  int32_t observed_tokens;    /**< enum dlora_tokens: tokens that enter S. Default ALL. */
+  int32_t observed_tokens;    /**< enum dlora_tokens: tokens that enter S. Default ALL; paper CLASS. */
   int32_t optimizer;          /**< enum dlora_optimizer. Default ADAM. */
   int32_t schedule;           /**< enum dlora_schedule: of the learning rate over a task. Default COSINE. */
   int32_t flip;               /**< enum dlora_flip: where images are mirrored. Default EVERYWHERE; paper TRAINING. */
@@ -892,7 +892,8 @@ DLORA_API dlora_status dlora_evaluation_init(dlora_evaluation *evaluation, size_
  * caller knows it. */
 DLORA_API dlora_status dlora_learner_options_init(dlora_learner_options *options, size_t size);
 /** Sets the paper's preset: all blocks, residual_basis IN_NEW, routing ENERGY, loss_classes TASK, class_scores HEAD,
- * final features, no drift compensation, nothing of the residual branch merged. */
+ * final features, observed_tokens CLASS, no drift compensation, nothing of the residual branch merged, and predictions
+ * without the untouched backbone. */
 DLORA_API dlora_status dlora_learner_options_paper(dlora_learner_options *options, size_t size);
 /** Sets one option from text, whatever its type: "0.001", "two-pass", "key,value", "true", "auto". Numbers have a
  * decimal point in every locale. Error: ARGUMENT for an unknown name, for text that is no value of the type, and for a

@@ -59,7 +59,7 @@ const struct dli_option dli_options[] = {
      "move the statistics of earlier tasks along with their features"},
     {ROW(train_orthogonal_a, FLAG, TRAINING), SAME(0), TRUTH, 0,
      "train A' too, from random rows, and project its updates"},
-    {ROW(observed_tokens, CHOICE, TRAINING), SAME(DLORA_TOKENS_ALL), CHOSEN(2), "all|class", 0,
+    {ROW(observed_tokens, CHOICE, TRAINING), DLORA_TOKENS_ALL, DLORA_TOKENS_CLASS, CHOSEN(2), "all|class", 0,
      "tokens that enter the second moments"},
     {ROW(optimizer, CHOICE, TRAINING), SAME(DLORA_OPTIMIZER_ADAM), CHOSEN(2), "adam|sgd", 0,
      "update rule of training; sgd has momentum"},
