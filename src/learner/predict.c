@@ -289,12 +289,21 @@ static void run_untouched(const dlora_learner *learner, dlora_session *session, 
 }
 
 /* Equation (6) for one image: component [components] <- (1 - weight) component + weight log p_U, normalised. Where the
- * task is given, p_U counts within the task. */
+ * task is given, p_U is normalised within each task first, as p(c | s, x) is in (5): an image unlike all classes of the
+ * given task must not leave it. */
 static void blend_row(const struct dli_class_index *d, double weight, const double *untouched, const float *given,
                       double *component) {
+  double log_total = 0.0;
   for (size_t k = 0; k < d->num_components; k++) {
     double other = untouched[d->untouched_places[k]];
-    if (given) other += log((double)given[d->component_tasks[k]] + LEAST_TASK_PROBABILITY);
+    if (given && (k == 0 || d->component_tasks[k] != d->component_tasks[k - 1])) {
+      double sum = -HUGE_VAL;
+      for (size_t j = k; j < d->num_components && d->component_tasks[j] == d->component_tasks[k]; j++) {
+        sum = dli_add_logs(sum, untouched[d->untouched_places[j]]);
+      }
+      log_total = log((double)given[d->component_tasks[k]] + LEAST_TASK_PROBABILITY) - sum;
+    }
+    other += log_total;
     component[k] = weight < 1.0 ? (1.0 - weight) * component[k] + weight * other : other;
   }
   normalise(component, d->num_components, 0.0);
