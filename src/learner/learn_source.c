@@ -126,8 +126,8 @@ static dlora_status observe_all(struct loop *loop, int32_t phase) {
     const int64_t *labels;
     const size_t part = count - first < batch ? count - first : batch;
     DLI_TRY(read_images(loop, loop->order + first, part, &images, &labels));
-    DLI_TRY(phase == DLORA_PHASE_OBSERVE ? dlora_learner_observe(learner, &images, labels)
-                                         : dlora_learner_observe_trained(learner, &images, labels));
+    DLI_TRY(
+        dli_learner_observe(learner, &images, labels, dli_reader_digests(loop->reader), "dlora_learner_learn_source"));
     DLI_TRY(report(loop, phase, first + part, count, (double)NAN, first + part - begin, started));
     DLI_TRY(snapshot_if_due(loop, first, first + part, every));
   }

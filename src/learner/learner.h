@@ -262,14 +262,18 @@ dlora_status dli_task_reserve_classes(const dlora_learner *learner, struct dli_t
 int dli_learner_trains(const dlora_learner *learner);
 
 /* learner/observe.c */
+/* Observes in the round that the task is in; images and labels are sound. digests: of the images as their source gave
+ * them [count], or NULL for those of these images. */
+dlora_status dli_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                 const uint64_t *digests, const char *caller);
 /* What of the trained pairs every image is to see from the second round on: options residual_merge_fraction,
  * merge_decay. */
 dlora_status dli_task_set_merge_fractions(const dlora_learner *learner);
 /* Memory to follow the drift of features, where that is to be done, for the observations after training. */
 dlora_status dli_task_alloc_drift(const dlora_learner *learner, struct dli_task *task);
 
-/* learner/trunk_cache.c: trunks and features of the first round, for the second, by dli_images_digest of the portion of
- * dlora_learner_observe. */
+/* learner/trunk_cache.c: trunks and features of the first round, for the second, by the digests of the images of a
+ * portion of dlora_learner_observe. */
 struct dli_trunk_cache;
 /* In the first round, keeps what the session has loaded and the moving columns of views[0][DLI_BASE], if there is
  * room. */

@@ -169,14 +169,19 @@ struct batch {
   const char *caller;
 };
 
-/* Keys of the images, from what no adapter moves: the same in both rounds. Statistics of all kinds thus sample the same
- * images. */
-static void set_keys(const dlora_learner *learner, struct dli_task *task, const int64_t *labels) {
-  const size_t dim = 2 * learner->model->vit.dim;
-  for (size_t i = 0; i < task->session->count; i++) {
-    task->work.keys[i] = dli_mix_bytes(dli_mix(UINT64_C(0x243f6a8885a308d3), (uint64_t)labels[i]),
-                                       task->work.early + i * dim, dim * sizeof *task->work.early);
+/* Keys of the images, so that statistics of all kinds sample the same ones, and that of the portion. They are those of
+ * the pixels, by digests [count] or NULL: a feature's bits may change with the portion that its image comes in. */
+static dlora_status set_keys(struct dli_task *task, const dlora_images *part, const int64_t *labels,
+                             const uint64_t *digests, const char *caller, uint64_t *key) {
+  *key = UINT64_C(0x243f6a8885a308d3);
+  for (size_t i = 0; i < part->count; i++) {
+    dlora_images one;
+    DLI_TRY(dli_images_part(part, i, 1, &one, caller));
+    const uint64_t digest = digests ? digests[i] : dli_images_digest(&one);
+    task->work.keys[i] = dli_mix(digest, (uint64_t)labels[i]);
+    *key = dli_mix(*key, digest);
   }
+  return DLORA_OK;
 }
 
 /* Before training: features of the network as it is, without adapters of the task, for all statistics. Those of the
@@ -190,7 +195,6 @@ static dlora_status observe_before(dlora_learner *learner, struct dli_task *task
   float *const *view = task->work.views[0], *const *mirrored = task->work.views[1];
   struct dli_profile *profile = &learner->profile;
   dli_session_early(task->session, task->work.early); /* the gate's too */
-  set_keys(learner, task, batch->labels);
   run_view(learner, task, DLORA_TERM_MERGED, view[DLI_BASE]);
   dli_profile_start(profile);
   DLI_TRY(dli_trunk_cache_keep(learner, task, batch->key));
@@ -234,7 +238,6 @@ static dlora_status observe_after(dlora_learner *learner, struct dli_task *task,
   const float *before = dli_trunk_cache_features(batch->cached);
   size_t before_stride = moving;
   dli_session_early(task->session, task->work.early);
-  set_keys(learner, task, batch->labels);
   if (task->drift.room && !before) {
     run_view(learner, task, DLORA_TERM_MERGED, task->drift.without_pairs);
     before = task->drift.without_pairs + width - moving;
@@ -292,7 +295,7 @@ static dlora_status begin_second_round(const dlora_learner *learner, struct dli_
 
 /* All images of a call, which the task's phase allows. */
 static dlora_status observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
-                            const char *caller) {
+                            const uint64_t *digests, const char *caller) {
   const double started = dli_seconds();
   DLI_TRY(dli_task_check_batch(learner, images, labels, caller));
   struct dli_task *task = learner->task;
@@ -304,7 +307,8 @@ static dlora_status observe(dlora_learner *learner, const dlora_images *images, 
   }
   for (size_t first = 0; first < images->count; first += part.count) {
     DLI_TRY_DONE(dli_images_part(images, first, task->session->max_batch, &part, caller));
-    const uint64_t key = dli_learner_trains(learner) ? dli_images_digest(&part) : 0;
+    uint64_t key;
+    DLI_TRY_DONE(set_keys(task, &part, labels + first, digests ? digests + first : NULL, caller, &key));
     const struct dli_trunk_cache *cached = dli_trunk_cache_find(task, key, part.count);
     const struct batch batch = {&part, labels + first, key, cached, caller};
     const int after = task->phase == DLI_OBSERVE_AFTER;
@@ -321,15 +325,20 @@ done:
   return status;
 }
 
+dlora_status dli_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels,
+                                 const uint64_t *digests, const char *caller) {
+  const int before = dli_threads_enter(learner->threads);
+  const dlora_status status = observe(learner, images, labels, digests, caller);
+  dli_threads_leave(before);
+  return status;
+}
+
 dlora_status dlora_learner_observe(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
   DLI_REQUIRE(learner);
   if (!learner->task || learner->task->phase != DLI_OBSERVE_BEFORE) return dli_task_refuse(learner, __func__);
   DLI_REQUIRE(images);
   DLI_REQUIRE(labels);
-  const int before = dli_threads_enter(learner->threads);
-  const dlora_status status = observe(learner, images, labels, __func__);
-  dli_threads_leave(before);
-  return status;
+  return dli_learner_observe(learner, images, labels, NULL, __func__);
 }
 
 dlora_status dlora_learner_observe_trained(dlora_learner *learner, const dlora_images *images, const int64_t *labels) {
@@ -337,8 +346,5 @@ dlora_status dlora_learner_observe_trained(dlora_learner *learner, const dlora_i
   if (!learner->task || learner->task->phase == DLI_OBSERVE_BEFORE) return dli_task_refuse(learner, __func__);
   DLI_REQUIRE(images);
   DLI_REQUIRE(labels);
-  const int before = dli_threads_enter(learner->threads);
-  const dlora_status status = observe(learner, images, labels, __func__);
-  dli_threads_leave(before);
-  return status;
+  return dli_learner_observe(learner, images, labels, NULL, __func__);
 }
