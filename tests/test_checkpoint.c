@@ -321,7 +321,11 @@ static void misnamed_tensors_and_metadata_are_refused_by_name(void **state) {
       {"\"metrics.overall\"", "\"metrics.overull\"", "metrics.overall"},
       {"\"base.means\"", "\"base.meanz\"", "base"},
       {"\"gate.means\"", "\"gate.meanz\"", "gate"},
-      {"\"untouched.means\"", "\"untouched.meanz\"", "untouched"},
+      {"\"routed.means\"", "\"routed.meanz\"", "routed.means"},
+      {"\"untouched.means\"", "\"untouched.meanz\"", "untouched.means"},
+      {"\"untouched.scatter\"", "\"untouched.scattur\"", "untouched.scatter"},
+      {"\"evidence.num_images\"", "\"evidence.num_imagez\"", "evidence.num_images"},
+      {"\"evidence.log_likelihood\"", "\"evidence.log_likelyhood\"", "evidence.log_likelihood"},
       {"\"class_name.2\"", "\"class_name.x\"", "class_name.x"},
   };
   for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {

@@ -9,7 +9,7 @@
  *   head.<task>.bias          F32 [num_classes]
  *   head.<task>.temperature   F32 [1]
  *   evidence.num_images       U64 [1]
- *   evidence.log_likelihood   F64 [11]                    both may be absent
+ *   evidence.log_likelihood   F64 [11]                    both may be absent, not one alone
  *   metrics.accuracy          F64 [num_tasks, num_tasks]
  *   metrics.overall           F64 [num_tasks]
  *   metrics.images            U64 [num_tasks, num_tasks]  digests of what was measured on; may be absent
@@ -50,17 +50,20 @@ dlora_status dli_evidence_write(const struct dli_blend_evidence *evidence, struc
 
 dlora_status dli_evidence_read(struct dli_blend_evidence *evidence, const struct dli_tensors *tensors,
                                const char *prefix) {
-  char name[NAME_SIZE];
-  snprintf(name, sizeof name, "%s.num_images", prefix);
-  if (!dli_tensors_find(tensors, name)) return DLORA_OK;
-  DLI_TRY(dli_tensors_copy(tensors, name, DLI_U64, 1, (size_t[]){1}, &evidence->num_images));
-  snprintf(name, sizeof name, "%s.log_likelihood", prefix);
-  DLI_TRY(dli_tensors_copy(tensors, name, DLI_F64, 1, (size_t[]){DLI_BLEND_WEIGHTS}, evidence->log_likelihood));
-  for (size_t k = 0; k < DLI_BLEND_WEIGHTS; k++) {
-    if (isfinite(evidence->log_likelihood[k])) continue;
-    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
+  char images[NAME_SIZE], sums[NAME_SIZE];
+  const char *impossible = NULL;
+  snprintf(images, sizeof images, "%s.num_images", prefix);
+  snprintf(sums, sizeof sums, "%s.log_likelihood", prefix);
+  if (!dli_tensors_find(tensors, images) && !dli_tensors_find(tensors, sums)) return DLORA_OK;
+  DLI_TRY(dli_tensors_copy(tensors, images, DLI_U64, 1, (size_t[]){1}, &evidence->num_images));
+  DLI_TRY(dli_tensors_copy(tensors, sums, DLI_F64, 1, (size_t[]){DLI_BLEND_WEIGHTS}, evidence->log_likelihood));
+  if (evidence->num_images > (uint64_t)1 << 53) impossible = images;
+  for (size_t k = 0; k < DLI_BLEND_WEIGHTS && !impossible; k++) {
+    const double most = DLI_MOST_EVIDENCE * (double)evidence->num_images; /* NaN and infinity are beyond it too */
+    if (!(fabs(evidence->log_likelihood[k]) <= most)) impossible = sums;
   }
-  return DLORA_OK;
+  if (!impossible) return DLORA_OK;
+  return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), impossible);
 }
 
 /* ---- writing ---- */
@@ -264,10 +267,14 @@ static dlora_status read_predictor(dlora_learner *learner, const struct dli_tens
       dlora_predictor_num_components(predictor), width, tasks, components);
 }
 
+/* Whether there is any tensor of the predictor: where only some are missing, the file is damaged. */
 static bool has_predictor(const struct dli_tensors *tensors, const char *name) {
-  char means[NAME_SIZE];
-  snprintf(means, sizeof means, "%s.means", name);
-  return dli_tensors_find(tensors, means) != NULL;
+  const size_t length = strlen(name);
+  for (size_t i = 0; i < dli_tensors_count(tensors); i++) {
+    const char *found = dli_tensors_at(tensors, i)->name;
+    if (strncmp(found, name, length) == 0 && found[length] == '.') return true;
+  }
+  return false;
 }
 
 /* The statistics of every kind, and the class index that follows from them. */
@@ -351,6 +358,10 @@ static dlora_status read_parts(dlora_learner *learner, const struct dli_tensors 
   DLI_TRY(read_projectors(learner, tensors, names));
   DLI_TRY(read_heads(learner, tensors));
   DLI_TRY(dli_evidence_read(&learner->evidence, tensors, "evidence"));
+  if (learner->evidence.num_images && !learner->statistics[DLI_UNTOUCHED]) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: predictor %s is missing, and there is evidence about it",
+                     dli_tensors_label(tensors), dli_checkpoint_statistics_name(names, DLI_UNTOUCHED));
+  }
   DLI_TRY(read_metrics(learner, tensors));
   DLI_TRY(read_names(learner, tensors));
   return dli_notes_read(learner, tensors);

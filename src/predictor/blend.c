@@ -106,7 +106,7 @@ static void add_image(const struct dli_judgement *a, const struct dli_judgement 
       all = dli_add_logs(all, blend);
       if (a->classes[j] == a->expected[image]) right = dli_add_logs(right, blend);
     }
-    evidence->log_likelihood[k] += right - all;
+    evidence->log_likelihood[k] += fmax(right - all, -DLI_MOST_EVIDENCE);
   }
   evidence->num_images++;
 }

@@ -40,6 +40,8 @@ double dli_add_logs(double a, double b);
 /* Evidence for the weight w of one of two posteriors in their blend p_a^(1 - w) p_b^w, normalised: METHOD.md 8. Sums
  * over images, which may be added. */
 enum { DLI_BLEND_WEIGHTS = 11 }; /* w = 0, 0.1, ... 1 */
+/* Of one image, nats: keeps sums finite whatever the scores. */
+#define DLI_MOST_EVIDENCE 1e9
 struct dli_blend_evidence {
   uint64_t num_images;
   double log_likelihood[DLI_BLEND_WEIGHTS]; /* of the true classes, summed over the images */
