@@ -1073,8 +1073,8 @@ DLORA_API dlora_status dlora_learner_discard_task(dlora_learner *learner);
 DLORA_API size_t dlora_learner_num_tasks(const dlora_learner *learner);
 DLORA_API size_t dlora_learner_num_classes(const dlora_learner *learner);
 /** Weight w in [0, 1] of the untouched backbone's posterior in predictions, equation (6): untouched_weight, or by
- * evidence so far. 0 without statistics of the untouched backbone, and for NULL. At 0 and 1 one of the two networks
- * does not run. */
+ * evidence so far. 0 without statistics of the untouched backbone, before a task has trained, and for NULL. At 0 and 1
+ * one of the two networks does not run. */
 DLORA_API double dlora_learner_get_untouched_weight(const dlora_learner *learner);
 /** Writes the class ids: classes [num_classes], in order of first appearance. Columns of class_log_probs have this
  * order. */

@@ -243,11 +243,19 @@ dlora_status dlora_bank_get_residual(const dlora_bank *bank, size_t site, int64_
   return DLORA_OK;
 }
 
-bool dli_bank_has_updates(const dlora_bank *bank) {
-  for (size_t i = 0; i < bank->num_sites; i++) {
-    if (bank->merged[i]) return true;
+static bool has_updates(float *const *merged, size_t num_sites, size_t num_residuals) {
+  for (size_t i = 0; i < num_sites; i++) {
+    if (merged[i]) return true;
   }
-  return bank->num_residuals > 0;
+  return num_residuals > 0;
+}
+
+bool dli_bank_has_updates(const dlora_bank *bank) {
+  return has_updates(bank->merged, bank->num_sites, bank->num_residuals);
+}
+
+bool dli_bank_will_have_updates(const dlora_bank *bank, const struct dli_bank_commit *commit) {
+  return has_updates(commit->merged, bank->num_sites, commit->num_residuals);
 }
 
 const dlora_adapter *dli_bank_adapter(const dlora_bank *bank, size_t task, size_t site) {

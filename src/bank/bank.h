@@ -86,6 +86,8 @@ struct dli_bank_commit {
 dlora_status dli_bank_prepare_commit(const dlora_bank *bank, struct dli_bank_commit *out);
 void dli_bank_apply_commit(dlora_bank *bank, struct dli_bank_commit *commit);
 void dli_bank_abandon_commit(const dlora_bank *bank, struct dli_bank_commit *commit);
+/* dli_bank_has_updates once the commit is applied. */
+bool dli_bank_will_have_updates(const dlora_bank *bank, const struct dli_bank_commit *commit);
 
 dlora_status dli_bank_write(const dlora_bank *bank, struct dli_writer *writer, const char *prefix);
 dlora_status dli_bank_read(dlora_bank **out, const struct dli_tensors *tensors, const char *prefix,

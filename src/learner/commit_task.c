@@ -277,7 +277,9 @@ static void fill_report(const dlora_learner *learner, const struct outcome *o, d
   report->evidence_images = (size_t)(after->num_images - before->num_images);
   report->evidence_gain = ((sums[0] - earlier[0]) - (sums[other] - earlier[other])) / (double)report->evidence_images;
   if (report->evidence_images == 0) report->evidence_gain = NAN;
-  if (o->statistics[DLI_UNTOUCHED]) report->untouched_weight = dli_learner_untouched_weight(learner, after);
+  if (o->statistics[DLI_UNTOUCHED] && dli_bank_will_have_updates(learner->bank, &o->bank)) {
+    report->untouched_weight = dli_learner_untouched_weight(learner, after);
+  }
   report->used_directions_min = report->rank_orthogonal_min = SIZE_MAX;
   for (size_t i = 0; i < dli_num_inputs(learner->model); i++) {
     if (!o->projectors[i]) continue;

@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "base/status.h"
+#include "src/bank/bank.h"
 #include "src/learner/learner.h"
 
 dlora_status dli_learner_add_evidence(const dlora_learner *learner, const dlora_predictor *base, bool held_out,
@@ -38,7 +39,9 @@ double dli_learner_untouched_weight(const dlora_learner *learner, const struct d
   return chosen == (float)DLORA_AUTO ? evidence_weight(evidence) : (double)chosen;
 }
 
+/* A network that no task has trained is the untouched backbone: there is nothing to blend. */
 double dlora_learner_get_untouched_weight(const dlora_learner *learner) {
   if (!learner || !dli_learner_finished_statistics(learner, DLI_UNTOUCHED)) return 0.0;
+  if (!dli_bank_has_updates(learner->bank)) return 0.0;
   return dli_learner_untouched_weight(learner, &learner->evidence);
 }
