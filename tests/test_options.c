@@ -74,9 +74,6 @@ static void every_option_learns_and_matters(void **state) {
       SET(WORD, residual_basis, DLORA_RESIDUAL_IN_USED),
       SET(WORD, residual_basis, DLORA_RESIDUAL_RANDOM),
       SET(WORD, loss_classes, DLORA_LOSS_CLASSES_TASK),
-      SET(WORD, class_scores, DLORA_CLASS_SCORES_HEAD),
-      SET(WORD, class_scores, DLORA_CLASS_SCORES_STATISTICS),
-      SET(WORD, class_scores, DLORA_CLASS_SCORES_BOTH),
       SET(WORD, feature_layers, DLORA_FEATURE_LAYERS_FINAL),
       SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
       SET(WORD, observed_tokens, DLORA_TOKENS_CLASS),
@@ -123,11 +120,14 @@ static void every_option_learns_and_matters(void **state) {
       SET(REAL, weight_decay, 0.5),
       SET(REAL, shrinkage, 0.5),
       SET(REAL, held_out, 0.25),
+      SET(REAL, untouched_weight, 0.5),
+      SET(REAL, untouched_weight, 1.0),
   };
   double accuracy;
   size_t defaults = 0;
   dlora_learner_options base = test_quick_options();
   base.random_features = 200;
+  base.untouched_weight = 0.0f; /* the untouched backbone alone does not depend on what trains */
   float *usual = learn_and_ask(&base, &accuracy);
   assert_true(accuracy > 0.6);
   for (size_t i = 0; i < sizeof variants / sizeof variants[0]; i++) {
@@ -144,7 +144,7 @@ static void every_option_learns_and_matters(void **state) {
     free(found);
   }
   free(usual);
-  assert_int_equal(defaults, 3); /* of routing, residual_basis and within, which are listed in full */
+  assert_int_equal(defaults, 2); /* of routing and residual_basis, which are listed in full */
 }
 
 static void options_that_need_company_matter_in_it(void **state) {
@@ -157,11 +157,15 @@ static void options_that_need_company_matter_in_it(void **state) {
       {SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION), SET(REAL, ridge, 1.0)},
       {SET(REAL, held_out, 0.0), SET(REAL, temperature, 5.0)},
       {SET(WORD, first_block, 0), SET(WORD, feature_layers, DLORA_FEATURE_LAYERS_AT_ADAPTER)},
+      {SET(WORD, routing, DLORA_ROUTING_TWO_PASS), SET(WORD, class_scores, DLORA_CLASS_SCORES_HEAD)},
+      {SET(WORD, routing, DLORA_ROUTING_TWO_PASS), SET(WORD, class_scores, DLORA_CLASS_SCORES_STATISTICS)},
+      {SET(REAL, untouched_weight, 0.5), SET(WORD, untouched_baseline, 0)},
   };
   double accuracy;
   for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
     dlora_learner_options options = test_quick_options();
     options.random_features = 200;
+    options.untouched_weight = 0.0f;
     apply(&pairs[i].with, &options);
     float *usual = learn_and_ask(&options, &accuracy);
     assert_true(accuracy > 0.5);
@@ -214,6 +218,8 @@ static void the_papers_preset_is_the_documented_one(void **state) {
   expected.class_scores = DLORA_CLASS_SCORES_HEAD;
   expected.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
   expected.observed_tokens = DLORA_TOKENS_CLASS;
+  expected.untouched_baseline = 0;
+  expected.untouched_weight = 0.0f;
   expected.drift_compensation = 0;
   expected.loss_temperature = 1.0f;
   expected.crop_scale = 1.0f;
@@ -243,7 +249,6 @@ static void structure_cannot_change_after_creation(void **state) {
       SET(WORD, num_blocks, 1),
       SET(WORD, feature_layers, DLORA_FEATURE_LAYERS_FINAL),
       SET(WORD, readout, DLORA_READOUT_RANDOM_PROJECTION),
-      SET(WORD, untouched_baseline, 1),
       SET(WORD, use_prior, 1),
       SET(REAL, shrinkage, 0.3),
       SET(REAL, temperature, 3.0),
@@ -377,6 +382,10 @@ static void impossible_options_are_named(void **state) {
       SET(REAL, held_out, 0.9),
       SET(REAL, ridge, -1.0),
       SET(REAL, unknown_quantile, 1.0),
+      SET(REAL, untouched_weight, -0.1),
+      SET(REAL, untouched_weight, 1.1),
+      SET(REAL, untouched_weight, -2.0),
+      SET(REAL, untouched_weight, (double)NAN),
   };
   dlora_learner *working = test_learner(model, NULL);
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -424,8 +433,8 @@ static size_t width_of(const dlora_option_info *info) {
   return info->type == DLORA_OPTION_SIZE ? sizeof(size_t) : info->type == DLORA_OPTION_SEED ? 8 : 4;
 }
 
-/* Each option of the table changes one member of its type and no other, and together they change all but the two that
- * are none. */
+/* Each option of the table changes one member of its type and no other, and together they change all but the three that
+ * are none: no byte is padding, which a member added later would take over. */
 static void the_table_and_the_struct_are_one(void **state) {
   (void)state;
   unsigned char touched[sizeof(dlora_learner_options)] = {0};
@@ -478,7 +487,8 @@ static void the_table_and_the_struct_are_one(void **state) {
   }
   size_t left = 0;
   for (size_t at = 0; at < sizeof touched; at++) left += !touched[at];
-  assert_int_equal(left, sizeof defaults.struct_size + sizeof defaults.allocator);
+  assert_int_equal(left, sizeof defaults.struct_size + sizeof defaults.allocator + sizeof defaults.reserved);
+  assert_true(defaults.reserved == 0.0f && paper.reserved == 0.0f);
   dlora_option_info info = {.struct_size = sizeof info};
   assert_status(DLORA_ERR_ARGUMENT, dlora_option_get_info(dlora_option_count(), &info));
 }
@@ -543,6 +553,8 @@ static void what_is_no_value_is_refused_and_changes_nothing(void **state) {
                                        {"shrinkage", "0"},
                                        {"first_block", "upper"},
                                        {"threads", "99999"},
+                                       {"untouched_weight", "1.5"},
+                                       {"untouched_weight", "-0.5"},
                                        {"energy_threshold", "0"}};
   const dlora_learner_options before = test_default_options();
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

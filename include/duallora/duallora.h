@@ -836,6 +836,7 @@ typedef struct dlora_learner_options {
   float untouched_weight; /**< Weight w of the untouched backbone's posterior in predictions (6). Default DLORA_AUTO: by
                              evidence, from images that no adapter was trained on; paper 0. [0, 1]. 0 without
                              statistics of untouched_baseline. */
+  float reserved;         /**< 0 */
 } dlora_learner_options;
 
 /** Summary of one learned task. */
