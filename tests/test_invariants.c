@@ -115,6 +115,7 @@ static void relevance_none_is_the_merged_network_exactly(void **state) {
   (void)state;
   dlora_learner_options options = test_quick_options();
   options.learning_rate = 1e-2f;
+  options.untouched_weight = 0.0f;
   dlora_learner *learner = test_learner(model, &options);
   learn(learner, 0);
   learn(learner, 1);
@@ -389,6 +390,7 @@ static void without_residual_adapters_tasks_cost_nothing(void **state) {
   dlora_learner_options options = test_quick_options();
   options.allocator = &memory.allocator;
   options.routing = DLORA_ROUTING_NONE;
+  options.untouched_weight = 0.0f; /* the adapted network alone runs */
   options.learning_rate = 1e-2f;
   options.residual_merge_fraction = 0.5f; /* so that the first task keeps a residual adapter too */
   dlora_learner *learner = test_learner(model, &options);

@@ -25,8 +25,7 @@ static void training_beats_the_frozen_readout(void **state) {
   options.first_block = 0;
   options.epochs = 16;
   options.learning_rate = 5e-3f;
-  options.routing = DLORA_ROUTING_NONE;
-  options.untouched_baseline = 1;
+  options.untouched_weight = 0.0f;
   options.crop_scale = 1.0f; /* training sees what is measured */
   options.jitter = 0.0f;
   dlora_learner *learner = test_learner(model, &options);
@@ -211,6 +210,7 @@ static void shares_within_tasks(dlora_learner *learner, const dlora_learner_opti
 static void head_and_statistics_have_the_same_say(void **state) {
   (void)state;
   dlora_learner_options options = test_quick_options();
+  options.untouched_weight = 0.0f;
   dlora_learner *learner = learn_three_tasks(&options);
   struct test_pictures p = test_pictures(six, 6, 10, 80);
   double statistics[60 * 6], head[60 * 6], both[60 * 6], differ = 0.0;
@@ -406,10 +406,18 @@ static void assert_near(double found, double expected) {
 static void evaluation_is_what_predictions_come_to(void **state) {
   (void)state;
   const int64_t more[] = {-7, 3, 1000000007, 40, 5, 60, 777}; /* 777 is never learnt */
-  const int32_t relevances[] = {DLORA_ROUTING_EARLY, DLORA_ROUTING_TWO_PASS, DLORA_ROUTING_NONE};
-  for (size_t r = 0; r < 3; r++) {
+  const struct {
+    int32_t routing, untouched_baseline;
+    float untouched_weight;
+  } ways[] = {{DLORA_ROUTING_EARLY, 1, 0.0f},
+              {DLORA_ROUTING_TWO_PASS, 1, 0.5f},
+              {DLORA_ROUTING_NONE, 1, DLORA_AUTO},
+              {DLORA_ROUTING_NONE, 0, DLORA_AUTO}};
+  for (size_t r = 0; r < sizeof ways / sizeof *ways; r++) {
     dlora_learner_options options = test_quick_options();
-    options.routing = relevances[r];
+    options.routing = ways[r].routing;
+    options.untouched_baseline = ways[r].untouched_baseline;
+    options.untouched_weight = ways[r].untouched_weight;
     options.micro_batch = 7;
     dlora_learner *learner = test_learner(model, &options);
     struct expected stages[3];
@@ -428,6 +436,13 @@ static void evaluation_is_what_predictions_come_to(void **state) {
         }
       }
       stages[t] = measure(learner, &learnt);
+      /* The accuracy of the untouched backbone is that of predictions by it alone. */
+      const float weight = options.untouched_weight;
+      options.untouched_weight = 1.0f;
+      assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
+      const double untouched = options.untouched_baseline ? measure(learner, &learnt).accuracy : (double)NAN;
+      options.untouched_weight = weight;
+      assert_status(DLORA_OK, dlora_learner_configure(learner, &options));
       test_pictures_free(&learnt);
       assert_status(DLORA_OK, dlora_learner_evaluate(learner, &source, &e));
       assert_int_equal(e.num_images, 10 * (2 * t + 2));
@@ -437,7 +452,7 @@ static void evaluation_is_what_predictions_come_to(void **state) {
       assert_near(e.accuracy_given_task, stages[t].given);
       assert_near(e.ece, stages[t].ece);
       assert_near(e.task_ece, stages[t].task_ece);
-      assert_true(isnan(e.untouched_accuracy));
+      assert_near(e.untouched_accuracy, untouched);
       double average = 0.0, forgetting = 0.0, transfer = 0.0;
       for (size_t i = 0; i <= t; i++) average += stages[i].accuracy / (double)(t + 1);
       for (size_t j = 0; j < t; j++) {
