@@ -110,11 +110,13 @@ static void checkpoints_of_version_0_1_predict_as_they_did(void **context) {
     assert_status(DLORA_OK, dlora_learner_load(&learner, model, test_data(files[f].name), NULL));
     assert_int_equal(dlora_learner_num_tasks(learner), 2);
     assert_string_equal(dlora_learner_get_class_name(learner, 0), "zero");
+    assert_true(dlora_learner_get_untouched_weight(learner) == 0.0); /* that version had no blend */
     assert_predicts(learner, &files[f], 1e-4);
     /* And as this version saves them. */
     assert_status(DLORA_OK, dlora_learner_save(learner, test_temporary("again.safetensors")));
     dlora_learner_destroy(learner);
     assert_status(DLORA_OK, dlora_learner_load(&learner, model, test_temporary("again.safetensors"), NULL));
+    assert_true(dlora_learner_get_untouched_weight(learner) == 0.0);
     assert_predicts(learner, &files[f], 1e-4);
     dlora_learner_destroy(learner);
   }
