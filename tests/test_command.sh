@@ -55,6 +55,9 @@ cifar data/test.bin 0 4 5 2
 printf 'red\ngreen\n"blue" one\nyellow\npink\n' >data/batches.meta.txt
 
 expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --out c.safetensors --json c.json
+for figure in 'untouched backbone  ' 'gain of learning  ' 'weight of untouched backbone  '; do
+  grep -q "^$figure" output || fail "the table has no '$figure'"
+done
 for key in last_accuracy average_accuracy forgetting task_accuracy accuracy_given_task untouched_last_accuracy ece seconds; do
   [[ $(value c.json $key) =~ ^-?[0-9] ]] || fail "$key is no number in the report"
 done
@@ -66,7 +69,7 @@ awk -v a="$(value c.json last_accuracy)" 'BEGIN { exit !(a > 0.5 && a <= 1) }' |
   fail "four plain colours are told apart with an accuracy of $(value c.json last_accuracy) only"
 
 expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data --json e.json --threads 2
-for key in last_accuracy task_accuracy accuracy_given_task untouched_last_accuracy ece num_images; do
+for key in last_accuracy task_accuracy accuracy_given_task untouched_last_accuracy untouched_weight ece num_images; do
   same "$(value e.json $key)" "$(value c.json $key)" "$key after loading"
 done
 expect 0 '"accuracy_matrix"' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data --json - --quiet
@@ -95,6 +98,64 @@ expect 0 'task 1' "${learn[@]}" --train data --test data --tasks 2 --instant --f
 
 expect 0 '' "${learn[@]}" --train data --test data --out small.safetensors --image-size 16 --images-per-class 6
 expect 0 'last accuracy' evaluate --backbone "$backbone" --checkpoint small.safetensors --test data
+
+# ---- what learning gained, and what predictions rely on ----
+
+# gain ARGUMENT...: learns and says what it does; tasks.json has one line for each task
+gain() {
+  expect 0 '' learn --backbone "$backbone" --epochs 1 --threads 2 --train data --out gain.safetensors --overwrite \
+    --json gain.json "$@"
+  tr -d '[:space:]' <gain.json | grep -o '{"task":[^}]*}' >tasks.json || fail 'the report has no tasks'
+}
+# of_task TASK KEY: a member of a task's entry in the report
+of_task() {
+  grep -o "{\"task\":$1,.*" tasks.json | grep -o "\"$2\":[^,}]*" | cut -d: -f2
+}
+# says TASK PATTERN: the line after that of the task says what it gained
+says() {
+  grep -A1 "^task $1 learnt:" output | tail -n 1 | grep -q -e "^  $2" || fail "no '$2' after task $1"
+}
+nats='(evidence of [0-9]* images* not trained on: [-+][0-9.]* nats each)$'
+
+gain --test data --tasks 2 --held-out 0.25
+same "$(wc -l <tasks.json)" 2 'entries of tasks'
+for task in 0 1; do
+  says $task "learning .* the untouched backbone (.* %, untouched .* %); .*$nats"
+  for key in untouched_accuracy untouched_weight evidence_gain evidence_images; do
+    [[ $(of_task $task $key) =~ ^-?[0-9] ]] || fail "$key of task $task is no number: '$(of_task $task $key)'"
+  done
+done
+same "$(of_task 1 untouched_accuracy)" "$(value gain.json untouched_last_accuracy)" 'accuracy of the untouched backbone'
+same "$(of_task 1 untouched_weight)" "$(value gain.json untouched_weight)" 'weight of the untouched backbone'
+# All 24 images before training, and the held-out ones after it; of the first task only these.
+[ "$(of_task 1 evidence_images)" -gt 24 ] || fail "$(of_task 1 evidence_images) images of evidence"
+[ "$(of_task 0 evidence_images)" -lt 24 ] || fail "$(of_task 0 evidence_images) images of evidence before any adapter"
+
+gain --tasks 2 --untouched-weight 0.3
+says 1 "weight of the untouched backbone 0.3, as is set $nats"
+same "$(of_task 1 untouched_accuracy)" null 'accuracy of the untouched backbone without test images'
+gain --test data --tasks 2 --untouched-weight 1
+says 1 '.*; predictions fall back to the untouched backbone, as is set'
+says 1 'learning gained nothing over the untouched backbone'
+same "$(value gain.json last_accuracy)" "$(value gain.json untouched_last_accuracy)" 'accuracy at weight 1'
+gain --tasks 2 --untouched-weight 0
+says 1 'predictions rely on the adapted network alone'
+gain --test data --no-untouched-baseline
+says 0 'predictions rely on the adapted network alone$'
+for key in untouched_accuracy evidence_gain; do same "$(of_task 0 $key)" null "$key without the baseline"; done
+same "$(of_task 0 untouched_weight) $(of_task 0 evidence_images)" '0 0' 'weight and evidence without the baseline'
+! grep -q '^untouched backbone\|^gain of' output || fail 'a gain is told without the baseline'
+gain --test data --instant
+says 0 'nothing is trained: predictions are those of the untouched backbone$'
+! grep -q '^weight of' output || fail 'a weight is told where nothing is trained'
+gain --test data --preset paper --images-per-class 6
+says 0 'learning .* the untouched backbone (.*); predictions rely on the adapted network alone'
+
+expect 2 '[^_]--untouched-weight is 1.5' learn --backbone "$backbone" --train data --out wrong.safetensors \
+  --untouched-weight 1.5
+expect 0 'weight of the untouched backbone in predictions; auto: by evidence' predict --help
+expect 0 'weight of untouched backbone  *0.30$' evaluate --backbone "$backbone" --checkpoint c.safetensors --test data \
+  --untouched-weight 0.3 --quiet
 
 # ---- pictures ----
 

@@ -47,7 +47,7 @@ static bool drop_open_task(context *work, const char *checkpoint, problem *why) 
 bool context_open(context *work, const backbone_settings *backbone, const char *checkpoint,
                   const learner_settings *settings, problem *why) {
   dlora_learner_options options;
-  learner_settings_defaults(&options);
+  (void)dlora_learner_options_init(&options, sizeof options); /* fails for impossible sizes only */
   work->model = NULL;
   work->learner = NULL;
   work->mismatch = false;

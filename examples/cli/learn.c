@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "context.h"
 #include "files.h"
+#include "gain.h"
 #include "report.h"
 #include "run_description.h"
 #include "snapshot.h"
@@ -224,19 +225,26 @@ static bool record_task(learn_run *run, const dlora_task_report *report, problem
               report_add_number(entry, "used_directions_max", (double)report->used_directions_max) &&
               report_add_number(entry, "rank_orthogonal_min", (double)report->rank_orthogonal_min) &&
               report_add_number(entry, "rank_orthogonal_max", (double)report->rank_orthogonal_max) &&
-              report_add_number(entry, "last_accuracy", run->evaluation.accuracy);
+              report_add_number(entry, "last_accuracy", run->evaluation.accuracy) &&
+              report_add_number(entry, "untouched_accuracy", run->evaluation.untouched_accuracy) &&
+              report_add_number(entry, "untouched_weight", report->untouched_weight) &&
+              report_add_number(entry, "evidence_gain", report->evidence_gain) &&
+              report_add_number(entry, "evidence_images", (double)report->evidence_images);
   return done || problem_set(why, "no memory for the report");
 }
 
 static void say_task(learn_run *run, const dlora_task_report *report) {
   char loss[64] = "";
   char accuracy[64] = "";
+  char gain[384];
   if (isfinite(report->last_loss))
     snprintf(loss, sizeof loss, ", loss %.3f to %.3f", report->first_loss, report->last_loss);
   if (isfinite(run->evaluation.accuracy))
     snprintf(accuracy, sizeof accuracy, ", accuracy so far %.2f %%", 100.0 * run->evaluation.accuracy);
   progress_say(&run->work.view, "task %zu learnt: %zu images, %.1f s%s%s", report->task, report->num_images,
                report->seconds_observe + report->seconds_train + report->seconds_statistics, loss, accuracy);
+  gain_describe(run->work.learner, &run->evaluation, report, gain, sizeof gain);
+  progress_say(&run->work.view, "  %s", gain);
 }
 
 /* Says what a task consists of: as many names as fit in a line. */

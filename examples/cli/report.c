@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "class_table.h"
+#include "gain.h"
 #include "utf8.h"
 
 dlora_evaluation report_no_evaluation(void) {
@@ -122,7 +123,8 @@ cJSON *report_json(const dlora_learner *learner, const dlora_evaluation *evaluat
   bool done = ids != NULL && root != NULL && dlora_learner_get_classes(learner, ids) == DLORA_OK;
   for (size_t i = 0; done && i < sizeof shares / sizeof shares[0]; i++)
     done = report_add_number(root, shares[i].name, shares[i].share);
-  done = done && report_add_number(root, "num_images", (double)evaluation->num_images) &&
+  done = done && report_add_number(root, "untouched_weight", dlora_learner_get_untouched_weight(learner)) &&
+         report_add_number(root, "num_images", (double)evaluation->num_images) &&
          report_add_number(root, "num_skipped", (double)evaluation->num_skipped) &&
          report_add_number(root, "num_tasks", (double)num_tasks) && add_matrix(root, matrix, num_tasks) &&
          add_classes(root, learner, ids, num_classes) && add_tasks(root, learner) &&
@@ -136,7 +138,7 @@ cJSON *report_json(const dlora_learner *learner, const dlora_evaluation *evaluat
 }
 
 static void print_share(const char *name, double share) {
-  if (isfinite(share)) printf("%-24s%7.2f %%\n", name, 100.0 * share);
+  if (isfinite(share)) printf("%-30s%7.2f %%\n", name, 100.0 * share);
 }
 
 /* What the tasks so far are compared in: undefined where they were measured on other images than now, or not at all. */
@@ -144,7 +146,13 @@ static void print_comparison(const char *name, double share, size_t num_tasks) {
   if (isfinite(share))
     print_share(name, share);
   else if (num_tasks > 1)
-    printf("%-24s%7s\n", name, "-");
+    printf("%-30s%7s\n", name, "-");
+}
+
+static void print_gain(const dlora_learner *learner, const dlora_evaluation *evaluation) {
+  const double points = gain_points(evaluation);
+  if (isfinite(points)) printf("%-30s%+7.2f points\n", "gain of learning", points);
+  printf("%-30s%7.2f\n", "weight of untouched backbone", dlora_learner_get_untouched_weight(learner));
 }
 
 bool report_print(const dlora_learner *learner, const dlora_evaluation *evaluation, problem *why) {
@@ -168,7 +176,8 @@ bool report_print(const dlora_learner *learner, const dlora_evaluation *evaluati
   free(matrix);
   putchar('\n');
   print_share("last accuracy", evaluation->accuracy);
-  print_share("frozen backbone", evaluation->untouched_accuracy);
+  print_share("untouched backbone", evaluation->untouched_accuracy);
+  if (gain_has_adapters(learner)) print_gain(learner, evaluation);
   print_comparison("average accuracy", evaluation->average_accuracy, count);
   print_comparison("forgetting", evaluation->forgetting, count);
   print_share("task right", evaluation->task_accuracy);

@@ -119,12 +119,7 @@ size_t library_options(dlora_learner_options *target, bool learning, bool *given
 
 void learner_settings_init(learner_settings *settings) {
   memset(settings, 0, sizeof *settings);
-  learner_settings_defaults(&settings->values);
-}
-
-void learner_settings_defaults(dlora_learner_options *options) {
-  (void)dlora_learner_options_init(options, sizeof *options); /* fails for impossible sizes only */
-  options->untouched_baseline = 1;
+  (void)dlora_learner_options_init(&settings->values, sizeof settings->values); /* fails for impossible sizes only */
 }
 
 size_t learner_settings_options(learner_settings *settings, bool learning, option *table) {
@@ -148,6 +143,7 @@ size_t learner_settings_options(learner_settings *settings, bool learning, optio
 
 bool learner_settings_apply(const learner_settings *settings, dlora_learner_options *options, problem *why) {
   if (settings->preset_given) {
+    /* The paper keeps no baseline; what learning gains is told of any preset. */
     int32_t untouched_baseline = options->untouched_baseline;
     dlora_status status = settings->preset == 1 ? dlora_learner_options_paper(options, sizeof *options)
                                                 : dlora_learner_options_init(options, sizeof *options);
@@ -227,7 +223,7 @@ size_t learner_settings_texts(const dlora_learner_options *options, const char *
 
 bool learner_settings_check(const learner_settings *settings, const dlora_model *model, problem *why) {
   dlora_learner_options options;
-  learner_settings_defaults(&options);
+  (void)dlora_learner_options_init(&options, sizeof options);
   if (!learner_settings_apply(settings, &options, why)) return false;
   return dlora_learner_options_check(&options, model) == DLORA_OK || settings_problem(why, "options");
 }

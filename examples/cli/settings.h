@@ -37,11 +37,9 @@ bool settings_problem(problem *why, const char *doing);
 size_t library_options(dlora_learner_options *target, bool learning, bool *given, option *table);
 
 void learner_settings_init(learner_settings *settings);
-/** The library's defaults, and the untouched backbone is measured too. */
-void learner_settings_defaults(dlora_learner_options *options);
 /** Appends the entries that matter to learning, or only those that matter to predictions. Returns their number. */
 size_t learner_settings_options(learner_settings *settings, bool learning, option *table);
-/** Changes in *options what the command line gave, and nothing else. */
+/** Changes in *options what the command line gave, and nothing else. A preset leaves untouched_baseline as it is. */
 bool learner_settings_apply(const learner_settings *settings, dlora_learner_options *options, problem *why);
 /** Whether the library takes what the command line gave; the sentence names the switch. model NULL: as far as it does
  * not depend on the model. */
