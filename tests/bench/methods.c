@@ -9,7 +9,8 @@ static const method_info methods[NUM_METHODS] = {
     [METHOD_FROZEN_PROJECTION] = {"frozen-projection",
                                   "untouched backbone, ridge regression on a random projection of the final feature",
                                   "#b5a642", "6 3"},
-    [METHOD_SEQUENTIAL] = {"sequential", "one merged LoRA after another, no memory; final feature", "#f2a33a", ""},
+    [METHOD_SEQUENTIAL] = {"sequential", "one merged LoRA after another, nothing kept of earlier tasks; final feature",
+                           "#f2a33a", ""},
     [METHOD_SEQUENTIAL_DRIFT] = {"sequential-drift", "sequential with drift compensation", "#c46a00", ""},
     [METHOD_ORTHOGONAL_FINAL_NODRIFT] = {"orthogonal-final-nodrift",
                                          "orthogonal branch; final feature, no drift compensation", "#9ecae1", "2 3"},
@@ -18,9 +19,10 @@ static const method_info methods[NUM_METHODS] = {
     [METHOD_ORTHOGONAL_NODRIFT] = {"orthogonal-nodrift", "orthogonal branch; several layers, no drift compensation",
                                    "#6baed6", ""},
     [METHOD_ORTHOGONAL] = {"orthogonal", "orthogonal branch; several layers, drift compensation", "#08519c", ""},
-    [METHOD_RESIDUAL] = {"residual", "residual branch alone", "#31a354", ""},
-    [METHOD_PAPER] = {"paper", "both branches as the paper reads", "#8856a7", ""},
-    [METHOD_DUAL] = {"dual", "both branches, the library's defaults", "#d7191c", ""},
+    [METHOD_RESIDUAL] = {"residual", "residual branch, as far as it is merged (routing none)", "#31a354", ""},
+    [METHOD_PAPER] = {"paper", "both branches, without the untouched backbone, as the paper reads", "#8856a7", ""},
+    [METHOD_DUAL] = {"dual", "both branches and the untouched backbone, weighted by evidence: the library's defaults",
+                     "#d7191c", ""},
     [METHOD_DUAL_GATE] = {"dual-gate", "dual, task from where the first adapted block begins (routing early)",
                           "#e78ac3", "8 3"},
     [METHOD_DUAL_TWO_PASS] = {"dual-two-pass", "dual, task from a first pass over final features (routing two-pass)",
@@ -50,6 +52,13 @@ static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlo
   }
 }
 
+/* What adapters do by themselves: nothing of the untouched backbone, unless the command line gives it a weight. */
+static void set_adapted_alone(dlora_learner_options *options) {
+  if (options->untouched_weight != (float)DLORA_AUTO) return;
+  options->untouched_weight = 0.0f;
+  options->untouched_baseline = 0;
+}
+
 bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *options) {
   dlora_learner_options paper;
   switch (kind) {
@@ -62,8 +71,8 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
       break;
     case METHOD_SEQUENTIAL:
     case METHOD_SEQUENTIAL_DRIFT:
-      /* The learner always has a memory; at this threshold it keeps the one strongest direction of the first task in
-       * each adapted block and nothing of later ones. All other directions are free for every task, both factors are
+      /* The learner always keeps used directions; at this threshold it is the one strongest of the first task in each
+       * adapted block and nothing of later ones. All other directions are free for every task, both factors are
        * trained, the first from random rows, and the product is merged: LoRA after LoRA on one set of weights, but for
        * that direction. */
       options->rank_residual = 0;
@@ -72,24 +81,29 @@ bool method_apply(method_kind kind, bool paper_blocks, dlora_learner_options *op
       options->merge_decay = 0.0f;
       options->feature_layers = DLORA_FEATURE_LAYERS_FINAL;
       options->drift_compensation = kind == METHOD_SEQUENTIAL_DRIFT;
+      set_adapted_alone(options);
       break;
     case METHOD_ORTHOGONAL_FINAL_NODRIFT:
     case METHOD_ORTHOGONAL_FINAL:
       options->rank_residual = 0;
       options->feature_layers = DLORA_FEATURE_LAYERS_FINAL;
       options->drift_compensation = kind == METHOD_ORTHOGONAL_FINAL;
+      set_adapted_alone(options);
       break;
     case METHOD_ORTHOGONAL_NODRIFT:
     case METHOD_ORTHOGONAL:
       options->rank_residual = 0;
       options->drift_compensation = kind == METHOD_ORTHOGONAL;
+      set_adapted_alone(options);
       break;
     case METHOD_RESIDUAL:
       options->rank_orthogonal = 0;
+      set_adapted_alone(options);
       break;
     case METHOD_PAPER:
       if (dlora_learner_options_paper(&paper, sizeof paper) != DLORA_OK) return false;
       set_paper(&paper, paper_blocks, options);
+      set_adapted_alone(options);
       break;
     case METHOD_DUAL_GATE:
       options->routing = DLORA_ROUTING_EARLY;
