@@ -131,7 +131,7 @@ step 'Predict single files (folder names are the true classes)'
 
 step 'Result'
 printf 'after five tasks: %.2f %%; untouched backbone with the same readout: %.2f %%\n' "$learnt" "$untouched"
-# One standard error of the difference is at most that of a share of the images. Less than that tells nothing.
+# A difference below the standard error of an accuracy on that many images tells nothing.
 awk -v learnt="$learnt" -v untouched="$untouched" -v weight="$weight" -v images="$(value "$run/learn.json" num_images)" \
   'BEGIN {
     gain = learnt - untouched

@@ -47,7 +47,10 @@ OPTIONS_SIZE = 1024
 
 Report = struct(
     "Report", ("struct_size", size_t), ("task", i64), ("num_classes", size_t), ("num_images", size_t),
-    ("num_steps", size_t), ("first_loss", f64), ("last_loss", f64),
+    ("num_steps", size_t), ("first_loss", f64), ("last_loss", f64), ("seconds_observe", f64), ("seconds_train", f64),
+    ("seconds_statistics", f64), ("used_directions_min", size_t), ("used_directions_max", size_t),
+    ("rank_orthogonal_min", size_t), ("rank_orthogonal_max", size_t), ("evidence_images", size_t),
+    ("evidence_gain", f64), ("untouched_weight", f64),
 )
 Evaluation = struct(
     "Evaluation", ("struct_size", size_t), ("num_images", size_t), ("num_skipped", size_t), ("accuracy", f64),
@@ -101,6 +104,7 @@ OTHER_FUNCTIONS = {
     "dlora_learner_destroy": (None, [pointer]),
     "dlora_learner_num_tasks": (size_t, [pointer]),
     "dlora_learner_num_classes": (size_t, [pointer]),
+    "dlora_learner_get_untouched_weight": (f64, [pointer]),
     "dlora_learner_get_class_name": (ctypes.c_char_p, [pointer, i64]),
     "dlora_learner_get_projector": (pointer, [pointer, size_t, i32]),
     "dlora_predictor_destroy": (None, [pointer]),
@@ -253,6 +257,10 @@ def the_whole_method(lib, backbone, folder):
     source = source_of(second, second_labels, keep)
     lib.learner_learn_source(learner, ctypes.byref(source), ctypes.byref(report))
     assert (report.task, lib.learner_num_tasks(learner)) == (1, 2)
+    # All images of the second task before training, some held-out ones after it.
+    assert 40 <= report.evidence_images < 80 and np.isfinite(report.evidence_gain)
+    assert 0.0 <= report.untouched_weight <= 1.0
+    assert report.untouched_weight == lib.learner_get_untouched_weight(learner)
     classes = np.zeros(lib.learner_num_classes(learner), np.int64)
     lib.learner_get_classes(learner, data(classes))
     assert classes.tolist() == [3, 50, -7, 2**40 + 5]
@@ -266,6 +274,7 @@ def the_whole_method(lib, backbone, folder):
     source = source_of(unseen, truth, keep)
     lib.learner_evaluate(learner, ctypes.byref(source), ctypes.byref(evaluation))
     assert evaluation.num_images == 40 and abs(evaluation.accuracy - accuracy) < 1e-9
+    assert 0.0 <= evaluation.untouched_accuracy <= 1.0
     matrix = np.zeros((2, 2))
     lib.learner_get_accuracy_matrix(learner, data(matrix))
     assert np.isnan(matrix[0]).all() and abs(matrix[1].mean() - accuracy) < 1e-9

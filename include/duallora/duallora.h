@@ -821,7 +821,7 @@ typedef struct dlora_learner_options {
                         1000. */
 
   /* ---- prediction (DLORA_SCOPE_PREDICTION) ---- */
-  int32_t routing;        /**< enum dlora_routing: which residual adapters run. Default TWO_PASS; paper ENERGY. */
+  int32_t routing;        /**< enum dlora_routing: which residual adapters run. Default NONE; paper ENERGY. */
   int32_t class_scores;   /**< enum dlora_class_scores: source of p(class | task) where residual adapters run. Default
                              BOTH; paper HEAD. */
   float unknown_quantile; /**< Fraction of known images that dlora_prediction.unknown accepts. Default 0.95; (0, 1). */
