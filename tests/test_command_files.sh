@@ -115,7 +115,7 @@ use=(--backbone "$backbone" --threads 1)
 for from in s0.safetensors $snapshot; do
   expect 0 '' evaluate "${use[@]}" --checkpoint "$from" --test X --json "$from.json" --routing early
   mapfile -t last <<<"$(sed 's/.*is the snapshot.*//' output | sed '/^$/d')"
-  same "${#last[@]}" 9 "lines of evaluate on $from" # one task: its row, and the figures
+  same "${#last[@]}" 11 "lines of evaluate on $from" # one task: its row, and the figures
 done
 grep -q "$snapshot is the snapshot of a run in the middle of task 1, which is left out; 1 task is finished" output ||
   fail 'evaluate does not say that a task of the snapshot is open'
