@@ -43,7 +43,7 @@ struct speed_setup {
 /* What a case's name says: kind:batch, or predict:tasks:gate:batch. */
 struct speed_request {
   char kind[16]; /* infer, embed, train or predict */
-  char gate[16]; /* none, gate or final */
+  char gate[16]; /* none, gate, final or blend */
   size_t tasks, batch;
 };
 

@@ -147,7 +147,7 @@ class Bench:
                     continue
                 entries[name + " frozen"] = (worker, f"embed:{batch}")
                 for tasks in (100,) if quick else (10, 100):
-                    for gate in ("none", "gate", "final"):
+                    for gate in ("none", "gate", "final", "blend"):
                         entries[f"{name} {tasks} {gate}"] = (worker, f"predict:{tasks}:{gate}:{batch}")
             self.alternate(geometry, "predict", batch, entries)
             self.close(workers)

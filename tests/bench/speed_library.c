@@ -105,11 +105,15 @@ static int open_predict(struct library_case *c, size_t tasks, const char *gate) 
   (void)dlora_learner_options_init(&options, sizeof options);
   SPEED_TRY(dlora_learner_get_options(c->learner, &options));
   options.threads = (int32_t)c->setup->threads;
-  options.routing = strcmp(gate, "none") == 0   ? DLORA_ROUTING_NONE
-                    : strcmp(gate, "gate") == 0 ? DLORA_ROUTING_EARLY
-                                                : DLORA_ROUTING_TWO_PASS;
+  options.routing = strcmp(gate, "gate") == 0    ? DLORA_ROUTING_EARLY
+                    : strcmp(gate, "final") == 0 ? DLORA_ROUTING_TWO_PASS
+                                                 : DLORA_ROUTING_NONE;
+  /* Evidence from random images would decide what runs. */
+  const float weight = strcmp(gate, "blend") == 0 ? 0.5f : 0.0f;
+  options.untouched_weight = weight;
   SPEED_TRY(dlora_learner_configure(c->learner, &options));
-  return 0;
+  if (dlora_learner_get_untouched_weight(c->learner) == (double)weight) return 0;
+  return speed_fail("the learner of %zu tasks has no statistics of the untouched backbone; remove its file", tasks);
 }
 
 int speed_library_open(const struct speed_setup *setup, const struct speed_request *request, struct speed_case *out) {

@@ -73,7 +73,7 @@ SHORT_FIGURES = [("torch / library", "torch-bfloat16", "library-bfloat16"),
 
 def predict_table(groups):
     head = ["network", "batch", "products", "frozen ms"]
-    kinds = [f"{tasks} {gate}" for gate in ("none", "gate", "final") for tasks in (10, 100)]
+    kinds = [f"{tasks} {gate}" for gate in ("none", "gate", "final", "blend") for tasks in (10, 100)]
     rows = []
     for group in groups:
         for name in ("library", "library-packed", "library-bfloat16"):
