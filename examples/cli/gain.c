@@ -48,18 +48,18 @@ static void describe_weight(const dlora_learner *learner, char *text, size_t siz
     snprintf(text, size, "predictions rely on the adapted network alone");
   else if (weight >= 1.0)
     snprintf(text, size, "predictions fall back to the untouched backbone%s",
-             is_set ? ", as is set" : ": the adapters do not help here");
+             is_set ? ", as is set" : ": by the evidence the adapters do not help here");
   else
     snprintf(text, size, "weight of the untouched backbone %.2g%s", weight,
              is_set          ? ", as is set"
-             : weight < 0.35 ? ": the adapters help here"
-             : weight < 0.65 ? ": both networks count"
-                             : ": the adapters help little here");
+             : weight < 0.35 ? ": by the evidence the adapters help here"
+             : weight < 0.65 ? ": the evidence is undecided"
+                             : ": by the evidence the adapters help little here");
 }
 
 void gain_describe(const dlora_learner *learner, const dlora_evaluation *evaluation, const dlora_task_report *report,
                    char *text, size_t size) {
-  char points[160], reliance[128], evidence[96] = "";
+  char points[160], reliance[160], evidence[96] = "";
   if (!gain_has_adapters(learner)) {
     snprintf(text, size, "nothing is trained: predictions are those of the untouched backbone");
     return;

@@ -236,7 +236,7 @@ static bool record_task(learn_run *run, const dlora_task_report *report, problem
 static void say_task(learn_run *run, const dlora_task_report *report) {
   char loss[64] = "";
   char accuracy[64] = "";
-  char gain[384];
+  char gain[416];
   if (isfinite(report->last_loss))
     snprintf(loss, sizeof loss, ", loss %.3f to %.3f", report->first_loss, report->last_loss);
   if (isfinite(run->evaluation.accuracy))
