@@ -39,6 +39,7 @@ static void set_paper(const dlora_learner_options *paper, bool paper_blocks, dlo
   options->feature_layers = paper->feature_layers;
   options->residual_basis = paper->residual_basis;
   options->routing = paper->routing;
+  options->observed_tokens = paper->observed_tokens;
   options->loss_classes = paper->loss_classes;
   options->class_scores = paper->class_scores;
   options->drift_compensation = paper->drift_compensation;
