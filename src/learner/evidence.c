@@ -8,7 +8,7 @@
  *
  * Each image adds its log-likelihood under the blend of `base` and `untouched` for w = 0, 0.1, ... 1
  * (predictor/blend.c). The sums are all that is kept. The weight in force is the posterior mean of w over these values
- * under a prior, rounded to 0.1: sharp evidence gives 0 or 1, and then only one network runs. */
+ * under a flat prior, rounded to 0.1: sharp evidence gives 0 or 1, and then only one network runs. */
 #include <math.h>
 
 #include "base/status.h"

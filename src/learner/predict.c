@@ -309,6 +309,17 @@ static void blend_row(const struct dli_class_index *d, double weight, const doub
   normalise(component, d->num_components, 0.0);
 }
 
+/* Task posterior of one image: task [num_tasks], summed in float64 over the components, which stand in order of task.
+ */
+static void sum_tasks(const struct dli_class_index *d, const double *component, size_t num_tasks, float *task) {
+  size_t k = 0;
+  for (size_t t = 0; t < num_tasks; t++) {
+    double sum = 0.0;
+    for (; k < d->num_components && d->component_tasks[k] == (int64_t)t; k++) sum += exp(component[k]);
+    task[t] = (float)fmin(sum, 1.0);
+  }
+}
+
 /* Step 7. Unknown scores and threshold are blended with the same weight. */
 static dlora_status blend(const dlora_learner *learner, dlora_session *session, double weight, bool task_given,
                           struct dli_predict_buffers *b, float *threshold) {
@@ -322,11 +333,7 @@ static dlora_status blend(const dlora_learner *learner, dlora_session *session, 
     double *component = b->component + i * d->num_components;
     float *task = b->task + i * num_tasks;
     blend_row(d, weight, b->untouched + i * d->num_components, task_given ? task : NULL, component);
-    for (size_t t = 0; t < num_tasks && !task_given; t++) task[t] = 0.0f;
-    for (size_t k = 0; k < d->num_components && !task_given; k++) {
-      task[d->component_tasks[k]] += (float)exp(component[k]);
-    }
-    for (size_t t = 0; t < num_tasks; t++) task[t] = fminf(task[t], 1.0f);
+    if (!task_given) sum_tasks(d, component, num_tasks, task);
     b->unknown[i] = (float)((1.0 - weight) * (double)b->unknown[i] + weight * (double)b->other_unknown[i]);
   }
   sum_classes(d, b, count);
