@@ -113,7 +113,7 @@ static void the_blend_is_a_weighted_geometric_mean(void **state) {
         for (size_t c = 0; c < classes; c++) {
           const double a = (double)adapted.logs[i * classes + c], u = (double)untouched.logs[i * classes + c];
           expected[c] = (1.0 - w) * a + w * u;
-          differ = fmax(differ, fabs(a - u));
+          if (fabs(a - u) > differ) differ = fabs(a - u);
         }
         normalise(expected, classes);
         for (size_t c = 0; c < classes; c++) {
@@ -238,9 +238,9 @@ static void a_given_task_holds_at_any_weight(void **state) {
   struct test_pictures p = plain_pictures(0, MOST_CLASSES, 6, 53);
   const size_t count = p.images.count;
   struct answers untouched = ask_at(learner, &p.images, 1.0f);
-  double least = 0.0;
-  for (size_t i = 0; i < count * MOST_CLASSES; i++) least = fmin(least, (double)untouched.logs[i]);
-  assert_true(least < -150.0); /* it does object */
+  size_t objections = 0;
+  for (size_t i = 0; i < count * MOST_CLASSES; i++) objections += untouched.logs[i] < -150.0f;
+  assert_true(objections > 0);
   forget(&untouched);
   int64_t *tasks = calloc(count, sizeof *tasks);
   assert_non_null(tasks);
