@@ -237,7 +237,7 @@ static dlora_status observe_after(dlora_learner *learner, struct dli_task *task,
   struct dli_profile *profile = &learner->profile;
   const float *before = dli_trunk_cache_features(batch->cached);
   size_t before_stride = moving;
-  dli_session_early(task->session, task->work.early);
+  if (dli_learner_reads_early(learner)) dli_session_early(task->session, task->work.early);
   if (task->drift.room && !before) {
     run_view(learner, task, DLORA_TERM_MERGED, task->drift.without_pairs);
     before = task->drift.without_pairs + width - moving;
