@@ -241,6 +241,32 @@ enum dlora_products {
   DLORA_PRODUCTS_PACKED = 1,  /**< float32; needs AVX-512 */
   DLORA_PRODUCTS_BFLOAT16 = 2 /**< factors rounded to bfloat16, sums in float32; needs AVX512_BF16, uses AMX */
 };
+/** What makes the feature [embed_dim] of an image out of the tokens behind the last block. */
+enum dlora_pool {
+  DLORA_POOL_CLASS = 0,        /**< the class token, after the final norm */
+  DLORA_POOL_MEAN_PATCHES = 1, /**< the mean of the patch tokens */
+  DLORA_POOL_MEAN_TOKENS = 2,  /**< the mean of all tokens */
+  DLORA_POOL_DISTILLED = 3,    /**< the mean of class and distillation token, after the final norm (DeiT) */
+  DLORA_POOL_ATTENTION = 4     /**< attention of one learnt query to all tokens, and an MLP (SigLIP) */
+};
+/** Activations of the MLP in a block. */
+enum dlora_activation {
+  DLORA_ACTIVATION_GELU = 0,      /**< x Phi(x), exact */
+  DLORA_ACTIVATION_GELU_TANH = 1, /**< GELU by tanh (SigLIP) */
+  DLORA_ACTIVATION_QUICK_GELU = 2 /**< x sigmoid(1.702 x) (OpenAI's CLIP) */
+};
+/** How position embeddings are resampled to another grid. */
+enum dlora_position_resampling {
+  DLORA_POSITIONS_TIMM = 0,        /**< bicubic with a = -0.5 and antialiasing */
+  DLORA_POSITIONS_HUGGING_FACE = 1 /**< bicubic with a = -0.75, four taps, no antialiasing */
+};
+/** How images of bytes become image_size pixels a side. */
+enum dlora_resize {
+  DLORA_RESIZE_SQUASH = 0, /**< both sides to image_size, whatever the aspect ratio */
+  DLORA_RESIZE_CROP = 1    /**< the shorter side to image_size / crop_fraction, then the centre is cut out */
+};
+/** Kernels of image resizing, both with antialiasing. */
+enum dlora_interpolation { DLORA_INTERPOLATION_BICUBIC = 0, DLORA_INTERPOLATION_BILINEAR = 1 };
 /** Options of loading a model. 0 or NULL means: as in the file. */
 typedef struct dlora_model_options {
   size_t struct_size;
@@ -254,11 +280,17 @@ typedef struct dlora_model_options {
   int32_t threads;                  /**< of dlora_model_embed; 1 to 4096; default DLORA_AUTO: all processors */
   int32_t reserved;                 /**< 0 */
   const char *prefix; /**< prefix of the backbone's tensor names, as "teacher."; "": none; default NULL: found */
+  int32_t pool;       /**< enum dlora_pool; default DLORA_AUTO: as in the file */
+  int32_t activation; /**< enum dlora_activation; default DLORA_AUTO: as in the file */
+  int32_t position_resampling; /**< enum dlora_position_resampling; default DLORA_AUTO: as in the file */
+  int32_t resize;              /**< enum dlora_resize; default DLORA_AUTO: as in the file */
+  int32_t interpolation;       /**< enum dlora_interpolation; default DLORA_AUTO: as in the file */
+  float crop_fraction;         /**< in (0, 1]; default 0: as in the file */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
   { \
     sizeof(dlora_model_options), NULL, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, DLORA_PRODUCTS_BLAS, \
-        DLORA_AUTO, 0, NULL \
+        DLORA_AUTO, 0, NULL, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, 0.0f \
   }
 
 /** Schemes of tensor names. */
@@ -266,21 +298,28 @@ enum dlora_naming { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING
 /** Description of a loaded model. */
 typedef struct dlora_model_info {
   size_t struct_size;
-  size_t embed_dim;      /**< D, width of tokens and features */
-  size_t depth;          /**< transformer blocks */
-  size_t num_heads;      /**< attention heads */
-  size_t mlp_dim;        /**< hidden width of the MLP */
-  size_t patch_size;     /**< pixels a side */
-  size_t image_size;     /**< pixels a side */
-  size_t num_tokens;     /**< patches + 1 class token */
-  size_t num_parameters; /**< of the backbone, without heads */
-  float mean[3];         /**< normalisation of images */
-  float std[3];          /**< normalisation of images */
-  float layer_norm_eps;  /**< epsilon of the layer norms */
-  int32_t naming;        /**< enum dlora_naming */
-  char fingerprint[40];  /**< identifies weights and geometry: hexadecimal, NUL-terminated */
-  int32_t products;      /**< enum dlora_products */
-  int32_t reserved;      /**< 0 */
+  size_t embed_dim;            /**< D, width of tokens and features */
+  size_t depth;                /**< transformer blocks */
+  size_t num_heads;            /**< attention heads */
+  size_t mlp_dim;              /**< hidden width of the MLP */
+  size_t patch_size;           /**< pixels a side */
+  size_t image_size;           /**< pixels a side */
+  size_t num_tokens;           /**< prefix tokens + patches */
+  size_t num_parameters;       /**< of the backbone, without heads */
+  float mean[3];               /**< normalisation of images */
+  float std[3];                /**< normalisation of images */
+  float layer_norm_eps;        /**< epsilon of the layer norms */
+  int32_t naming;              /**< enum dlora_naming */
+  char fingerprint[40];        /**< identifies weights and geometry: hexadecimal, NUL-terminated */
+  int32_t products;            /**< enum dlora_products */
+  int32_t reserved;            /**< 0 */
+  size_t num_prefix_tokens;    /**< tokens before the patches: class, distillation and register tokens */
+  int32_t pool;                /**< enum dlora_pool */
+  int32_t activation;          /**< enum dlora_activation */
+  int32_t position_resampling; /**< enum dlora_position_resampling */
+  int32_t resize;              /**< enum dlora_resize */
+  int32_t interpolation;       /**< enum dlora_interpolation */
+  float crop_fraction;         /**< of DLORA_RESIZE_CROP */
 } dlora_model_info;
 /** Sets struct_size, and every other member to 0. size: sizeof(dlora_model_info). */
 DLORA_API dlora_status dlora_model_info_init(dlora_model_info *info, size_t size);

@@ -29,6 +29,8 @@ struct dli_vit_block {
 
 struct dli_vit {
   size_t dim, depth, heads, mlp_dim, patch_size, image_size, grid, tokens;
+  size_t num_prefix_tokens; /* in front of the patches */
+  int32_t pool, activation; /* DLORA_POOL_..., DLORA_ACTIVATION_... */
   float eps;
   float mean[3], std[3];
   int32_t naming;

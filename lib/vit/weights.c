@@ -354,7 +354,8 @@ static dlora_status load_positions(struct loader *l, const dlora_model_options *
                      "%s: %simage_size is %zu, expected a multiple of the patch size %zu up to 16384", label,
                      options->image_size > 0 ? "the option " : "", vit->image_size, p);
   }
-  vit->tokens = vit->grid * vit->grid + 1;
+  vit->num_prefix_tokens = 1;
+  vit->tokens = vit->num_prefix_tokens + vit->grid * vit->grid;
   name_of(l, name, l->names.naming->class_token, 0, "");
   DLI_TRY(load(l, name, 3, (size_t[]){1, 1, dim}, &class_token));
   DLI_TRY(load_vector(l, l->names.naming->patch_bias, 0, "", dim, &patch_bias));

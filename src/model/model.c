@@ -63,6 +63,25 @@ static dlora_status read_options(const dlora_model_options *given, dlora_model_o
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: products is %d, expected one of DLORA_PRODUCTS_...",
                      (int)out->products);
   }
+  const struct {
+    const char *name;
+    int32_t value, last;
+  } choices[] = {
+      {"pool", out->pool, DLORA_POOL_ATTENTION},
+      {"activation", out->activation, DLORA_ACTIVATION_QUICK_GELU},
+      {"position_resampling", out->position_resampling, DLORA_POSITIONS_HUGGING_FACE},
+      {"resize", out->resize, DLORA_RESIZE_CROP},
+      {"interpolation", out->interpolation, DLORA_INTERPOLATION_BILINEAR},
+  };
+  for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+    if (choices[i].value >= DLORA_AUTO && choices[i].value <= choices[i].last) continue;
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: %s is %d, expected DLORA_AUTO or 0 to %d",
+                     choices[i].name, (int)choices[i].value, (int)choices[i].last);
+  }
+  if (!(out->crop_fraction >= 0.0f && out->crop_fraction <= 1.0f)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: crop_fraction is %g, expected it in (0, 1], or 0",
+                     (double)out->crop_fraction);
+  }
   return dli_allocator_read(allocator, out->allocator);
 }
 
@@ -117,6 +136,9 @@ dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *in
       .num_parameters = vit->num_parameters,
       .layer_norm_eps = vit->eps,
       .naming = vit->naming,
+      .num_prefix_tokens = vit->num_prefix_tokens,
+      .pool = vit->pool,
+      .activation = vit->activation,
       .products = model->products,
   };
   memcpy(full.mean, vit->mean, sizeof full.mean);
