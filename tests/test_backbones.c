@@ -212,9 +212,6 @@ static void tensors_of_other_kinds_are_refused_by_name(void **state) {
       {TIMM, "rope.freqs", "rotary"},
       {TIMM, "blocks.0.mlp.w12.weight", "SwiGLU"},
       {TIMM, "blocks.0.mlp.fc1_g.weight", "SwiGLU"},
-      {TIMM, "reg_token", "register tokens"},
-      {TIMM, "dist_token", "distillation"},
-      {TIMM, "norm_pre.weight", "CLIP"},
       {TIMM, "fc_norm.weight", "mean of all patches"},
       {TIMM, "attn_pool.latent", "pools the patches"},
       {TIMM, "norm.running_mean", "batch normalisation"},
@@ -223,15 +220,46 @@ static void tensors_of_other_kinds_are_refused_by_name(void **state) {
       {HF_VIT, "vit.encoder.layer.0.lambda_1", "BEiT"},
       {HF_VIT, "vit.encoder.layer.0.attention.attention.relative_position_bias.relative_position_bias_table",
        "relative"},
-      {HF_VIT, "vit.embeddings.distillation_token", "distillation"},
+      {HF_VIT, "vit.embeddings.register_tokens", "register tokens"},
       {HF_VIT, "vit.embeddings.detection_tokens", "YOLOS"},
       {HF_VIT, "vit.embeddings.text_embeddings.token_type_embeddings.weight", "ViLT"},
       {HF_VIT, "vit.pooler.layernorm.weight", "mean of all patches"},
       {HF_VIT, "vit.feature_layers.0.attention.q_proj.weight", "save_pretrained"},
-      {HF_DINOV2, "embeddings.register_tokens", "register tokens"},
       {HF_DINOV2, "encoder.layer.0.mlp.weights_in.weight", "SwiGLU"},
   };
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) refuse_with(kinds[i][0], kinds[i][1], kinds[i][2]);
+}
+
+/* What a family reads must have its shape, and all of it must be there. */
+static void parts_of_what_is_supported_are_refused_by_name(void **state) {
+  (void)state;
+  static const char *const parts[][2] = {
+      {TIMM, "reg_token"},
+      {TIMM, "dist_token"},
+      {HF_VIT, "vit.embeddings.distillation_token"},
+      {HF_DINOV2, "embeddings.register_tokens"},
+      {TIMM, "norm_pre.weight"},
+  };
+  for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+    struct archive *archive = archive_open(parts[i][0]);
+    add_row(archive, parts[i][1]);
+    refuse(archive, NULL, DLORA_ERR_FORMAT, strstr(parts[i][1], "norm_pre") ? "norm_pre.bias" : parts[i][1]);
+    archive_close(archive);
+  }
+}
+
+/* Tensors that two supported families have, but no supported one together. */
+static void kinds_in_disguise_are_refused(void **state) {
+  (void)state;
+  struct archive *archive = archive_open(TIMM);
+  add_row(archive, "norm_pre.weight");
+  add_row(archive, "attn_pool.latent");
+  refuse(archive, NULL, DLORA_ERR_UNSUPPORTED, "norm_pre.weight beside attn_pool.latent");
+  archive_close(archive);
+  archive = archive_open(TIMM);
+  snprintf(find(archive, "cls_token")->name, 128, "fc_norm.weight");
+  refuse(archive, NULL, DLORA_ERR_UNSUPPORTED, "vit_base_patch16_rpn_224");
+  archive_close(archive);
 }
 
 /* In a block, beside the blocks, of a block behind a gap, and named nearly as one that is used or harmless. */
@@ -588,6 +616,8 @@ static void a_checkpoint_is_no_backbone(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(tensors_of_other_kinds_are_refused_by_name),
+      cmocka_unit_test(parts_of_what_is_supported_are_refused_by_name),
+      cmocka_unit_test(kinds_in_disguise_are_refused),
       cmocka_unit_test(unknown_tensors_are_refused_by_name),
       cmocka_unit_test(heads_and_other_towers_leave_the_features_alone),
       cmocka_unit_test(each_tensor_of_another_type_or_shape_is_refused_by_name),

@@ -403,7 +403,7 @@ static void wrong_dtypes_are_named(void **state) {
 
 static void other_kinds_of_vit_are_refused_by_name(void **state) {
   (void)state;
-  check_edited(DLORA_ERR_UNSUPPORTED, "\"head.bias\"", "\"reg_token\"", "reg_token");
+  check_edited(DLORA_ERR_UNSUPPORTED, "\"head.bias\"", "\"rel_pos_h\"", "rel_pos_h");
   check_edited(DLORA_ERR_UNSUPPORTED, "\"patch_embed.proj.weight\"", "\"patch_embed.conv.weight\"", "patch_embed");
 }
 

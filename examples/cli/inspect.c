@@ -64,9 +64,13 @@ static int32_t visit(const dlora_tensor_info *info, void *user) {
 }
 
 static const char *naming(int32_t naming) {
-  return naming == DLORA_NAMING_TIMM     ? "timm"
-         : naming == DLORA_NAMING_HF_VIT ? "Hugging Face ViT"
-                                         : "Hugging Face DINOv2";
+  static const char *const names[] = {"timm",
+                                      "Hugging Face ViT",
+                                      "Hugging Face DINOv2",
+                                      "Hugging Face CLIP",
+                                      "Hugging Face SigLIP",
+                                      "Hugging Face DINOv3"};
+  return naming >= 0 && (size_t)naming < sizeof names / sizeof *names ? names[naming] : "unknown";
 }
 
 /* A backbone is what dlora_model_load accepts; of other files it is said why it does not. */

@@ -249,11 +249,15 @@ enum dlora_pool {
   DLORA_POOL_DISTILLED = 3,    /**< the mean of class and distillation token, after the final norm (DeiT) */
   DLORA_POOL_ATTENTION = 4     /**< attention of one learnt query to all tokens, and an MLP (SigLIP) */
 };
-/** Activations of the MLP in a block. */
+/** Activations of the MLP in a block. Only SwiGLU is told by the tensors. Of the others the option counts, else the
+ * file's metadata (hidden_act or activation, in the names of transformers), else the family: quick GELU for CLIP in
+ * Hugging Face's names, GELU by tanh for SigLIP in these, GELU for all else, as for CLIP and SigLIP in timm's names. */
 enum dlora_activation {
-  DLORA_ACTIVATION_GELU = 0,      /**< x Phi(x), exact */
-  DLORA_ACTIVATION_GELU_TANH = 1, /**< GELU by tanh (SigLIP) */
-  DLORA_ACTIVATION_QUICK_GELU = 2 /**< x sigmoid(1.702 x) (OpenAI's CLIP) */
+  DLORA_ACTIVATION_GELU = 0,       /**< x Phi(x), exact */
+  DLORA_ACTIVATION_GELU_TANH = 1,  /**< GELU by tanh (SigLIP) */
+  DLORA_ACTIVATION_QUICK_GELU = 2, /**< x sigmoid(1.702 x) (OpenAI's CLIP) */
+  DLORA_ACTIVATION_SWIGLU = 3 /**< silu(gate) up, with fc1 = [gate; up], 2 mlp_dim outputs, and fc2 of mlp_dim inputs
+                                   (DINOv2-g, DINOv3 S+ and H+) */
 };
 /** How position embeddings are resampled to another grid. */
 enum dlora_position_resampling {
@@ -294,14 +298,21 @@ typedef struct dlora_model_options {
   }
 
 /** Schemes of tensor names. */
-enum dlora_naming { DLORA_NAMING_TIMM = 0, DLORA_NAMING_HF_VIT = 1, DLORA_NAMING_HF_DINOV2 = 2 };
+enum dlora_naming {
+  DLORA_NAMING_TIMM = 0,      /**< timm: ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP, EVA */
+  DLORA_NAMING_HF_VIT = 1,    /**< Hugging Face: ViT, DeiT */
+  DLORA_NAMING_HF_DINOV2 = 2, /**< Hugging Face: DINOv2, with and without register tokens */
+  DLORA_NAMING_HF_CLIP = 3,   /**< Hugging Face: CLIP */
+  DLORA_NAMING_HF_SIGLIP = 4, /**< Hugging Face: SigLIP */
+  DLORA_NAMING_HF_DINOV3 = 5  /**< Hugging Face: DINOv3 */
+};
 /** Description of a loaded model. */
 typedef struct dlora_model_info {
   size_t struct_size;
   size_t embed_dim;            /**< D, width of tokens and features */
   size_t depth;                /**< transformer blocks */
   size_t num_heads;            /**< attention heads */
-  size_t mlp_dim;              /**< hidden width of the MLP */
+  size_t mlp_dim;              /**< inputs of fc2; fc1 has as many outputs, or twice as many with SwiGLU */
   size_t patch_size;           /**< pixels a side */
   size_t image_size;           /**< pixels a side */
   size_t num_tokens;           /**< prefix tokens + patches */

@@ -1,7 +1,6 @@
-/* Layer norm, GELU and addition over activations, forward and backward. Compiled once per instruction set with DLI_ISA
- * as the suffix of its table; plain loops that the compiler vectorises. Reductions are `omp simd` sums over one row: 8
- * or 16 partial sums of at most a few hundred terms each.
- * SPDX-License-Identifier: Apache-2.0 */
+/* Layer norm, the MLP's activations, rotations and additions, forward and backward. Compiled once per instruction set
+ * with DLI_ISA as the suffix of its table; plain loops that the compiler vectorises. Reductions are `omp simd` sums
+ * over one row: 8 or 16 partial sums of at most a few hundred terms each. SPDX-License-Identifier: Apache-2.0 */
 #include "nn/kernels.h"
 
 #include <math.h>
@@ -90,18 +89,106 @@ static inline float erf_approximate(float x) {
   return x * p / q;
 }
 
-/* y may be x: `omp simd` says that each element depends on itself alone. */
-static void gelu(const float *x, size_t count, float *y) {
+/* ---- activations ----
+ *
+ * y may be x: `omp simd` says that each element depends on itself alone. */
+
+static void gelu(const float *x, size_t rows, size_t width, float *y) {
+  const size_t count = rows * width;
 #pragma omp simd
   for (size_t i = 0; i < count; i++) y[i] = 0.5f * x[i] * (1.0f + erf_approximate(x[i] * 0.707106781186547524f));
 }
 
 /* gelu'(x) = Phi(x) + x phi(x), with the distribution function Phi and the density phi of the normal distribution. */
-static void gelu_backward(const float *restrict x, size_t count, float *restrict dy) {
+static void gelu_backward(const float *restrict x, size_t rows, size_t width, float *restrict dx) {
+  const size_t count = rows * width;
   for (size_t i = 0; i < count; i++) {
     const float cdf = 0.5f * (1.0f + erf_approximate(x[i] * 0.707106781186547524f));
     const float pdf = 0.398942280401432678f * dli_exp_approximate(-0.5f * x[i] * x[i]);
-    dy[i] *= cdf + x[i] * pdf;
+    dx[i] *= cdf + x[i] * pdf;
+  }
+}
+
+/* The other activations are x s(u(x)) with s(u) = 1 / (1 + e^-u), and derivative s + x u'(x) s (1 - s). With e = e^-u,
+ * s (1 - s) = e s^2 does not cancel. */
+
+static inline float logistic(float u) {
+  return 1.0f / (1.0f + dli_exp_approximate(-u));
+}
+
+static inline float slope(float x, float u, float du) {
+  u = u < -80.0f ? -80.0f : u; /* e s^2 in the range of floats */
+  const float e = dli_exp_approximate(-u), s = 1.0f / (1.0f + e);
+  return s + x * du * e * s * s;
+}
+
+/* 0.5 (1 + tanh(v)) = s(2 v) with v = sqrt(2 / pi) (x + 0.044715 x^3) */
+static inline float tanh_argument(float x) {
+  return 1.59576912160573071f * x * (1.0f + 0.044715f * x * x);
+}
+
+static void gelu_tanh(const float *x, size_t rows, size_t width, float *y) {
+  const size_t count = rows * width;
+#pragma omp simd
+  for (size_t i = 0; i < count; i++) y[i] = x[i] * logistic(tanh_argument(x[i]));
+}
+
+static void gelu_tanh_backward(const float *restrict x, size_t rows, size_t width, float *restrict dx) {
+  const size_t count = rows * width;
+  for (size_t i = 0; i < count; i++) {
+    dx[i] *= slope(x[i], tanh_argument(x[i]), 1.59576912160573071f * (1.0f + 0.134145f * x[i] * x[i]));
+  }
+}
+
+static void quick_gelu(const float *x, size_t rows, size_t width, float *y) {
+  const size_t count = rows * width;
+#pragma omp simd
+  for (size_t i = 0; i < count; i++) y[i] = x[i] * logistic(1.702f * x[i]);
+}
+
+static void quick_gelu_backward(const float *restrict x, size_t rows, size_t width, float *restrict dx) {
+  const size_t count = rows * width;
+  for (size_t i = 0; i < count; i++) dx[i] *= slope(x[i], 1.702f * x[i], 1.702f);
+}
+
+/* Row by row from the first: y may be x, whose rows are twice as long and so are read before they are written. */
+static void swiglu(const float *x, size_t rows, size_t width, float *y) {
+  for (size_t i = 0; i < rows; i++) {
+    const float *gate = x + 2 * i * width, *up = gate + width;
+    float *out = y + i * width;
+#pragma omp simd
+    for (size_t j = 0; j < width; j++) out[j] = gate[j] * logistic(gate[j]) * up[j];
+  }
+}
+
+static void swiglu_backward(const float *restrict x, size_t rows, size_t width, float *restrict dx) {
+  for (size_t i = 0; i < rows; i++) {
+    const float *restrict gate = x + 2 * i * width, *restrict up = gate + width;
+    float *restrict d_gate = dx + 2 * i * width, *restrict d_up = d_gate + width;
+    for (size_t j = 0; j < width; j++) {
+      const float d = d_up[j];
+      d_gate[j] = d * up[j] * slope(gate[j], gate[j], 1.0f);
+      d_up[j] = d * gate[j] * logistic(gate[j]);
+    }
+  }
+}
+
+/* ---- rotary positions ---- */
+
+static void rotate(const struct dli_rotation *rotation, struct dli_matrix x) {
+  const size_t half = rotation->width / 2;
+  const float sign = rotation->back ? -1.0f : 1.0f;
+  DLI_ASSERT(x.cols == rotation->heads * rotation->width && rotation->width % 2 == 0 && x.ld >= x.cols);
+  for (size_t i = 0; i < x.rows; i++) {
+    const float *restrict c = rotation->cosines + i * half, *restrict s = rotation->sines + i * half;
+    for (size_t h = 0; h < rotation->heads; h++) {
+      float *restrict u = x.x + i * x.ld + h * rotation->width, *restrict w = u + half;
+      for (size_t j = 0; j < half; j++) {
+        const float a = u[j], b = w[j], sine = sign * s[j];
+        u[j] = a * c[j] - b * sine;
+        w[j] = b * c[j] + a * sine;
+      }
+    }
   }
 }
 
@@ -118,9 +205,10 @@ const struct dli_kernels DLI_FOR_ISA(dli_kernels_) = {
     DLI_TEXT(DLI_ISA),
     layer_norm,
     layer_norm_backward,
-    gelu,
-    gelu_backward,
+    {gelu, gelu_tanh, quick_gelu, swiglu},
+    {gelu_backward, gelu_tanh_backward, quick_gelu_backward, swiglu_backward},
     DLI_FOR_ISA(dli_attention_head_),
     DLI_FOR_ISA(dli_attention_head_backward_),
+    rotate,
     add,
 };

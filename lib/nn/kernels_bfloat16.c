@@ -269,7 +269,7 @@ static void softmax_backward(const uint16_t *e, const float *inverse, const floa
   }
 }
 
-/* ---- GELU ---- */
+/* ---- activations ---- */
 
 /* An odd polynomial in x held to [-4.2, 4.2], c its coefficients (least largest error); the ends stand for all beyond.
  * NaN stays. */
@@ -297,24 +297,75 @@ static inline __m512 gelu_slope(__m512 x) {
   return _mm512_add_ps(odd_polynomial(x, c, sizeof c / sizeof *c), _mm512_set1_ps(0.5f));
 }
 
-static void gelu(const float *x, size_t count, uint16_t *y, uint16_t *kept) {
-  for (size_t i = 0; i < count; i += 2 * LANES) {
-    const __m512 low = load(x, i, count), high = load(x, i + LANES, count);
-    const __mmask32 mask = count - i < 2 * LANES ? (1u << (count - i)) - 1u : ~0u;
-    _mm512_mask_storeu_epi16(y + i, mask, round_two(gelu_of(low), gelu_of(high)));
-    if (kept) _mm512_mask_storeu_epi16(kept + i, mask, round_two(low, high));
-  }
+/* s(u) = 1 / (1 + e^-u): of |u|, since exp2_of takes no positive numbers. Beyond 86 e^-|u| stays at 2^-125. */
+static inline __m512 logistic(__m512 u) {
+  const __m512 one = _mm512_set1_ps(1.0f), size = _mm512_abs_ps(u);
+  const __m512 e = exp2_of(_mm512_mul_ps(size, _mm512_set1_ps(-1.44269504088896341f)));
+  const __m512 s = _mm512_div_ps(one, _mm512_add_ps(one, e));
+  const __mmask16 negative = _mm512_cmp_ps_mask(u, _mm512_setzero_ps(), _CMP_LT_OQ);
+  return _mm512_mask_mul_ps(s, negative, s, e);
 }
 
-static void gelu_backward(const uint16_t *x, const float *dy, size_t count, uint16_t *dx) {
-  for (size_t i = 0; i < count; i += LANES) {
-    const __mmask16 mask = mask_of(i, count);
-    const __m512 slope = gelu_slope(widen(_mm256_maskz_loadu_epi16(mask, x + i)));
-    _mm256_mask_storeu_epi16(dx + i, mask, round_one(_mm512_mul_ps(load(dy, i, count), slope)));
-  }
+/* Derivative of x s(u(x)): s + x u' s (1 - s). */
+static inline __m512 slope(__m512 x, __m512 u, __m512 du) {
+  const __m512 s = logistic(u), other = logistic(_mm512_sub_ps(_mm512_setzero_ps(), u));
+  return _mm512_fmadd_ps(_mm512_mul_ps(x, du), _mm512_mul_ps(s, other), s);
 }
+
+/* u and u' of GELU by tanh and of quick GELU, as in nn/kernels.c */
+static inline __m512 tanh_argument(__m512 x) {
+  const __m512 t = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715f), _mm512_set1_ps(1.0f));
+  return _mm512_mul_ps(_mm512_mul_ps(x, t), _mm512_set1_ps(1.59576912160573071f));
+}
+
+static inline __m512 gelu_tanh_of(__m512 x) {
+  return _mm512_mul_ps(x, logistic(tanh_argument(x)));
+}
+
+static inline __m512 gelu_tanh_slope(__m512 x) {
+  const __m512 t = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.134145f), _mm512_set1_ps(1.0f));
+  return slope(x, tanh_argument(x), _mm512_mul_ps(t, _mm512_set1_ps(1.59576912160573071f)));
+}
+
+static inline __m512 quick_gelu_of(__m512 x) {
+  return _mm512_mul_ps(x, logistic(_mm512_mul_ps(x, _mm512_set1_ps(1.702f))));
+}
+
+static inline __m512 quick_gelu_slope(__m512 x) {
+  return slope(x, _mm512_mul_ps(x, _mm512_set1_ps(1.702f)), _mm512_set1_ps(1.702f));
+}
+
+#define DEFINE_ACTIVATION(name) \
+  static void name(const float *x, size_t count, uint16_t *y, uint16_t *kept) { \
+    for (size_t i = 0; i < count; i += 2 * LANES) { \
+      const __m512 low = load(x, i, count), high = load(x, i + LANES, count); \
+      const __mmask32 mask = count - i < 2 * LANES ? (1u << (count - i)) - 1u : ~0u; \
+      _mm512_mask_storeu_epi16(y + i, mask, round_two(name##_of(low), name##_of(high))); \
+      if (kept) _mm512_mask_storeu_epi16(kept + i, mask, round_two(low, high)); \
+    } \
+  } \
+  static void name##_backward(const uint16_t *x, const float *dy, size_t count, uint16_t *dx) { \
+    for (size_t i = 0; i < count; i += LANES) { \
+      const __mmask16 mask = mask_of(i, count); \
+      const __m512 rate = name##_slope(widen(_mm256_maskz_loadu_epi16(mask, x + i))); \
+      _mm256_mask_storeu_epi16(dx + i, mask, round_one(_mm512_mul_ps(load(dy, i, count), rate))); \
+    } \
+  }
+DEFINE_ACTIVATION(gelu)
+DEFINE_ACTIVATION(gelu_tanh)
+DEFINE_ACTIVATION(quick_gelu)
 
 const struct dli_kernels_bfloat16 dli_kernels_bfloat16 = {
-    copy,       copy_transposed,  panels, panels_transposed, transpose,    softmax,
-    scale_rows, softmax_backward, gelu,   gelu_backward,     dli_thin_dot, dli_thin_add,
+    copy,
+    copy_transposed,
+    panels,
+    panels_transposed,
+    transpose,
+    softmax,
+    scale_rows,
+    softmax_backward,
+    {gelu, gelu_tanh, quick_gelu, NULL},
+    {gelu_backward, gelu_tanh_backward, quick_gelu_backward, NULL},
+    dli_thin_dot,
+    dli_thin_add,
 };

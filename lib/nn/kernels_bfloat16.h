@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "linalg/matrix.h"
+#include "nn/kernels.h"
 
 /* Columns of rows are filled up to a multiple of this, and so are rows of panels. */
 enum { DLI_BFLOAT16_GROUP = 32 };
@@ -33,10 +34,10 @@ struct dli_kernels_bfloat16 {
    * that of scores before they are scaled; also panels of d and of e. */
   void (*softmax_backward)(const uint16_t *e, const float *inverse, const float *g, size_t rows, size_t wide,
                            float scale, uint16_t *d, uint16_t *d_panels, uint16_t *e_panels);
-  /* y = x Phi(x), to 1e-5 |x|; x is kept in bfloat16 unless that is NULL */
-  void (*gelu)(const float *x, size_t count, uint16_t *y, uint16_t *kept);
-  /* dx = dy gelu'(x), the derivative to 2e-4 */
-  void (*gelu_backward)(const uint16_t *x, const float *dy, size_t count, uint16_t *dx);
+  /* y = act(x), to 1e-5 |x|; x is kept in bfloat16 unless that is NULL. By DLORA_ACTIVATION_...; none is gated. */
+  void (*activation[DLI_NUM_ACTIVATIONS])(const float *x, size_t count, uint16_t *y, uint16_t *kept);
+  /* dx = dy act'(x), the derivative to 2e-4 */
+  void (*activation_backward[DLI_NUM_ACTIVATIONS])(const uint16_t *x, const float *dy, size_t count, uint16_t *dx);
   /* Thin products, in float32. y [rows, count] = x [rows, depth] b [count, depth]^T, y and b without gaps */
   void (*thin_dot)(const float *x, size_t rows, size_t depth, size_t ldx, const float *b, size_t count, float *y);
   /* y [rows, cols] += a [rows, depth] b [depth, cols]; number (i, k) of a is a[i * a_row + k * a_step] */

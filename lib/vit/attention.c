@@ -19,6 +19,16 @@ struct dli_qkv dli_vit_qkv(const struct dli_vit *vit, const struct dli_vit_works
   return (struct dli_qkv){q, q + step, q + 2 * step, ld};
 }
 
+/* Rotary positions: turns queries and keys of the patches of one image, or back. */
+static void rotate(const struct dli_vit *vit, const struct dli_kernels *kernels, const struct dli_qkv *x,
+                   size_t queries, bool back) {
+  if (!vit->rotation) return;
+  const size_t prefix = vit->num_prefix_tokens, patches = vit->tokens - prefix, width = vit->dim / vit->heads;
+  const struct dli_rotation rotation = {vit->rotation, vit->rotation + patches * (width / 2), vit->heads, width, back};
+  if (queries == vit->tokens) kernels->rotate(&rotation, dli_view(x->q + prefix * x->ld, patches, vit->dim, x->ld));
+  kernels->rotate(&rotation, dli_view(x->k + prefix * x->ld, patches, vit->dim, x->ld));
+}
+
 size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries) {
   if (in_bfloat16(vit, queries)) return dli_attention_bfloat16_kept(vit->tokens, vit->heads);
   return vit->heads * queries * vit->tokens;
@@ -30,6 +40,7 @@ void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kern
   const struct dli_attention_shape shape = {vit->tokens, queries, vit->dim, vit->heads};
   DLI_ASSERT(queries == 1 || queries == vit->tokens);
   DLI_ASSERT(!out != !slabs && (in_bfloat16(vit, queries) || !slabs));
+  rotate(vit, kernels, in, queries, false);
   if (in_bfloat16(vit, queries)) {
     dli_attention_bfloat16(vit->bfloat16, workspace->products, &shape, in, kept, out, slabs, workspace->attention);
   } else {
@@ -47,4 +58,5 @@ void dli_vit_attention_backward(const struct dli_vit *vit, const struct dli_kern
   } else {
     dli_attention_backward(kernels, &shape, in, kept, d_out, d_in, workspace->attention);
   }
+  rotate(vit, kernels, d_in, queries, true);
 }

@@ -10,7 +10,7 @@
  * the loss with respect to the array:
  *
  *     8   d_g = d_x_out W_fc2                                  [Q, mlp_dim]
- *     7   d_f = d_g gelu'(f)                                   [Q, mlp_dim]
+ *     7   d_f = d_g act'(f)                                    [Q, fc1_dim]
  *     6   d_h2 = d_f W_fc1                                     [Q, dim]
  *     5   d_x_mid = d_x_out + norm2'(d_h2)                     [Q, dim]
  *     4   d_o = d_x_mid W_output                               [Q, dim]
@@ -37,14 +37,16 @@ static void block_backward(const struct dli_block_call *call, int32_t lowest, fl
   const struct dli_const_matrix d_out = dli_const_view(d_y, tail, dim, dim); /* steps 8 and 4 read it */
 
   /* 8 */
-  const struct dli_matrix d_g = dli_view(lowest < DLORA_INPUT_FC2 ? ws->d_f : NULL, tail, mlp, mlp);
+  const size_t fc1_dim = vit->fc1_dim; /* d_g lies in the last columns of d_f */
+  const struct dli_matrix d_g =
+      dli_view(lowest < DLORA_INPUT_FC2 ? ws->d_f + (fc1_dim - mlp) : NULL, tail, mlp, fc1_dim);
   if (d_g.x) dli_weight_backward(&w->fc2, ws->products, 0, d_out, false, d_g);
   dli_profile_lap(profile, DLI_PRODUCTS);
   dli_block_hook_backward(call, DLORA_SITE_FC2, dli_const_view(b->g, tail, mlp, mlp), d_out, d_g);
   if (lowest == DLORA_INPUT_FC2) return;
   /* 7: in place, d_g becomes d_f */
-  const struct dli_const_matrix d_f = dli_const_view(d_g.x, tail, mlp, mlp);
-  k->gelu_backward(b->f, tail * mlp, d_g.x);
+  const struct dli_const_matrix d_f = dli_const_view(ws->d_f, tail, fc1_dim, fc1_dim);
+  k->activation_backward[vit->activation](b->f, tail, mlp, ws->d_f);
   dli_profile_lap(profile, DLI_ACTIVATION);
 
   /* 6 */

@@ -7,9 +7,13 @@
 #include "base/assert.h"
 #include "vit/vit.h"
 
+bool dli_vit_in_bfloat16(const struct dli_vit *vit) {
+  return vit->bfloat16 && vit->activation != DLORA_ACTIVATION_SWIGLU;
+}
+
 bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                                const struct dli_vit_workspace *ws, const struct dli_vit_hooks *hooks) {
-  if (!vit->bfloat16) return false;
+  if (!dli_vit_in_bfloat16(vit)) return false;
   if (!ws->training && !hooks) return true;
   const bool at_attention = !(ws->inputs & ~(1u << DLORA_INPUT_ATTENTION));
   return at_attention && (!ws->training || blocks[vit->depth - 1].fc2.backward[0]);
@@ -126,10 +130,10 @@ static const uint16_t *attention(const struct dli_block_call *call, bool keep) {
   return out.values;
 }
 
-/* x [tail, dim] += gelu(h W_fc1^T + b) W_fc2^T + b of h [tail, dim], for one slab of the middle layer after another:
+/* x [tail, dim] += act(h W_fc1^T + b) W_fc2^T + b of h [tail, dim], for one slab of the middle layer after another:
  *
  *     1   DLI_SLAB columns of f = h W_fc1^T + b                [tail, DLI_SLAB] float32
- *     2   g = gelu(f) in bfloat16; f itself is kept in bfloat16 if a backward pass follows
+ *     2   g = act(f) in bfloat16; f itself is kept in bfloat16 if a backward pass follows
  *     3   x += g times the rows of W_fc2^T that belong to these columns; the first slab brings the bias */
 static void mlp_forward(const struct dli_block_call *call, const uint16_t *h, size_t tail, bool keep, float *x) {
   const struct dli_vit_block *w = call->weights;
@@ -141,7 +145,8 @@ static void mlp_forward(const struct dli_block_call *call, const uint16_t *h, si
     dli_products_slabs(ws->products, w->fc1.forward, first, w->fc1_bias, h, false,
                        dli_view(half->sums, tail, wide, wide));
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
-    call->vit->bfloat16->gelu(half->sums, tail * wide, half->slab, keep ? call->buffers.f_half + first * tail : NULL);
+    call->vit->bfloat16->activation[call->vit->activation](half->sums, tail * wide, half->slab,
+                                                           keep ? call->buffers.f_half + first * tail : NULL);
     dli_profile_lap(&ws->profile, DLI_ACTIVATION);
     dli_products_slab(ws->products, w->fc2.forward, first / DLI_SLAB, 0, first > 0 ? NULL : w->fc2_bias, half->slab,
                       true, dli_view(x, tail, dim, dim));
@@ -194,7 +199,7 @@ void dli_block_bfloat16_forward(const struct dli_block_call *call, bool keep, fl
 
 /* ---- backward ---- */
 
-/* d_h [tail, dim] = d f W_fc1 with d f = (d_y W_fc2) gelu'(f), from d_y [tail, dim], the gradient of the MLP's output:
+/* d_h [tail, dim] = d f W_fc1 with d f = (d_y W_fc2) act'(f), from d_y [tail, dim], the gradient of the MLP's output:
  * as in mlp_forward one slab of the middle layer after another, whose contributions to d_h are added up. */
 static void mlp_backward(const struct dli_block_call *call, const float *d_y, size_t tail, float *d_h) {
   const struct dli_vit_block *w = call->weights;
@@ -206,7 +211,8 @@ static void mlp_backward(const struct dli_block_call *call, const float *d_y, si
     const size_t wide = mlp - first < DLI_SLAB ? mlp - first : DLI_SLAB;
     dli_products_slabs(ws->products, w->fc2.backward[0], first, NULL, d, false, dli_view(half->sums, tail, wide, wide));
     dli_profile_lap(&ws->profile, DLI_PRODUCTS);
-    call->vit->bfloat16->gelu_backward(call->buffers.f_half + first * tail, half->sums, tail * wide, half->slab);
+    call->vit->bfloat16->activation_backward[call->vit->activation](call->buffers.f_half + first * tail, half->sums,
+                                                                    tail * wide, half->slab);
     dli_profile_lap(&ws->profile, DLI_ACTIVATION);
     dli_products_slab(ws->products, w->fc1.backward[0], first / DLI_SLAB, 0, NULL, half->slab, first > 0,
                       dli_view(d_h, tail, dim, dim));

@@ -44,7 +44,7 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
   add_floats(&h, vit->mean, 3);
   add_floats(&h, vit->std, 3);
   add_floats(&h, vit->patch.data, vit->patch.rows * vit->patch.cols);
-  add_floats(&h, vit->class_token, dim);
+  add_floats(&h, vit->prefix, vit->num_prefix_tokens * dim);
   add_floats(&h, vit->positions, vit->grid * vit->grid * dim);
   add_floats(&h, vit->norm_gain, dim);
   add_floats(&h, vit->norm_bias, dim);
@@ -58,10 +58,20 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
     add_floats(&h, b->output_bias, dim);
     add_floats(&h, b->norm2_gain, dim);
     add_floats(&h, b->norm2_bias, dim);
-    add_floats(&h, b->fc1.data, mlp * dim);
-    add_floats(&h, b->fc1_bias, mlp);
+    add_floats(&h, b->fc1.data, vit->fc1_dim * dim);
+    add_floats(&h, b->fc1_bias, vit->fc1_dim);
     add_floats(&h, b->fc2.data, dim * mlp);
     add_floats(&h, b->fc2_bias, dim);
   }
+  /* What all backbones once had in common enters where it differs, so that their fingerprints stay. */
+  if (vit->activation != DLORA_ACTIVATION_GELU) {
+    add_word(&h, UINT64_C(0x616374));
+    add_word(&h, (uint64_t)vit->activation);
+  }
+  if (vit->pre_norm_gain) {
+    add_floats(&h, vit->pre_norm_gain, dim);
+    add_floats(&h, vit->pre_norm_bias, dim);
+  }
+  if (vit->rotation) add_floats(&h, vit->rotation, vit->grid * vit->grid * (dim / vit->heads));
   snprintf(vit->fingerprint, sizeof vit->fingerprint, "%016" PRIx64 "%016" PRIx64, h.a, h.b);
 }

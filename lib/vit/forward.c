@@ -28,11 +28,11 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
  *
  *     1   h1 = norm1(x_in)                                     [R, dim]
  *     2   q, k, v = h1 W_qkv^T + b + hooks                     [Q, dim], [R, dim], [R, dim]
- *     3   o = softmax(q k^T / sqrt(head_dim)) v, by head       [Q, dim]
+ *     3   o = softmax(q k^T / sqrt(head_dim)) v, by head       [Q, dim]; with rotary positions of rotated q and k
  *     4   x_mid = x_in + o W_output^T + b + hook               [Q, dim]
  *     5   h2 = norm2(x_mid)                                    [Q, dim]
- *     6   f = h2 W_fc1^T + b + hook                            [Q, mlp_dim]
- *     7   g = gelu(f)                                          [Q, mlp_dim]
+ *     6   f = h2 W_fc1^T + b + hook                            [Q, fc1_dim]
+ *     7   g = act(f), or silu(gate) up of f = [gate; up]       [Q, mlp_dim]
  *     8   x_out = x_mid + g W_fc2^T + b + hook                 [Q, dim]
  *
  * Q = R, except in the last block: the features are its class tokens, so that these alone have queries there, and steps
@@ -49,7 +49,8 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   struct dli_profile *profile = &ws->profile;
   const struct dli_const_matrix h1 = dli_const_view(b->h1, rows, dim, dim), o = dli_const_view(b->o, tail, dim, dim);
   const struct dli_const_matrix h2 = dli_const_view(b->h2, tail, dim, dim), g = dli_const_view(b->g, tail, mlp, mlp);
-  const struct dli_matrix f = dli_view(b->f, tail, mlp, mlp), middle = dli_view(x_mid, tail, dim, dim);
+  const struct dli_matrix f = dli_view(b->f, tail, vit->fc1_dim, vit->fc1_dim),
+                          middle = dli_view(x_mid, tail, dim, dim);
   const struct dli_matrix out = dli_view(x_out, tail, dim, dim);
 
   /* 1 */
@@ -96,7 +97,7 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   dli_profile_lap(profile, DLI_PRODUCTS);
   dli_block_hook(call, DLORA_SITE_FC1, 0, h2, queries, f);
   /* 7: f stays where the backward pass needs it; in inference g takes its place */
-  k->gelu(b->f, tail * mlp, b->g);
+  k->activation[vit->activation](b->f, tail, mlp, b->g);
   dli_profile_lap(profile, DLI_ACTIVATION);
   /* 8: the product is added to a copy of x_mid */
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
@@ -108,8 +109,9 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
 
 /* In two steps:
  *
- *     1   x [R, dim]: of each image the class token and, below it, positions + patches W_patch^T; the bias of the
- *         projection and the class token's position are part of these constants
+ *     1   x [R, dim]: of each image the tokens before the patches and, below them, positions + patches W_patch^T; the
+ *         bias of the projection and the positions of the tokens are part of these constants; normed where the family
+ *         has a norm there
  *     2   the blocks below the first adapted one, group by group: a group passes through all of them before the next
  *         one starts, so that its activations stay in the caches */
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
@@ -120,13 +122,18 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
   dli_profile_start(&workspace->profile);
   /* 1 */
   for (size_t i = 0; i < images; i++) {
-    float *x = workspace->x + i * vit->tokens * dim;
-    memcpy(x, vit->class_token, dim * sizeof *x);
-    memcpy(x + dim, vit->positions, patches * dim * sizeof *x);
+    float *out = workspace->x + i * vit->tokens * dim, *x = vit->pre_norm_gain ? workspace->shared.h1 : out;
+    const size_t prefix = vit->num_prefix_tokens * dim;
+    memcpy(x, vit->prefix, prefix * sizeof *x);
+    memcpy(x + prefix, vit->positions, patches * dim * sizeof *x);
     const size_t pixels = vit->patch.cols;
     dli_weight_forward(&vit->patch, workspace->products, 0, NULL,
                        dli_const_view(workspace->patches + i * patches * pixels, patches, pixels, pixels), true,
-                       dli_view(x + dim, patches, dim, dim));
+                       dli_view(x + prefix, patches, dim, dim));
+    if (vit->pre_norm_gain) {
+      kernels->layer_norm(dli_const_view(x, vit->tokens, dim, dim), vit->pre_norm_gain, vit->pre_norm_bias, vit->eps,
+                          dli_view(out, vit->tokens, dim, dim), NULL, NULL);
+    }
   }
   dli_profile_lap(&workspace->profile, DLI_PRODUCTS);
   /* 2 */
@@ -135,8 +142,8 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
     for (size_t l = 0; l < workspace->first; l++) {
       const struct dli_block_call call = {
           vit, &vit->blocks[l], kernels, workspace, NULL, l, dli_vit_buffers(vit, workspace, l)};
-      (vit->bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, false, workspace->x + row * dim,
-                                                                   workspace->x + row * dim);
+      (dli_vit_in_bfloat16(vit) ? dli_block_bfloat16_forward : block_forward)(&call, false, workspace->x + row * dim,
+                                                                              workspace->x + row * dim);
     }
     /* If no block is adapted, the last one belongs to the trunk and has left the class tokens only. */
     const size_t left = workspace->first == vit->depth ? 1 : vit->tokens;

@@ -10,29 +10,6 @@
 #include "base/status.h"
 #include "io/file_kind.h"
 
-static const struct dli_vit_naming namings[] = {
-    [DLORA_NAMING_TIMM] = {"patch_embed.proj.weight", "patch_embed.proj.bias", "cls_token", "pos_embed", "norm",
-                           "blocks.%zu.norm1", "blocks.%zu.norm2", "blocks.%zu.attn.qkv", NULL, NULL, NULL,
-                           "blocks.%zu.attn.proj", "blocks.%zu.mlp.fc1", "blocks.%zu.mlp.fc2", "blocks.%zu.ls1.gamma",
-                           "blocks.%zu.ls2.gamma"},
-    [DLORA_NAMING_HF_VIT] = {"embeddings.patch_embeddings.projection.weight",
-                             "embeddings.patch_embeddings.projection.bias", "embeddings.cls_token",
-                             "embeddings.position_embeddings", "layernorm", "encoder.layer.%zu.layernorm_before",
-                             "encoder.layer.%zu.layernorm_after", NULL, "encoder.layer.%zu.attention.attention.query",
-                             "encoder.layer.%zu.attention.attention.key", "encoder.layer.%zu.attention.attention.value",
-                             "encoder.layer.%zu.attention.output.dense", "encoder.layer.%zu.intermediate.dense",
-                             "encoder.layer.%zu.output.dense", NULL, NULL},
-    [DLORA_NAMING_HF_DINOV2] = {"embeddings.patch_embeddings.projection.weight",
-                                "embeddings.patch_embeddings.projection.bias", "embeddings.cls_token",
-                                "embeddings.position_embeddings", "layernorm", "encoder.layer.%zu.norm1",
-                                "encoder.layer.%zu.norm2", NULL, "encoder.layer.%zu.attention.attention.query",
-                                "encoder.layer.%zu.attention.attention.key",
-                                "encoder.layer.%zu.attention.attention.value",
-                                "encoder.layer.%zu.attention.output.dense", "encoder.layer.%zu.mlp.fc1",
-                                "encoder.layer.%zu.mlp.fc2", "encoder.layer.%zu.layer_scale1.lambda1",
-                                "encoder.layer.%zu.layer_scale2.lambda1"},
-};
-
 /* ---- what else a file holds ----
  *
  * A pattern of the lists below that ends in '.' or '_' is how a name begins, any other is a whole name. */
@@ -48,6 +25,8 @@ static const char *const harmless_timm[] = {
 static const char *const harmless_hugging_face[] = {
     "embeddings.mask_token", "embeddings.position_ids", "pooler.dense.", "classifier.", "head.", "decoder.",
 };
+/* Its head pools the patches. */
+static const char *const harmless_siglip[] = {"embeddings.position_ids"};
 
 /* Beside the prefix: these read the features of a backbone, whatever it is. */
 static const char *const harmless_outside[] = {
@@ -115,9 +94,20 @@ static const struct {
     {"fc1_g", "a gated MLP (SwiGLU)"},
     {"weights_in", "a gated MLP (SwiGLU)"},
     {"gate_proj", "a gated MLP (SwiGLU)"},
+    {"fc1_x", "a gated MLP (SwiGLU)"},
     {"running_mean", "batch normalisation"},
     {"running_var", "batch normalisation"},
     {"num_batches_tracked", "batch normalisation"},
+};
+
+/* Networks that differ from others of the same tensors in what no tensor says: they are told by tensors that the others
+ * do not have together. Names as in timm, each below the prefix. */
+static const struct {
+  const char *has[2], *lacks[2]; /* or NULL */
+  const char *what;
+} disguised[] = {
+    {{"norm_pre.weight", "attn_pool.latent"}, {NULL}, "rotary positions (Perception Encoder)"},
+    {{"fc_norm.weight"}, {"cls_token", "reg_token"}, "norms behind its layers (vit_base_patch16_rpn_224)"},
 };
 
 /* The same of files that were written in a way that is not read. */
@@ -194,9 +184,84 @@ static dlora_status refuse_foreign(const struct dli_vit_names *names, const char
   return DLORA_OK;
 }
 
+/* Whether rest is this name with some block and one of the endings of a projection, a norm or an array. */
+static bool is_name(const char *rest, const char *pattern, size_t length) {
+  static const char *const endings[] = {"", ".weight", ".bias"};
+  const char *end = pattern + length;
+  for (; pattern < end && *pattern != '%'; pattern++, rest++) {
+    if (*rest != *pattern) return false;
+  }
+  if (pattern < end) {
+    const size_t digits = strspn(rest, "0123456789");
+    pattern += strlen("%zu");
+    rest += digits;
+    if (digits == 0 || strncmp(rest, pattern, (size_t)(end - pattern)) != 0) return false;
+    rest += end - pattern;
+  }
+  for (size_t i = 0; i < COUNT(endings); i++) {
+    if (strcmp(rest, endings[i]) == 0) return true;
+  }
+  return false;
+}
+
+/* Length of the first name in a pattern. */
+static size_t first_name(const char *pattern) {
+  return strcspn(pattern, "|");
+}
+
+/* Whether the family reads tensors of this name. */
+static bool is_of_family(const struct dli_vit_naming *n, const char *rest) {
+  const char *const patterns[] = {
+      n->anchor,     n->patch_bias, n->class_token, n->distillation_token,
+      n->registers,  n->positions,  n->pre_norm,    n->norm,
+      n->norm1,      n->norm2,      n->qkv,         n->query_bias,
+      n->value_bias, n->query,      n->key,         n->value,
+      n->output,     n->scale1,     n->fc1,         n->gate,
+      n->up,         n->fc2,        n->scale2,
+  };
+  for (size_t i = 0; i < COUNT(patterns); i++) {
+    for (const char *at = patterns[i]; at && *at; at += strspn(at, "|")) {
+      const size_t length = first_name(at);
+      if (is_name(rest, at, length)) return true;
+      at += length;
+    }
+  }
+  return false;
+}
+
+static bool is_harmless(const struct dli_vit_names *names, const char *rest) {
+  switch (names->family->id) {
+    case DLORA_NAMING_TIMM:
+      return is_listed(rest, harmless_timm, COUNT(harmless_timm));
+    case DLORA_NAMING_HF_SIGLIP:
+      return is_listed(rest, harmless_siglip, COUNT(harmless_siglip));
+    default:
+      return is_listed(rest, harmless_hugging_face, COUNT(harmless_hugging_face));
+  }
+}
+
+static const struct dli_tensor *find_below(const struct dli_vit_names *names, const char *pattern) {
+  char name[DLI_NAME_SIZE];
+  dli_vit_name(names, name, pattern, 0, "");
+  return dli_tensors_find(names->tensors, name);
+}
+
+static dlora_status refuse_disguised(const struct dli_vit_names *names) {
+  for (size_t i = 0; names->family->id == DLORA_NAMING_TIMM && i < COUNT(disguised); i++) {
+    const char *const *has = disguised[i].has, *const *lacks = disguised[i].lacks;
+    const struct dli_tensor *first = find_below(names, has[0]);
+    if (!first || (has[1] && !find_below(names, has[1]))) continue;
+    if ((lacks[0] && find_below(names, lacks[0])) || (lacks[1] && find_below(names, lacks[1]))) continue;
+    return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor %s%s%s: a Vision Transformer with %s is not supported",
+                     dli_tensors_label(names->tensors), first->name, has[1] ? " beside " : "", has[1] ? has[1] : "",
+                     disguised[i].what);
+  }
+  return DLORA_OK;
+}
+
 dlora_status dli_vit_names_check(const struct dli_vit_names *names, const bool *used) {
   const char *label = dli_tensors_label(names->tensors), *prefix = prefix_of(names);
-  const bool timm = names->id == DLORA_NAMING_TIMM;
+  if (!used) DLI_TRY(refuse_disguised(names));
   for (size_t i = 0; i < dli_tensors_count(names->tensors); i++) {
     const char *name = dli_tensors_at(names->tensors, i)->name;
     if ((used && used[i]) || is_of_another(names, name)) continue;
@@ -209,10 +274,7 @@ dlora_status dli_vit_names_check(const struct dli_vit_names *names, const bool *
           label, name, prefix);
     }
     const char *rest = name + strlen(prefix);
-    if (timm ? is_listed(rest, harmless_timm, COUNT(harmless_timm))
-             : is_listed(rest, harmless_hugging_face, COUNT(harmless_hugging_face))) {
-      continue;
-    }
+    if (is_harmless(names, rest) || (!used && is_of_family(names->naming, rest))) continue;
     DLI_TRY(refuse_foreign(names, name, rest));
     if (!used) continue;
     return dli_raise(DLORA_ERR_UNSUPPORTED,
@@ -233,13 +295,22 @@ static bool is_anchor(const char *name, const char *anchor, size_t *length) {
   return *length == 0 || name[*length - 1] == '.';
 }
 
-static dlora_status find_prefixes(struct dli_vit_names *names, int32_t ids[DLI_MAX_PREFIXES]) {
+/* Whether the anchor of this row is that of an earlier one. */
+static bool is_repeated(size_t family) {
+  for (size_t i = 0; i < family; i++) {
+    if (strcmp(dli_vit_families[i].names.anchor, dli_vit_families[family].names.anchor) == 0) return true;
+  }
+  return false;
+}
+
+/* All prefixes, and for each the first row of its anchor. */
+static dlora_status find_prefixes(struct dli_vit_names *names, size_t rows[DLI_MAX_PREFIXES]) {
   const char *label = dli_tensors_label(names->tensors);
   for (size_t i = 0; i < dli_tensors_count(names->tensors); i++) {
     const char *name = dli_tensors_at(names->tensors, i)->name;
-    for (int32_t id = DLORA_NAMING_TIMM; id <= DLORA_NAMING_HF_VIT; id++) {
+    for (size_t row = 0; row < dli_vit_num_families; row++) {
       size_t length;
-      if (!is_anchor(name, namings[id].anchor, &length)) continue;
+      if (is_repeated(row) || !is_anchor(name, dli_vit_families[row].names.anchor, &length)) continue;
       if (length >= DLI_PREFIX_SIZE) {
         return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor names have a prefix of %zu bytes, at most %d are supported",
                          label, length, DLI_PREFIX_SIZE - 1);
@@ -248,7 +319,7 @@ static dlora_status find_prefixes(struct dli_vit_names *names, int32_t ids[DLI_M
         return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: holds more than %d Vision Transformers", label, DLI_MAX_PREFIXES);
       }
       memcpy(names->prefixes[names->num_prefixes], name, length);
-      ids[names->num_prefixes++] = id;
+      rows[names->num_prefixes++] = row;
     }
   }
   if (names->num_prefixes > 0) return DLORA_OK;
@@ -259,7 +330,8 @@ static dlora_status find_prefixes(struct dli_vit_names *names, int32_t ids[DLI_M
   }
   return dli_raise(DLORA_ERR_UNSUPPORTED,
                    "%s: no Vision Transformer: neither patch_embed.proj.weight (timm) nor "
-                   "embeddings.patch_embeddings.projection.weight (Hugging Face) is among its tensors%s",
+                   "embeddings.patch_embeddings.projection.weight (Hugging Face) nor "
+                   "embeddings.patch_embedding.weight (CLIP, SigLIP) is among its tensors%s",
                    label, dli_file_part_hint(label));
 }
 
@@ -277,12 +349,27 @@ static bool is_prefix(const char *found, const char *wanted) {
   return strncmp(found, wanted, length) == 0 && (found[length] == '\0' || strcmp(found + length, ".") == 0);
 }
 
+/* The row from `row` on with the same anchor whose conditions hold; the last one of an anchor has none. */
+static void choose_family(struct dli_vit_names *names, size_t row) {
+  const char *anchor = dli_vit_families[row].names.anchor;
+  for (; row < dli_vit_num_families; row++) {
+    const struct dli_vit_family *family = &dli_vit_families[row];
+    if (strcmp(family->names.anchor, anchor) != 0) continue;
+    names->family = family;
+    names->naming = &family->names;
+    if (family->has[0] && !find_below(names, family->has[0])) continue;
+    if (family->has[1] && !find_below(names, family->has[1])) continue;
+    if (family->lacks && find_below(names, family->lacks)) continue;
+    return;
+  }
+}
+
 dlora_status dli_vit_names_find(struct dli_vit_names *out, const struct dli_tensors *tensors, const char *prefix) {
   struct dli_vit_names names = {.tensors = tensors, .chosen = prefix != NULL};
   const char *label = dli_tensors_label(tensors);
-  char list[DLI_MAX_PREFIXES * (DLI_PREFIX_SIZE + 4)], name[DLI_NAME_SIZE];
-  int32_t ids[DLI_MAX_PREFIXES];
-  DLI_TRY(find_prefixes(&names, ids));
+  char list[DLI_MAX_PREFIXES * (DLI_PREFIX_SIZE + 4)];
+  size_t rows[DLI_MAX_PREFIXES];
+  DLI_TRY(find_prefixes(&names, rows));
   if (prefix) {
     while (names.prefix < names.num_prefixes && !is_prefix(names.prefixes[names.prefix], prefix)) names.prefix++;
     if (names.prefix == names.num_prefixes) {
@@ -296,26 +383,32 @@ dlora_status dli_vit_names_find(struct dli_vit_names *out, const struct dli_tens
                      "%s: holds %zu Vision Transformers, with the prefixes %s; choose one by the option prefix", label,
                      names.num_prefixes, list);
   }
-  names.id = ids[names.prefix];
-  if (names.id == DLORA_NAMING_HF_VIT) {
-    names.naming = &namings[DLORA_NAMING_HF_DINOV2];
-    dli_vit_name(&names, name, names.naming->norm1, 0, ".weight");
-    if (dli_tensors_find(tensors, name)) names.id = DLORA_NAMING_HF_DINOV2;
-  }
-  names.naming = &namings[names.id];
+  choose_family(&names, rows[names.prefix]);
   *out = names;
   return DLORA_OK;
 }
 
+/* The first `length` bytes of the pattern with the block. */
+static void write_name(const struct dli_vit_names *names, char out[DLI_NAME_SIZE], const char *pattern, size_t length,
+                       size_t block, const char *suffix) {
+  const char *mark = strstr(pattern, "%zu"), *end = pattern + length;
+  int written;
+  if (mark && mark < end) {
+    written = snprintf(out, DLI_NAME_SIZE, "%s%.*s%zu%.*s%s", prefix_of(names), (int)(mark - pattern), pattern, block,
+                       (int)(end - mark - 3), mark + 3, suffix);
+  } else {
+    written = snprintf(out, DLI_NAME_SIZE, "%s%.*s%s", prefix_of(names), (int)length, pattern, suffix);
+  }
+  DLI_ASSERT(written > 0 && written < DLI_NAME_SIZE);
+}
+
 void dli_vit_name(const struct dli_vit_names *names, char out[DLI_NAME_SIZE], const char *pattern, size_t block,
                   const char *suffix) {
-  const char *mark = strstr(pattern, "%zu");
-  int length;
-  if (mark) {
-    length = snprintf(out, DLI_NAME_SIZE, "%s%.*s%zu%s%s", prefix_of(names), (int)(mark - pattern), pattern, block,
-                      mark + 3, suffix);
-  } else {
-    length = snprintf(out, DLI_NAME_SIZE, "%s%s%s", prefix_of(names), pattern, suffix);
+  for (const char *at = pattern; *at; at += strspn(at, "|")) {
+    const size_t length = first_name(at);
+    write_name(names, out, at, length, block, suffix);
+    if (dli_tensors_find(names->tensors, out)) return;
+    at += length;
   }
-  DLI_ASSERT(length > 0 && length < DLI_NAME_SIZE);
+  write_name(names, out, pattern, first_name(pattern), block, suffix);
 }

@@ -21,24 +21,29 @@ struct dli_vit_block {
   struct dli_weight output;             /* [dim, dim], layer scale folded in */
   const float *output_bias;             /* [dim] */
   const float *norm2_gain, *norm2_bias; /* [dim] */
-  struct dli_weight fc1;                /* [mlp_dim, dim] */
-  const float *fc1_bias;                /* [mlp_dim] */
+  struct dli_weight fc1;                /* [fc1_dim, dim] */
+  const float *fc1_bias;                /* [fc1_dim] */
   struct dli_weight fc2;                /* [dim, mlp_dim], layer scale folded in */
   const float *fc2_bias;                /* [dim] */
 };
 
 struct dli_vit {
   size_t dim, depth, heads, mlp_dim, patch_size, image_size, grid, tokens;
-  size_t num_prefix_tokens; /* in front of the patches */
-  int32_t pool, activation; /* DLORA_POOL_..., DLORA_ACTIVATION_... */
+  size_t fc1_dim;              /* mlp_dim, or twice that of gate and up below each other (SwiGLU) */
+  size_t num_prefix_tokens;    /* in front of the patches: class, distillation and register tokens */
+  bool has_class_token;        /* the first of these */
+  bool has_distillation_token; /* the one behind it */
+  int32_t pool, activation;    /* DLORA_POOL_..., DLORA_ACTIVATION_... */
   float eps;
   float mean[3], std[3];
   int32_t naming;
   char fingerprint[40];
   size_t num_parameters;
-  struct dli_weight patch;            /* [dim, 3 * patch_size^2] */
-  const float *class_token;           /* [dim], its position added */
-  const float *positions;             /* [grid^2, dim], the patch bias added */
+  struct dli_weight patch;                    /* [dim, 3 * patch_size^2] */
+  const float *prefix;                        /* [num_prefix_tokens, dim], their positions added */
+  const float *positions;                     /* [grid^2, dim], the patch bias added */
+  const float *pre_norm_gain, *pre_norm_bias; /* [dim] of all tokens before the first block (CLIP), or NULL */
+  const float *rotation; /* [grid^2, head_dim / 2] cosines, then sines, of rotary positions of patches, or NULL */
   const float *norm_gain, *norm_bias; /* [dim] */
   struct dli_vit_block *blocks;       /* [depth] */
   float **owned;                      /* converted or folded arrays to free; the others lie in the file's mapping */
@@ -84,7 +89,7 @@ struct dli_block_buffers {
   float *x_mid;         /* [Q, dim] */
   float *mean2, *rstd2; /* [Q] */
   float *h2;            /* [Q, dim] fc1 input */
-  float *f;             /* [Q, mlp_dim] before GELU */
+  float *f;             /* [Q, fc1_dim] before the activation */
   uint16_t *f_half;     /* the same memory: in bfloat16, in slabs, instead */
   float *g;             /* [Q, mlp_dim] fc2 input */
 };
@@ -92,8 +97,8 @@ struct dli_block_buffers {
 /* What blocks in bfloat16 work in. */
 struct dli_half_buffers {
   uint16_t *rows; /* [G, 2 * dim] in slabs: what is multiplied next */
-  uint16_t *slab; /* [G, DLI_SLAB] after GELU, and gradients before it */
-  float *sums;    /* [G, DLI_SLAB] before GELU, and gradients after it */
+  uint16_t *slab; /* [G, DLI_SLAB] after the activation, and gradients before it */
+  float *sums;    /* [G, DLI_SLAB] before the activation, and gradients after it */
   float *norms;   /* [DLI_NORM_ROWS, dim] */
 };
 /* That are normed in the first cache before they become bfloat16. */
@@ -127,7 +132,7 @@ struct dli_vit_workspace {
   float *d_tail;                  /* [group, dim] */
   float *d_h;                     /* [G, dim] */
   float *d_qkv;                   /* [G, 3 * dim] */
-  float *d_f;                     /* [G, mlp_dim] */
+  float *d_f;                     /* [G, fc1_dim] */
   struct dli_products *products;  /* NULL without packed weights */
   struct dli_profile profile;     /* of the passes in this workspace */
 };
@@ -174,8 +179,8 @@ static inline size_t dli_vit_queries(const struct dli_vit *vit, size_t block) {
  * blocks in bfloat16. */
 struct dli_qkv dli_vit_qkv(const struct dli_vit *vit, const struct dli_vit_workspace *workspace, float *qkv,
                            bool bfloat16, size_t image);
-/* Attention of one image; kept for the backward pass unless NULL. Either out or slabs take what leaves it; slabs only
- * where all tokens ask. */
+/* Attention of one image, of whose queries and keys, without rotary positions, rotated ones are left; kept for the
+ * backward pass unless NULL. Either out or slabs take what leaves it; slabs only where all tokens ask. */
 size_t dli_vit_kept_of_attention(const struct dli_vit *vit, size_t queries);
 void dli_vit_attention(const struct dli_vit *vit, const struct dli_kernels *kernels,
                        const struct dli_vit_workspace *workspace, const struct dli_qkv *in, size_t queries, float *kept,
@@ -197,6 +202,9 @@ struct dli_block_call {
   size_t index;
   struct dli_block_buffers buffers;
 };
+/* Whether blocks without hooks, of which nothing is kept, are those below: not with gated MLPs, whose slabs belong
+ * together in pairs. */
+bool dli_vit_in_bfloat16(const struct dli_vit *vit);
 /* Whether the blocks from `first` on are those below. Where something is kept or hooks are called it takes adapters at
  * the input of attention alone, and weights that are packed for the backward pass. */
 bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_block *blocks,

@@ -1,172 +1,13 @@
-/* Loads a Vision Transformer: finds its tensors under the names of timm or Hugging Face, checks the geometry, and
- * brings weights, biases, layer scales and positions into the one form that the passes use.
+/* Loads a Vision Transformer: finds its tensors under the names of its family, checks the geometry, and reads settings
+ * that shapes do not tell from options, metadata and the family.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/assert.h"
-#include "base/finite.h"
 #include "base/memory.h"
 #include "base/status.h"
-#include "io/file_kind.h"
-#include "io/image.h"
-#include "vit/names.h"
-#include "vit/vit.h"
-
-struct loader {
-  struct dli_vit *vit;
-  const struct dli_tensors *tensors;
-  const dlora_allocator *allocator;
-  struct dli_vit_names names;
-  bool *used; /* [number of tensors], by their order in the file */
-};
-
-enum { MAX_UPSAMPLING = 4 };
-
-static void name_of(const struct loader *l, char *out, const char *pattern, size_t block, const char *suffix) {
-  dli_vit_name(&l->names, out, pattern, block, suffix);
-}
-
-static bool exists(const struct loader *l, const char *pattern, size_t block, const char *suffix) {
-  char name[DLI_NAME_SIZE];
-  name_of(l, name, pattern, block, suffix);
-  return dli_tensors_find(l->tensors, name) != NULL;
-}
-
-/* ---- one tensor ---- */
-
-static dlora_status keep(struct loader *l, size_t count, float **out) {
-  float *array;
-  DLI_ASSERT(l->vit->num_owned < l->vit->max_owned);
-  DLI_TRY(DLI_NEW(l->allocator, array, count));
-  l->vit->owned[l->vit->num_owned++] = array;
-  *out = array;
-  return DLORA_OK;
-}
-
-static dlora_status require(const struct loader *l, const char *name, size_t num_dims, const size_t *shape,
-                            const struct dli_tensor **out) {
-  const struct dli_tensor *tensor = dli_tensors_find(l->tensors, name);
-  const char *label = dli_tensors_label(l->tensors);
-  if (!tensor) {
-    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing%s", label, name, dli_file_part_hint(label));
-  }
-  l->used[tensor - dli_tensors_at(l->tensors, 0)] = true;
-  /* The dtype is checked where the values are converted; here any of the three floats will do. */
-  return dli_tensors_require(l->tensors, name, tensor->dtype, num_dims, shape, out);
-}
-
-/* Converted, or in place where the file has aligned little-endian floats. */
-static dlora_status load(struct loader *l, const char *name, size_t num_dims, const size_t *shape, const float **out) {
-  const struct dli_tensor *tensor;
-  float *array;
-  DLI_TRY(require(l, name, num_dims, shape, &tensor));
-  l->vit->num_parameters += tensor->count;
-  const uint16_t one = 1;
-  const bool little_endian = *(const unsigned char *)&one == 1;
-  if (tensor->dtype == DLI_F32 && little_endian && (uintptr_t)tensor->data % _Alignof(float) == 0) {
-    const float *values = tensor->data;
-    const size_t bad = dli_first_not_finite(values, tensor->count);
-    if (bad < tensor->count) {
-      return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s: value %zu is not finite", dli_tensors_label(l->tensors), name,
-                       bad);
-    }
-    *out = values;
-    return DLORA_OK;
-  }
-  DLI_TRY(keep(l, tensor->count, &array));
-  DLI_TRY(dli_tensor_to_float(l->tensors, tensor, array));
-  *out = array;
-  return DLORA_OK;
-}
-
-static dlora_status load_vector(struct loader *l, const char *pattern, size_t block, const char *suffix, size_t count,
-                                const float **out) {
-  char name[DLI_NAME_SIZE];
-  name_of(l, name, pattern, block, suffix);
-  return load(l, name, 1, (size_t[]){count}, out);
-}
-
-/* A bias may be absent (timm: qkv_bias=False); it is then zero. */
-static dlora_status load_linear(struct loader *l, const char *pattern, size_t block, size_t rows, size_t cols,
-                                struct dli_weight *weight, const float **bias) {
-  char name[DLI_NAME_SIZE];
-  name_of(l, name, pattern, block, ".weight");
-  *weight = (struct dli_weight){.rows = rows, .cols = cols};
-  DLI_TRY(load(l, name, 2, (size_t[]){rows, cols}, &weight->data));
-  if (exists(l, pattern, block, ".bias")) return load_vector(l, pattern, block, ".bias", rows, bias);
-  float *zero;
-  DLI_TRY(keep(l, rows, &zero));
-  *bias = zero;
-  return DLORA_OK;
-}
-
-/* Query, key and value below each other, as timm has them. */
-static dlora_status load_qkv(struct loader *l, size_t block, size_t dim, struct dli_weight *weight,
-                             const float **bias) {
-  if (l->names.naming->qkv) return load_linear(l, l->names.naming->qkv, block, 3 * dim, dim, weight, bias);
-  const char *patterns[] = {l->names.naming->query, l->names.naming->key, l->names.naming->value};
-  float *w, *b;
-  for (size_t p = 0; p < 3; p++) { /* all must be there before memory is taken for them */
-    const struct dli_tensor *tensor;
-    char name[DLI_NAME_SIZE];
-    name_of(l, name, patterns[p], block, ".weight");
-    DLI_TRY(require(l, name, 2, (size_t[]){dim, dim}, &tensor));
-  }
-  DLI_TRY(keep(l, 3 * dim * dim, &w));
-  DLI_TRY(keep(l, 3 * dim, &b));
-  for (size_t p = 0; p < 3; p++) {
-    const struct dli_tensor *tensor;
-    char name[DLI_NAME_SIZE];
-    name_of(l, name, patterns[p], block, ".weight");
-    DLI_TRY(require(l, name, 2, (size_t[]){dim, dim}, &tensor));
-    DLI_TRY(dli_tensor_to_float(l->tensors, tensor, w + p * dim * dim));
-    l->vit->num_parameters += tensor->count;
-    if (!exists(l, patterns[p], block, ".bias")) continue;
-    name_of(l, name, patterns[p], block, ".bias");
-    DLI_TRY(require(l, name, 1, (size_t[]){dim}, &tensor));
-    DLI_TRY(dli_tensor_to_float(l->tensors, tensor, b + p * dim));
-    l->vit->num_parameters += tensor->count;
-  }
-  *weight = (struct dli_weight){.rows = 3 * dim, .cols = dim, .data = w};
-  *bias = b;
-  return DLORA_OK;
-}
-
-/* Multiplies a projection by the layer scale that follows it: diag(s) (W x + b). */
-static dlora_status fold_scale(struct loader *l, const char *pattern, size_t block, struct dli_weight *weight,
-                               const float **bias) {
-  if (!pattern || !exists(l, pattern, block, "")) return DLORA_OK;
-  const float *scale;
-  float *w, *b;
-  DLI_TRY(load_vector(l, pattern, block, "", weight->rows, &scale));
-  DLI_TRY(keep(l, weight->rows * weight->cols, &w));
-  DLI_TRY(keep(l, weight->rows, &b));
-  for (size_t i = 0; i < weight->rows; i++) {
-    for (size_t j = 0; j < weight->cols; j++) w[i * weight->cols + j] = scale[i] * weight->data[i * weight->cols + j];
-    b[i] = scale[i] * (*bias)[i];
-  }
-  weight->data = w;
-  *bias = b;
-  return DLORA_OK;
-}
-
-static dlora_status load_block(struct loader *l, size_t index) {
-  const struct dli_vit_naming *n = l->names.naming;
-  struct dli_vit_block *b = &l->vit->blocks[index];
-  const size_t dim = l->vit->dim, mlp = l->vit->mlp_dim;
-  DLI_TRY(load_vector(l, n->norm1, index, ".weight", dim, &b->norm1_gain));
-  DLI_TRY(load_vector(l, n->norm1, index, ".bias", dim, &b->norm1_bias));
-  DLI_TRY(load_qkv(l, index, dim, &b->qkv, &b->qkv_bias));
-  DLI_TRY(load_linear(l, n->output, index, dim, dim, &b->output, &b->output_bias));
-  DLI_TRY(fold_scale(l, n->scale1, index, &b->output, &b->output_bias));
-  DLI_TRY(load_vector(l, n->norm2, index, ".weight", dim, &b->norm2_gain));
-  DLI_TRY(load_vector(l, n->norm2, index, ".bias", dim, &b->norm2_bias));
-  DLI_TRY(load_linear(l, n->fc1, index, mlp, dim, &b->fc1, &b->fc1_bias));
-  DLI_TRY(load_linear(l, n->fc2, index, dim, mlp, &b->fc2, &b->fc2_bias));
-  return fold_scale(l, n->scale2, index, &b->fc2, &b->fc2_bias);
-}
+#include "vit/loader.h"
 
 /* ---- geometry ---- */
 
@@ -195,7 +36,8 @@ static const char *parse_number(const char *text, double *out) {
   return text;
 }
 
-static dlora_status metadata_numbers(const struct loader *l, const char *key, size_t count, double *out, bool *found) {
+static dlora_status metadata_numbers(const struct dli_vit_loader *l, const char *key, size_t count, double *out,
+                                     bool *found) {
   const char *text = dli_tensors_metadata(l->tensors, key), *at = text;
   *found = text != NULL;
   for (size_t i = 0; at && i < count; i++) {
@@ -208,7 +50,7 @@ static dlora_status metadata_numbers(const struct loader *l, const char *key, si
                    dli_tensors_label(l->tensors), key, text, count, count == 1 ? "" : "s");
 }
 
-static dlora_status metadata_size(const struct loader *l, const char *key, size_t *out) {
+dlora_status dli_vit_metadata_size(const struct dli_vit_loader *l, const char *key, size_t *out) {
   double value = 0.0;
   bool found;
   DLI_TRY(metadata_numbers(l, key, 1, &value, &found));
@@ -241,10 +83,10 @@ static const char *usual_heads(size_t dim, char *out, size_t size) {
   return out;
 }
 
-static dlora_status read_heads(struct loader *l, const dlora_model_options *options) {
+static dlora_status read_heads(struct dli_vit_loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
-  DLI_TRY(metadata_size(l, "num_attention_heads", &vit->heads));
-  DLI_TRY(metadata_size(l, "num_heads", &vit->heads));
+  DLI_TRY(dli_vit_metadata_size(l, "num_attention_heads", &vit->heads));
+  DLI_TRY(dli_vit_metadata_size(l, "num_heads", &vit->heads));
   const bool given = options->num_heads != 0;
   if (given) vit->heads = options->num_heads;
   if (vit->heads == 0) {
@@ -261,9 +103,9 @@ static dlora_status read_heads(struct loader *l, const dlora_model_options *opti
   return DLORA_OK;
 }
 
-static dlora_status read_normalisation(struct loader *l, const dlora_model_options *options) {
+static dlora_status read_normalisation(struct dli_vit_loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
-  double eps = 1e-6, mean[3] = {0.5, 0.5, 0.5}, std[3] = {0.5, 0.5, 0.5};
+  double eps = (double)l->names.family->layer_norm_eps, mean[3] = {0.5, 0.5, 0.5}, std[3] = {0.5, 0.5, 0.5};
   bool found;
   DLI_TRY(metadata_numbers(l, "layer_norm_eps", 1, &eps, &found));
   if (options->layer_norm_eps != 0.0f) eps = (double)options->layer_norm_eps;
@@ -291,13 +133,96 @@ static dlora_status read_normalisation(struct loader *l, const dlora_model_optio
   return DLORA_OK;
 }
 
-static dlora_status read_geometry(struct loader *l, const dlora_model_options *options) {
+static const struct {
+  const char *name;
+  int32_t activation;
+} activations[] = {
+    {"gelu", DLORA_ACTIVATION_GELU},
+    {"gelu_python", DLORA_ACTIVATION_GELU},
+    {"gelu_tanh", DLORA_ACTIVATION_GELU_TANH},
+    {"gelu_new", DLORA_ACTIVATION_GELU_TANH},
+    {"gelu_fast", DLORA_ACTIVATION_GELU_TANH},
+    {"gelu_pytorch_tanh", DLORA_ACTIVATION_GELU_TANH},
+    {"quick_gelu", DLORA_ACTIVATION_QUICK_GELU},
+    {"quickgelu", DLORA_ACTIVATION_QUICK_GELU},
+    {"silu", DLORA_ACTIVATION_SWIGLU},
+    {"swish", DLORA_ACTIVATION_SWIGLU},
+};
+
+/* Of a gated MLP it is told by the tensors. Of others the option, else the metadata, else the family. */
+static dlora_status read_activation(struct dli_vit_loader *l, const dlora_model_options *options, bool gated) {
+  static const char *const keys[] = {"hidden_act", "activation"};
+  const char *label = dli_tensors_label(l->tensors), *text = NULL, *key = NULL;
+  int32_t told = options->activation;
+  for (size_t i = 0; told == DLORA_AUTO && !text && i < 2; i++) text = dli_tensors_metadata(l->tensors, key = keys[i]);
+  for (size_t i = 0; text && i < sizeof activations / sizeof *activations; i++) {
+    if (strcmp(text, activations[i].name) == 0) told = activations[i].activation;
+  }
+  if (text && told == DLORA_AUTO) {
+    return dli_raise(DLORA_ERR_UNSUPPORTED,
+                     "%s: metadata %s is \"%.60s\", expected gelu, gelu_tanh, quick_gelu or silu; set the option "
+                     "activation if it is another name of one of these",
+                     label, key, text);
+  }
+  if (told == DLORA_AUTO) told = gated ? DLORA_ACTIVATION_SWIGLU : l->names.family->activation;
+  /* transformers writes the gelu of its other models into the configuration of DINOv2, whose gate is always silu. */
+  if (gated && text && told == DLORA_ACTIVATION_GELU && l->names.family->id == DLORA_NAMING_HF_DINOV2) {
+    told = DLORA_ACTIVATION_SWIGLU;
+  }
+  if (gated != (told == DLORA_ACTIVATION_SWIGLU)) {
+    return dli_raise(text ? DLORA_ERR_UNSUPPORTED : DLORA_ERR_ARGUMENT, "%s: %s asks for %s, but its MLP is %s", label,
+                     text ? "metadata" : "the option activation",
+                     gated ? "an activation without a gate" : "silu, which is supported with a gate alone",
+                     gated ? "gated" : "not gated");
+  }
+  l->vit->activation = told;
+  return DLORA_OK;
+}
+
+/* Of EVA-02 some have the tensors of EVA, but rotate queries and keys (tiny, small) or norm behind layers (enormous).
+ */
+static dlora_status refuse_eva02(const struct dli_vit_loader *l, bool gated) {
+  char name[DLI_NAME_SIZE];
+  const size_t enormous = 1792;
+  if (!dli_vit_has(l, l->names.naming->query_bias, 0, "") || l->names.family->positions == DLI_POSITIONS_ROTARY) {
+    return DLORA_OK;
+  }
+  if (!gated && l->vit->dim != enormous) return DLORA_OK;
+  dli_vit_name_of(l, name, l->names.naming->query_bias, 0, "");
+  return dli_raise(DLORA_ERR_UNSUPPORTED,
+                   "%s: tensor %s beside %s: a Vision Transformer with %s (EVA-02) is not supported",
+                   dli_tensors_label(l->tensors), name, gated ? "a gated MLP" : "embed_dim 1792",
+                   gated ? "rotary positions" : "norms behind its layers");
+}
+
+/* The MLP is gated where fc1 has halves of their own, or twice as many outputs as fc2 has inputs. */
+static dlora_status read_mlp(struct dli_vit_loader *l, const dlora_model_options *options) {
+  struct dli_vit *vit = l->vit;
+  const struct dli_vit_naming *n = l->names.naming;
+  const struct dli_tensor *fc1, *fc2;
+  char name[DLI_NAME_SIZE];
+  l->split_gate = dli_vit_has(l, n->gate, 0, ".weight") && dli_vit_has(l, n->up, 0, ".weight");
+  dli_vit_name_of(l, name, l->split_gate ? n->gate : n->fc1, 0, ".weight");
+  DLI_TRY(dli_vit_require(l, name, 2, (size_t[]){SIZE_MAX, vit->dim}, &fc1));
+  if (fc1->shape[0] == 0) {
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is empty", dli_tensors_label(l->tensors), name);
+  }
+  dli_vit_name_of(l, name, n->fc2, 0, ".weight");
+  fc2 = dli_tensors_find(l->tensors, name);
+  const bool packed = !l->split_gate && fc2 && fc2->num_dims == 2 && fc1->shape[0] == 2 * fc2->shape[1];
+  vit->mlp_dim = packed ? fc1->shape[0] / 2 : fc1->shape[0];
+  vit->fc1_dim = l->split_gate ? 2 * vit->mlp_dim : fc1->shape[0];
+  DLI_TRY(refuse_eva02(l, l->split_gate || packed));
+  return read_activation(l, options, l->split_gate || packed);
+}
+
+static dlora_status read_geometry(struct dli_vit_loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   const char *label = dli_tensors_label(l->tensors);
-  const struct dli_tensor *patch, *fc1;
+  const struct dli_tensor *patch;
   char name[DLI_NAME_SIZE];
-  name_of(l, name, l->names.naming->anchor, 0, "");
-  DLI_TRY(require(l, name, 4, (size_t[]){SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX}, &patch));
+  dli_vit_name_of(l, name, l->names.naming->anchor, 0, "");
+  DLI_TRY(dli_vit_require(l, name, 4, (size_t[]){SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX}, &patch));
   vit->dim = patch->shape[0];
   vit->patch_size = patch->shape[2];
   if (vit->dim == 0 || patch->shape[1] != 3 || vit->patch_size == 0 || patch->shape[3] != vit->patch_size) {
@@ -305,106 +230,50 @@ static dlora_status read_geometry(struct loader *l, const dlora_model_options *o
                      "%s: tensor %s has shape [%zu, %zu, %zu, %zu], expected [embed_dim, 3, p, p]", label, name,
                      patch->shape[0], patch->shape[1], patch->shape[2], patch->shape[3]);
   }
-  while (exists(l, l->names.naming->norm1, vit->depth, ".weight")) vit->depth++;
+  while (dli_vit_has(l, l->names.naming->norm1, vit->depth, ".weight")) vit->depth++;
   if (vit->depth == 0) {
-    name_of(l, name, l->names.naming->norm1, 0, ".weight");
+    dli_vit_name_of(l, name, l->names.naming->norm1, 0, ".weight");
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing: a ViT needs at least one block", label, name);
   }
-  name_of(l, name, l->names.naming->fc1, 0, ".weight");
-  DLI_TRY(require(l, name, 2, (size_t[]){SIZE_MAX, vit->dim}, &fc1));
-  vit->mlp_dim = fc1->shape[0];
-  if (vit->mlp_dim == 0) return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is empty", label, name);
+  DLI_TRY(read_mlp(l, options));
   DLI_TRY(read_heads(l, options));
   return read_normalisation(l, options);
-}
-
-/* Position embeddings [1, 1 + side^2, dim], resampled to the grid in use. Constants are added in advance: the class
- * token gets its position, the positions of the patches get the bias of the patch projection. */
-static dlora_status load_positions(struct loader *l, const dlora_model_options *options) {
-  struct dli_vit *vit = l->vit;
-  const char *label = dli_tensors_label(l->tensors);
-  const size_t dim = vit->dim, p = vit->patch_size;
-  const struct dli_tensor *tensor;
-  const float *positions, *class_token, *patch_bias;
-  float *row, *grid;
-  char name[DLI_NAME_SIZE];
-  name_of(l, name, l->names.naming->positions, 0, "");
-  DLI_TRY(require(l, name, 3, (size_t[]){1, SIZE_MAX, dim}, &tensor));
-  size_t side = (size_t)(sqrt((double)tensor->shape[1]) + 0.5);
-  if (side == 0 || side * side + 1 != tensor->shape[1]) {
-    return dli_raise(DLORA_ERR_UNSUPPORTED,
-                     "%s: tensor %s has %zu positions, expected a square grid and one class token", label, name,
-                     tensor->shape[1]);
-  }
-  DLI_TRY(load(l, name, 3, tensor->shape, &positions));
-  vit->image_size = side * p;
-  DLI_TRY(metadata_size(l, "image_size", &vit->image_size));
-  /* Memory goes with the square of it, and a file must not take much more than it has bytes. */
-  if (options->image_size == 0 && vit->image_size > side * p && vit->image_size / p > MAX_UPSAMPLING * side) {
-    return dli_raise(
-        DLORA_ERR_UNSUPPORTED,
-        "%s: metadata asks for image_size %zu, more than %d times the %zu that tensor %s is for; set the option "
-        "image_size",
-        label, vit->image_size, MAX_UPSAMPLING, side * p, name);
-  }
-  if (options->image_size > 0) vit->image_size = options->image_size;
-  vit->grid = vit->image_size / p;
-  if (vit->grid == 0 || vit->image_size % p != 0 || vit->image_size > 16384) {
-    return dli_raise(blame(options->image_size != 0),
-                     "%s: %simage_size is %zu, expected a multiple of the patch size %zu up to 16384", label,
-                     options->image_size > 0 ? "the option " : "", vit->image_size, p);
-  }
-  vit->num_prefix_tokens = 1;
-  vit->tokens = vit->num_prefix_tokens + vit->grid * vit->grid;
-  name_of(l, name, l->names.naming->class_token, 0, "");
-  DLI_TRY(load(l, name, 3, (size_t[]){1, 1, dim}, &class_token));
-  DLI_TRY(load_vector(l, l->names.naming->patch_bias, 0, "", dim, &patch_bias));
-  DLI_TRY(keep(l, dim, &row));
-  DLI_TRY(keep(l, vit->grid * vit->grid * dim, &grid));
-  for (size_t j = 0; j < dim; j++) row[j] = class_token[j] + positions[j];
-  if (side == vit->grid) {
-    memcpy(grid, positions + dim, side * side * dim * sizeof *grid);
-  } else {
-    DLI_TRY(dli_resample(l->allocator, positions + dim, side, side, dim, vit->grid, vit->grid, grid));
-  }
-  for (size_t i = 0; i < vit->grid * vit->grid; i++) {
-    for (size_t j = 0; j < dim; j++) grid[i * dim + j] += patch_bias[j];
-  }
-  vit->class_token = row;
-  vit->positions = grid;
-  return DLORA_OK;
 }
 
 /* In this order, so that every size is known and checked before memory is taken by it:
  *
  *     1   which Vision Transformer of the file, under which family's names; what cannot be computed is refused
  *     2   the geometry, from the shapes of a few tensors and from metadata or options
- *     3   position embeddings, resampled to the grid in use, and with them the constants of the patch embedding
+ *     3   what enters the first block: tokens before the patches, positions, constants of the patch embedding
  *     4   the patch projection, the final norm and the blocks
  *     5   no tensor is left that would have changed the features
  *     6   the fingerprint, of the weights as they are computed with */
-static dlora_status load_all(struct loader *l, const dlora_model_options *options) {
+static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   char name[DLI_NAME_SIZE];
   /* 1: before a tensor is found missing, because this sentence tells more */
   DLI_TRY(dli_vit_names_find(&l->names, l->tensors, options->prefix));
   DLI_TRY(dli_vit_names_check(&l->names, NULL));
-  vit->naming = l->names.id;
+  vit->naming = l->names.family->id;
   /* 2 */
   DLI_TRY(read_geometry(l, options));
-  /* A block keeps at most 18 arrays (each of 12 tensors, 2 of qkv, 4 of folding), the rest of the model at most 9. */
-  vit->max_owned = 18 * vit->depth + 9;
+  /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 14. */
+  vit->max_owned = 19 * vit->depth + 14;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   /* 3 */
-  DLI_TRY(load_positions(l, options));
+  DLI_TRY(dli_vit_load_embedding(l, options));
+  if (!vit->has_class_token) {
+    dli_vit_name_of(l, name, l->names.naming->anchor, 0, "");
+    return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor %s: a Vision Transformer without class token is not supported",
+                     dli_tensors_label(l->tensors), name);
+  }
   /* 4 */
-  name_of(l, name, l->names.naming->anchor, 0, "");
+  dli_vit_name_of(l, name, l->names.naming->anchor, 0, "");
   vit->patch = (struct dli_weight){.rows = vit->dim, .cols = 3 * vit->patch_size * vit->patch_size};
-  DLI_TRY(load(l, name, 4, (size_t[]){vit->dim, 3, vit->patch_size, vit->patch_size}, &vit->patch.data));
-  DLI_TRY(load_vector(l, l->names.naming->norm, 0, ".weight", vit->dim, &vit->norm_gain));
-  DLI_TRY(load_vector(l, l->names.naming->norm, 0, ".bias", vit->dim, &vit->norm_bias));
-  for (size_t i = 0; i < vit->depth; i++) DLI_TRY(load_block(l, i));
+  DLI_TRY(dli_vit_load_tensor(l, name, 4, (size_t[]){vit->dim, 3, vit->patch_size, vit->patch_size}, &vit->patch.data));
+  DLI_TRY(dli_vit_load_norm(l, l->names.naming->norm, 0, &vit->norm_gain, &vit->norm_bias));
+  for (size_t i = 0; i < vit->depth; i++) DLI_TRY(dli_vit_load_block(l, i));
   /* 5 and 6 */
   DLI_TRY(dli_vit_names_check(&l->names, l->used));
   dli_vit_fingerprint(vit);
@@ -414,7 +283,7 @@ static dlora_status load_all(struct loader *l, const dlora_model_options *option
 dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors, const dlora_model_options *options,
                           const dlora_allocator *allocator) {
   struct dli_vit vit = {0};
-  struct loader loader = {.vit = &vit, .tensors = tensors, .allocator = allocator};
+  struct dli_vit_loader loader = {.vit = &vit, .tensors = tensors, .allocator = allocator};
   dlora_status status = DLORA_OK;
   DLI_TRY(DLI_NEW(allocator, loader.used, dli_tensors_count(tensors)));
   DLI_TRY_DONE(load_all(&loader, options));

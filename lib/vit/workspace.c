@@ -43,7 +43,7 @@ static void plan_shared(struct arena *arena, struct dli_block_buffers *b, const 
   take(arena, &b->qkv, rows, 3 * vit->dim);
   take(arena, &b->o, rows, vit->dim);
   take(arena, &b->h2, rows, vit->dim);
-  take(arena, &b->f, rows, vit->mlp_dim);
+  take(arena, &b->f, rows, vit->fc1_dim);
   b->g = b->f;
 }
 
@@ -76,7 +76,7 @@ static void plan_kept(struct arena *arena, struct dli_block_buffers *b, const st
   take(arena, &b->x_mid, tail, vit->dim);
   take(arena, &b->mean2, tail, 1);
   take(arena, &b->rstd2, tail, 1);
-  take(arena, &b->f, tail, vit->mlp_dim);
+  take(arena, &b->f, tail, vit->fc1_dim);
 }
 
 static size_t attention_scratch(const struct dli_vit *vit, bool training) {
@@ -109,7 +109,7 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->d_tail, w->group, vit->dim);
   take(arena, &w->d_h, together, vit->dim);
   take(arena, &w->d_qkv, together, 3 * vit->dim);
-  take(arena, &w->d_f, together, vit->mlp_dim);
+  take(arena, &w->d_f, together, vit->fc1_dim);
 }
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
@@ -140,10 +140,11 @@ dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struc
   DLI_ASSERT(arena.used == w.num_bytes && !arena.overflow);
   w.shared.x_in = w.shared.x_mid = w.x;
   if (vit->onednn) {
-    size_t inner = vit->mlp_dim > 3 * vit->dim ? vit->mlp_dim : 3 * vit->dim;
+    size_t inner = vit->fc1_dim > 3 * vit->dim ? vit->fc1_dim : 3 * vit->dim, outer = 2 * vit->dim;
     if (vit->patch.cols > inner) inner = vit->patch.cols;
+    if (vit->fc1_dim > vit->mlp_dim && vit->mlp_dim > outer) outer = vit->mlp_dim; /* d_g among the columns of d_f */
     const dlora_status status =
-        dli_products_create(&w.products, vit->onednn, w.group * vit->tokens, inner, 2 * vit->dim, allocator);
+        dli_products_create(&w.products, vit->onednn, w.group * vit->tokens, inner, outer, allocator);
     if (status != DLORA_OK) {
       dli_vit_workspace_release(&w, allocator);
       return status;
@@ -167,7 +168,7 @@ struct dli_block_buffers dli_vit_buffers(const struct dli_vit *vit, const struct
   b.probabilities += w->at * dli_vit_kept_of_attention(vit, queries);
   b.mean2 += query;
   b.rstd2 += query;
-  b.f += query * vit->mlp_dim;
+  b.f += query * vit->fc1_dim;
   b.f_half = (uint16_t *)b.f;
   if (w->inputs & 1u << DLORA_INPUT_ATTENTION) b.h1 += row * vit->dim;
   if (w->inputs & 1u << DLORA_INPUT_OUTPUT) b.o += query * vit->dim;

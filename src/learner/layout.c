@@ -17,7 +17,7 @@ size_t dli_learner_max_batch(const dlora_learner *learner, int training, size_t 
      * than that make products hardly faster. Products that need not arrange the weights first are fast with few rows,
      * and then the rest gains from activations that are still in a cache. In bfloat16 they are so fast that fetching
      * weights takes longer unless two or three images share them. */
-    size_t width = 5 * vit->dim + vit->mlp_dim;
+    size_t width = 5 * vit->dim + vit->fc1_dim;
     if (o->sites & (DLORA_SITE_QUERY | DLORA_SITE_KEY | DLORA_SITE_VALUE)) width += vit->dim;
     if (o->sites & DLORA_SITE_OUTPUT) width += vit->dim;
     if (o->sites & DLORA_SITE_FC1) width += vit->dim;

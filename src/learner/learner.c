@@ -37,7 +37,7 @@ static dlora_status create_parts(dlora_learner *learner) {
     for (int32_t p = DLORA_SITE_QUERY; status == DLORA_OK && p <= DLORA_SITE_FC2; p <<= 1) {
       if (!(o->sites & p)) continue;
       const size_t in = p == DLORA_SITE_FC2 ? vit->mlp_dim : vit->dim,
-                   out = p == DLORA_SITE_FC1 ? vit->mlp_dim : vit->dim;
+                   out = p == DLORA_SITE_FC1 ? vit->fc1_dim : vit->dim;
       sites[num_sites++] = (dlora_site){in, out, (int32_t)b, p};
       dlora_projector **projector = &learner->projectors[dli_input_index(b, dli_input_of(p))];
       if (!*projector) status = dlora_projector_create(projector, in, &projector_options);

@@ -68,7 +68,7 @@ static dlora_status read_options(const dlora_model_options *given, dlora_model_o
     int32_t value, last;
   } choices[] = {
       {"pool", out->pool, DLORA_POOL_ATTENTION},
-      {"activation", out->activation, DLORA_ACTIVATION_QUICK_GELU},
+      {"activation", out->activation, DLORA_ACTIVATION_SWIGLU},
       {"position_resampling", out->position_resampling, DLORA_POSITIONS_HUGGING_FACE},
       {"resize", out->resize, DLORA_RESIZE_CROP},
       {"interpolation", out->interpolation, DLORA_INTERPOLATION_BILINEAR},

@@ -99,7 +99,7 @@ dlora_status dli_merged_weights_create(struct dli_merged_weights **out, const dl
     }
     const int32_t p = site->projection;
     const size_t in = p == DLORA_SITE_FC2 ? vit->mlp_dim : vit->dim,
-                 rows = p == DLORA_SITE_FC1 ? vit->mlp_dim : vit->dim;
+                 rows = p == DLORA_SITE_FC1 ? vit->fc1_dim : vit->dim;
     if (p != DLORA_SITE_QUERY && p != DLORA_SITE_KEY && p != DLORA_SITE_VALUE && p != DLORA_SITE_OUTPUT &&
         p != DLORA_SITE_FC1 && p != DLORA_SITE_FC2) {
       status = dli_raise(DLORA_ERR_ARGUMENT, "site %zu names projection %d, expected one DLORA_SITE_...", i, (int)p);

@@ -224,7 +224,7 @@ dlora_status dli_session_reserve(dlora_session *session) {
   if (!bank) return DLORA_OK;
   const size_t rank = dli_bank_max_rank(bank), gradients = bank->count + bank->extra;
   const struct dli_vit *vit = &session->model->vit;
-  const size_t thin = !vit->bfloat16 ? 0 : vit->mlp_dim > vit->dim ? vit->mlp_dim : vit->dim;
+  const size_t thin = !vit->bfloat16 ? 0 : vit->fc1_dim > vit->dim ? vit->fc1_dim : vit->dim;
   const dlora_allocator *allocator = &session->allocator;
   const bool more_scratch = rank > session->scratch_rank, more_tasks = bank->num_tasks > session->routing_tasks;
   const bool more_gradients = session->training && gradients > session->gradient_capacity;

@@ -1,0 +1,43 @@
+/* Families of Vision Transformers: how their tensors are named and what shapes do not tell.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef DLI_VIT_FAMILIES_H
+#define DLI_VIT_FAMILIES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Tensor names; %zu is the block. Several names between '|' are what different writers call the same tensor. NULL: does
+ * not exist there. */
+struct dli_vit_naming {
+  const char *anchor; /* the patch projection's weight; what precedes it in the file is the prefix of all names */
+  const char *patch_bias, *class_token, *distillation_token, *registers, *positions, *pre_norm, *norm;
+  const char *norm1, *norm2, *qkv, *query_bias, *value_bias; /* side by side, or ... */
+  const char *query, *key, *value;                           /* ... each by itself */
+  const char *output, *scale1;
+  const char *fc1, *gate, *up, *fc2, *scale2; /* fc1, or its halves gate and up */
+};
+
+enum dli_vit_positions {
+  DLI_POSITIONS_LEARNT, /* one for each patch, maybe for tokens before them, added to what enters the first block */
+  DLI_POSITIONS_ROTARY  /* queries and keys of patches are rotated in each block (DINOv3) */
+};
+
+/* One row of the table. The first row of an anchor whose conditions hold is the family of a file. */
+struct dli_vit_family {
+  int32_t id;           /* DLORA_NAMING_... */
+  const char *has[2];   /* in the naming's form: tensors that must be there, or NULL */
+  const char *lacks;    /* and one that must not, or NULL */
+  bool flat_tokens;     /* class token [dim] and positions [count, dim]; else with a 1 in front: [1, .., dim] */
+  bool always_pre_norm; /* a file without the tensors of pre_norm is damaged; else they decide */
+  int32_t activation;   /* DLORA_ACTIVATION_..., where neither options nor the file say it */
+  float layer_norm_eps; /* the same */
+  int32_t positions;    /* enum dli_vit_positions */
+  size_t image_size;    /* where no position embedding tells it */
+  struct dli_vit_naming names;
+};
+
+extern const struct dli_vit_family dli_vit_families[];
+extern const size_t dli_vit_num_families;
+
+#endif

@@ -1,0 +1,44 @@
+/* What loading a Vision Transformer is done with: the file, its family's names, and the model as far as it is there.
+ * SPDX-License-Identifier: Apache-2.0 */
+#ifndef DLI_VIT_LOADER_H
+#define DLI_VIT_LOADER_H
+
+#include "vit/names.h"
+#include "vit/vit.h"
+
+struct dli_vit_loader {
+  struct dli_vit *vit;
+  const struct dli_tensors *tensors;
+  const dlora_allocator *allocator;
+  struct dli_vit_names names;
+  bool *used;      /* [number of tensors], by their order in the file */
+  bool split_gate; /* fc1 is two tensors, gate and up */
+};
+
+/* The name of a tensor in the file: pattern, block and suffix as in dli_vit_name. */
+void dli_vit_name_of(const struct dli_vit_loader *loader, char out[DLI_NAME_SIZE], const char *pattern, size_t block,
+                     const char *suffix);
+/* Whether the file has it; false for a pattern that is NULL. */
+bool dli_vit_has(const struct dli_vit_loader *loader, const char *pattern, size_t block, const char *suffix);
+/* An array of zeros that the model owns. */
+dlora_status dli_vit_keep(struct dli_vit_loader *loader, size_t count, float **out);
+/* The tensor of this name and shape, marked as used, whose type is any. FORMAT, with the name, where there is none. */
+dlora_status dli_vit_require(const struct dli_vit_loader *loader, const char *name, size_t num_dims,
+                             const size_t *shape, const struct dli_tensor **out);
+/* The same in float32: converted, or in place where the file has aligned little-endian floats. */
+dlora_status dli_vit_load_tensor(struct dli_vit_loader *loader, const char *name, size_t num_dims, const size_t *shape,
+                                 const float **out);
+dlora_status dli_vit_load_vector(struct dli_vit_loader *loader, const char *pattern, size_t block, const char *suffix,
+                                 size_t count, const float **out);
+/* Gain and bias [dim] of a norm. */
+dlora_status dli_vit_load_norm(struct dli_vit_loader *loader, const char *pattern, size_t block, const float **gain,
+                               const float **bias);
+/* Block `index`, with layer scales folded into the projections that they follow. */
+dlora_status dli_vit_load_block(struct dli_vit_loader *loader, size_t index);
+/* What enters the first block: the tokens before the patches, and positions, for the image size of the options or else
+ * of the file. */
+dlora_status dli_vit_load_embedding(struct dli_vit_loader *loader, const dlora_model_options *options);
+/* A whole number from the file's metadata, where it is there. */
+dlora_status dli_vit_metadata_size(const struct dli_vit_loader *loader, const char *key, size_t *out);
+
+#endif
