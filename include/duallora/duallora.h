@@ -756,14 +756,14 @@ DLORA_API dlora_status dlora_session_backward(dlora_session *session, dlora_bank
 /** Copies an input of the last forward call of a training session: values [*rows, *dim], image after image. values
  * NULL: only *rows and *dim are set.
  *
- * In the last block inputs other than the attention input have the class token only. block: the lowest adapted one or a
- * higher one. input: enum dlora_input, one that a site of the bank reads in some block; without a bank, any. Error:
- * STATE without a forward call or training. */
+ * With DLORA_POOL_CLASS the last block's inputs other than the attention input have the class token only. block: the
+ * lowest adapted one or a higher one. input: enum dlora_input, one that a site of the bank reads in some block; without
+ * a bank, any. Error: STATE without a forward call or training. */
 DLORA_API dlora_status dlora_session_get_input(const dlora_session *session, size_t block, int32_t input, float *values,
                                                size_t *rows, size_t *dim);
 /** Computes early features of the last forward call: [class token, mean patch token] of the first adapted block's
- * input, layer-normed without gain, [count, 2 * embed_dim]. Learning never changes them. METHOD.md 6 and 7. Error:
- * STATE without a forward call. */
+ * input, layer-normed without gain, [count, 2 * embed_dim]. Without a class token the standard deviation of the patch
+ * tokens takes its place. Learning never changes them. METHOD.md 6 and 7. Error: STATE without a forward call. */
 DLORA_API dlora_status dlora_session_get_early_features(dlora_session *session, float *features);
 /** Fills *profile with the times of this session; profile->struct_size must be set. */
 DLORA_API dlora_status dlora_session_get_profile(const dlora_session *session, dlora_profile *profile);

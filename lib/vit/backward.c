@@ -75,7 +75,7 @@ static void block_backward(const struct dli_block_call *call, int32_t lowest, fl
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 
-  /* 2: in the last block keys and values of all rows first, and the queries of the class tokens added to their rows */
+  /* 2: with queries of class tokens alone keys and values of all rows first, and the queries added to their rows */
   const bool go_on = lowest < DLORA_INPUT_ATTENTION;
   const struct dli_const_matrix d_q = dli_const_view(ws->d_qkv, tail, dim, 3 * stride);
   const struct dli_const_matrix d_k = dli_const_view(ws->d_qkv + dim, rows, dim, 3 * dim);
@@ -95,7 +95,7 @@ static void block_backward(const struct dli_block_call *call, int32_t lowest, fl
   dli_block_hook_backward(call, DLORA_SITE_VALUE, h1, d_v, d_h1);
   if (!go_on) return;
 
-  /* 1: in the last block only the class tokens receive a gradient along the residual stream */
+  /* 1: where the last block has class tokens alone, only these receive a gradient along the residual stream */
   if (d_x != d_y) {
     memset(d_x, 0, rows * dim * sizeof *d_x);
     for (size_t i = 0; i < tail; i++) memcpy(d_x + i * stride, d_y + i * dim, dim * sizeof *d_x);
@@ -106,23 +106,15 @@ static void block_backward(const struct dli_block_call *call, int32_t lowest, fl
   dli_profile_lap(profile, DLI_NORMS);
 }
 
-/* Group by group: back through the final norm, which read the class tokens, and through the blocks from the last one to
- * the first adapted one. */
+/* Group by group: back through pooling and through the blocks from the last one to the first adapted one. */
 void dli_vit_backward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                             const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                             const struct dli_vit_hooks *hooks, int32_t lowest, const float *d_features) {
-  const size_t dim = vit->dim;
   DLI_ASSERT(workspace->training && lowest >= -1 && lowest <= DLORA_INPUT_FC2);
   const bool bfloat16 = dli_vit_upper_in_bfloat16(vit, blocks, workspace, hooks);
   dli_profile_start(&workspace->profile);
   for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {
-    const size_t at = workspace->at, now = workspace->now;
-    memset(workspace->d_tail, 0, now * dim * sizeof *workspace->d_tail);
-    kernels->layer_norm_backward(dli_const_view(d_features + at * dim, now, dim, dim),
-                                 dli_const_view(workspace->last + at * dim, now, dim, dim), vit->norm_gain,
-                                 workspace->last_mean + at, workspace->last_rstd + at,
-                                 dli_view(workspace->d_tail, now, dim, dim));
-    dli_profile_lap(&workspace->profile, DLI_NORMS);
+    dli_vit_pool_backward(vit, kernels, workspace, d_features + workspace->at * vit->dim);
     for (size_t l = vit->depth; l-- > workspace->first;) {
       float *d_y = l + 1 == vit->depth ? workspace->d_tail : workspace->d_x;
       const struct dli_block_call call = {

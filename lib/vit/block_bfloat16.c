@@ -271,7 +271,7 @@ void dli_block_bfloat16_backward(const struct dli_block_call *call, int32_t lowe
   adapt_backward(call, b->h1, &d_qkv, go_on ? d_h : NULL);
   if (!go_on) return;
 
-  /* 1: in the last block only the class tokens receive a gradient along the residual stream */
+  /* 1: where the last block has class tokens alone, only these receive a gradient along the residual stream */
   if (d_x != d_y) {
     memset(d_x, 0, rows * dim * sizeof *d_x);
     for (size_t i = 0; i < tail; i++) memcpy(d_x + i * stride, d_y + i * dim, dim * sizeof *d_x);

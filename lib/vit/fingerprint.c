@@ -73,5 +73,9 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
     add_floats(&h, vit->pre_norm_bias, dim);
   }
   if (vit->rotation) add_floats(&h, vit->rotation, vit->grid * vit->grid * (dim / vit->heads));
+  if (vit->pool != DLORA_POOL_CLASS) {
+    add_word(&h, UINT64_C(0x706f6f6c));
+    add_word(&h, (uint64_t)vit->pool);
+  }
   snprintf(vit->fingerprint, sizeof vit->fingerprint, "%016" PRIx64 "%016" PRIx64, h.a, h.b);
 }

@@ -1,6 +1,6 @@
-/* Images to features: patch embedding, the blocks of the trunk and of the adapted part, pooling, and the final norm.
- * With x [R, dim] the residual stream of R = images * tokens rows, a block computes x + O(attention(norm1(x))) and then
- * x + MLP(norm2(x)). Its last one needs the class tokens alone.
+/* Images to tokens: patch embedding, the blocks of the trunk and of the adapted part. With x [R, dim] the residual
+ * stream of R = images * tokens rows, a block computes x + O(attention(norm1(x))) and then x + MLP(norm2(x)). The last
+ * one needs the class tokens alone where the features are theirs.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
@@ -35,8 +35,8 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
  *     7   g = act(f), or silu(gate) up of f = [gate; up]       [Q, mlp_dim]
  *     8   x_out = x_mid + g W_fc2^T + b + hook                 [Q, dim]
  *
- * Q = R, except in the last block: the features are its class tokens, so that these alone have queries there, and steps
- * 4 to 8 run on Q = images rows. keep: the backward pass follows and needs the probabilities of step 3. */
+ * Q = R, except in the last block where the features are its class tokens: these alone have queries there, and steps 4
+ * to 8 run on Q = images rows. keep: the backward pass follows and needs the probabilities of step 3. */
 static void block_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
   const struct dli_vit *vit = call->vit;
   const struct dli_vit_block *w = call->weights;
@@ -145,46 +145,28 @@ void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *
       (dli_vit_in_bfloat16(vit) ? dli_block_bfloat16_forward : block_forward)(&call, false, workspace->x + row * dim,
                                                                               workspace->x + row * dim);
     }
-    /* If no block is adapted, the last one belongs to the trunk and has left the class tokens only. */
-    const size_t left = workspace->first == vit->depth ? 1 : vit->tokens;
+    /* If no block is adapted, the last one belongs to the trunk and has left what is pooled. */
+    const size_t left = workspace->first == vit->depth ? dli_vit_tail(vit) : vit->tokens;
     memcpy(workspace->trunk + workspace->at * left * dim, workspace->x + row * dim,
            workspace->now * left * dim * sizeof *workspace->x);
     dli_profile_lap(&workspace->profile, DLI_COPIES);
   }
 }
 
-void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
-                  const float *x, size_t images, float *out) {
-  const size_t dim = vit->dim, patches = vit->tokens - 1;
-  float *row = workspace->shared.h1;
-  for (size_t i = 0; i < images; i++) {
-    float *class_token = out + i * 2 * dim, *mean = class_token + dim;
-    kernels->layer_norm(dli_const_view(x + i * vit->tokens * dim, vit->tokens, dim, dim), NULL, NULL, vit->eps,
-                        dli_view(row, vit->tokens, dim, dim), NULL, NULL);
-    memcpy(class_token, row, dim * sizeof *class_token);
-    for (size_t j = 0; j < dim; j++) {
-      double sum = 0.0;
-      for (size_t t = 1; t <= patches; t++) sum += (double)row[t * dim + j];
-      mean[j] = (float)(sum / (double)patches);
-    }
-  }
-  dli_profile_lap(&workspace->profile, DLI_NORMS);
-}
-
 /* Group by group: copies what the trunk left, since the blocks change their input in place and a second pass may start
- * from the same trunk; runs the adapted blocks, each of which writes the input of the next; and, once all groups are
- * through, norms the class tokens. */
+ * from the same trunk; runs the adapted blocks, each of which writes the input of the next; and pools what the last one
+ * leaves. */
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features) {
   DLI_ASSERT(!workspace->middle || workspace->middle_block >= workspace->first);
-  const size_t dim = vit->dim, images = workspace->images;
+  const size_t dim = vit->dim, tail = dli_vit_tail(vit);
   const bool bfloat16 = dli_vit_upper_in_bfloat16(vit, blocks, workspace, hooks);
   dli_profile_start(&workspace->profile);
   for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {
-    float *last = workspace->last + workspace->at * dim;
+    float *last = workspace->last + workspace->at * tail * dim;
     if (workspace->first == vit->depth) {
-      memcpy(last, workspace->trunk + workspace->at * dim, workspace->now * dim * sizeof *last);
+      memcpy(last, workspace->trunk + workspace->at * tail * dim, workspace->now * tail * dim * sizeof *last);
     } else {
       const struct dli_block_buffers b = dli_vit_buffers(vit, workspace, workspace->first);
       memcpy(b.x_in, workspace->trunk + workspace->at * vit->tokens * dim,
@@ -195,14 +177,12 @@ void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block
       const struct dli_block_call call = {
           vit, &blocks[l], kernels, workspace, hooks, l, dli_vit_buffers(vit, workspace, l)};
       if (workspace->middle && l == workspace->middle_block) {
-        dli_vit_pool(vit, kernels, workspace, call.buffers.x_in, workspace->now,
-                     workspace->middle + workspace->at * 2 * dim);
+        dli_vit_early(vit, kernels, workspace, call.buffers.x_in, workspace->now,
+                      workspace->middle + workspace->at * 2 * dim);
       }
       float *x_out = l + 1 == vit->depth ? last : dli_vit_buffers(vit, workspace, l + 1).x_in;
       (bfloat16 ? dli_block_bfloat16_forward : block_forward)(&call, workspace->training, call.buffers.x_mid, x_out);
     }
+    dli_vit_pool_forward(vit, kernels, workspace, features + workspace->at * dim);
   }
-  kernels->layer_norm(dli_const_view(workspace->last, images, dim, dim), vit->norm_gain, vit->norm_bias, vit->eps,
-                      dli_view(features, images, dim, dim), workspace->last_mean, workspace->last_rstd);
-  dli_profile_lap(&workspace->profile, DLI_NORMS);
 }

@@ -44,9 +44,10 @@ struct dli_vit {
   const float *positions;                     /* [grid^2, dim], the patch bias added */
   const float *pre_norm_gain, *pre_norm_bias; /* [dim] of all tokens before the first block (CLIP), or NULL */
   const float *rotation; /* [grid^2, head_dim / 2] cosines, then sines, of rotary positions of patches, or NULL */
-  const float *norm_gain, *norm_bias; /* [dim] */
-  struct dli_vit_block *blocks;       /* [depth] */
-  float **owned;                      /* converted or folded arrays to free; the others lie in the file's mapping */
+  const float *norm_gain, *norm_bias;     /* [dim] of each token behind the last block, or NULL */
+  const float *pooled_gain, *pooled_bias; /* [dim] of the pooled token, or NULL */
+  struct dli_vit_block *blocks;           /* [depth] */
+  float **owned;                          /* converted or folded arrays to free; the others lie in the file's mapping */
   size_t num_owned, max_owned;
   const struct dli_onednn *onednn;             /* does the products with packed weights; NULL: the BLAS does them all */
   const struct dli_kernels_bfloat16 *bfloat16; /* where products, and so those of attention, are in bfloat16; or NULL */
@@ -85,8 +86,8 @@ struct dli_block_buffers {
   float *h1;            /* [R, dim] attention input */
   float *qkv;           /* [R, 3 * dim] */
   float *probabilities; /* [images, dli_vit_kept_of_attention], training only */
-  float *o;             /* [Q, dim] input of the output projection; Q = R, or one row an image in the last block */
-  float *x_mid;         /* [Q, dim] */
+  float *o;     /* [Q, dim] input of the output projection; Q = R, or dli_vit_tail rows an image in the last block */
+  float *x_mid; /* [Q, dim] */
   float *mean2, *rstd2; /* [Q] */
   float *h2;            /* [Q, dim] fc1 input */
   float *f;             /* [Q, fc1_dim] before the activation */
@@ -118,18 +119,20 @@ struct dli_vit_workspace {
   float *middle; /* [images, 2 * dim] the caller's, or NULL */
   void *memory;
   size_t num_bytes;
-  float *input;                 /* [3, image_size, image_size] */
-  float *patches;               /* [max_images * grid^2, 3 * patch_size^2] */
-  float *x;                     /* [R, dim] */
-  float *trunk;                 /* [R, dim] what enters block `first` */
-  float *last;                  /* [max_images, dim] before the final norm */
-  float *last_mean, *last_rstd; /* [max_images] */
-  float *attention;             /* scratch of one image */
+  float *input;   /* [3, image_size, image_size] */
+  float *patches; /* [max_images * grid^2, 3 * patch_size^2] */
+  float *x;       /* [R, dim] */
+  float *trunk;   /* [R, dim] what enters block `first` */
+  float *last;    /* [max_images * T, dim] behind the last block; T = dli_vit_tail: in x where that is all */
+  float *last_mean, *last_rstd;     /* [max_images * T] */
+  float *pooled;                    /* [max_images, dim] before the norm of the pooled token, if there is one */
+  float *pooled_mean, *pooled_rstd; /* [max_images] */
+  float *attention;                 /* scratch of one image */
   struct dli_half_buffers half;
   struct dli_block_buffers shared;
   struct dli_block_buffers *kept; /* [depth], entries from `first` on are set; training only */
   float *d_x;                     /* [G, dim], G rows of a group */
-  float *d_tail;                  /* [group, dim] */
+  float *d_tail;                  /* [group * T, dim] of `last`; in d_x where T is all tokens */
   float *d_h;                     /* [G, dim] */
   float *d_qkv;                   /* [G, 3 * dim] */
   float *d_f;                     /* [G, fc1_dim] */
@@ -155,12 +158,14 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
 /* Trunk: the blocks below workspace->first, from the embedded images to workspace->trunk. */
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
                            struct dli_vit_workspace *workspace, size_t images);
-/* Class token and mean patch token, after a norm without gain, of x [images, tokens, dim]: out [images, 2 * dim]. */
-void dli_vit_pool(const struct dli_vit *vit, const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
-                  const float *x, size_t images, float *out);
-/* The blocks from workspace->first on and the final norm, from workspace->trunk, which stays: features [images, dim].
- * `blocks` [depth] are the model's or a copy with other weights; hooks may be NULL. Where workspace->middle is not
- * NULL, what enters block middle_block is pooled into it. */
+/* Early features of x [images, tokens, dim], after a norm without gain: out [images, 2 * dim]. The second half is the
+ * mean patch token, the first half the class token, or where there is none the standard deviation of the patch tokens.
+ */
+void dli_vit_early(const struct dli_vit *vit, const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
+                   const float *x, size_t images, float *out);
+/* The blocks from workspace->first on and pooling, from workspace->trunk, which stays: features [images, dim]. `blocks`
+ * [depth] are the model's or a copy with other weights; hooks may be NULL. Where workspace->middle is not NULL, early
+ * features of what enters block middle_block go there. */
 void dli_vit_forward_upper(const struct dli_vit *vit, const struct dli_vit_block *blocks,
                            const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                            const struct dli_vit_hooks *hooks, float *features);
@@ -170,10 +175,21 @@ void dli_vit_backward_upper(const struct dli_vit *vit, const struct dli_vit_bloc
                             const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
                             const struct dli_vit_hooks *hooks, int32_t lowest, const float *d_features);
 
-/* Rows of an image in block `block` after attention: all tokens, or the class token alone in the last block. */
-static inline size_t dli_vit_queries(const struct dli_vit *vit, size_t block) {
-  return block + 1 == vit->depth ? 1 : vit->tokens;
+/* Tokens of an image that leave the last block: the class token alone where nothing else is pooled. */
+static inline size_t dli_vit_tail(const struct dli_vit *vit) {
+  return vit->pool == DLORA_POOL_CLASS ? 1 : vit->tokens;
 }
+/* Rows of an image in block `block` after attention: all tokens, or those that leave the last block. */
+static inline size_t dli_vit_queries(const struct dli_vit *vit, size_t block) {
+  return block + 1 == vit->depth ? dli_vit_tail(vit) : vit->tokens;
+}
+
+/* From workspace->last to features [now, dim] of the running group. */
+void dli_vit_pool_forward(const struct dli_vit *vit, const struct dli_kernels *kernels,
+                          struct dli_vit_workspace *workspace, float *features);
+/* From d_features [now, dim] to workspace->d_tail. */
+void dli_vit_pool_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
+                           struct dli_vit_workspace *workspace, const float *d_features);
 
 /* Queries, keys and values of image `image` of the running group: side by side, or one matrix behind the other in
  * blocks in bfloat16. */
@@ -191,8 +207,8 @@ void dli_vit_attention_backward(const struct dli_vit *vit, const struct dli_kern
 
 /* ---- blocks ---- */
 
-/* One block: from b->x_in [R, dim] to x_out [Q, dim], Q = R or one row an image in the last block. x_out may be x_in.
- */
+/* One block: from b->x_in [R, dim] to x_out [Q, dim], Q = R, or one row an image in a last block that has the class
+ * token alone. x_out may be x_in. */
 struct dli_block_call {
   const struct dli_vit *vit;
   const struct dli_vit_block *weights; /* of this block */

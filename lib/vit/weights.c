@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "vit/loader.h"
+#include "vit/pool_choice.h"
 
 /* ---- geometry ---- */
 
@@ -263,11 +264,7 @@ static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   /* 3 */
   DLI_TRY(dli_vit_load_embedding(l, options));
-  if (!vit->has_class_token) {
-    dli_vit_name_of(l, name, l->names.naming->anchor, 0, "");
-    return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor %s: a Vision Transformer without class token is not supported",
-                     dli_tensors_label(l->tensors), name);
-  }
+  DLI_TRY(dli_vit_choose_pool(vit, &l->names, options));
   /* 4 */
   dli_vit_name_of(l, name, l->names.naming->anchor, 0, "");
   vit->patch = (struct dli_weight){.rows = vit->dim, .cols = 3 * vit->patch_size * vit->patch_size};

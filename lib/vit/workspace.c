@@ -85,6 +85,22 @@ static size_t attention_scratch(const struct dli_vit *vit, bool training) {
   return vit->bfloat16 && other > needed ? other : needed;
 }
 
+/* With all tokens the last block works in place: x is no longer needed by then, even where blocks keep their input. */
+static void plan_pooling(struct arena *arena, struct dli_vit_workspace *w, const struct dli_vit *vit) {
+  const size_t images = w->max_images, tail = images * dli_vit_tail(vit);
+  if (dli_vit_tail(vit) < vit->tokens) {
+    take(arena, &w->last, tail, vit->dim);
+  } else {
+    w->last = w->x;
+  }
+  take(arena, &w->last_mean, tail, 1);
+  take(arena, &w->last_rstd, tail, 1);
+  if (!vit->pooled_gain) return;
+  take(arena, &w->pooled, images, vit->dim);
+  take(arena, &w->pooled_mean, images, 1);
+  take(arena, &w->pooled_rstd, images, 1);
+}
+
 static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct dli_vit *vit) {
   const size_t images = w->max_images, rows = images * vit->tokens, pixels = vit->patch_size * vit->patch_size;
   const size_t together = w->group * vit->tokens;
@@ -92,9 +108,7 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->patches, images * vit->grid * vit->grid, 3 * pixels);
   take(arena, &w->x, rows, vit->dim);
   take(arena, &w->trunk, rows, vit->dim);
-  take(arena, &w->last, images, vit->dim);
-  take(arena, &w->last_mean, images, 1);
-  take(arena, &w->last_rstd, images, 1);
+  plan_pooling(arena, w, vit);
   take(arena, &w->attention, attention_scratch(vit, w->training), 1);
   plan_shared(arena, &w->shared, vit, together);
   if (vit->bfloat16) {
@@ -106,7 +120,11 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   if (!w->training) return;
   for (size_t i = w->first; i < vit->depth; i++) plan_kept(arena, &w->kept[i], w, vit, dli_vit_queries(vit, i));
   take(arena, &w->d_x, together, vit->dim);
-  take(arena, &w->d_tail, w->group, vit->dim);
+  if (dli_vit_tail(vit) < vit->tokens) {
+    take(arena, &w->d_tail, w->group * dli_vit_tail(vit), vit->dim);
+  } else {
+    w->d_tail = w->d_x;
+  }
   take(arena, &w->d_h, together, vit->dim);
   take(arena, &w->d_qkv, together, 3 * vit->dim);
   take(arena, &w->d_f, together, vit->fc1_dim);

@@ -3,7 +3,7 @@
  *
  *   load       images to tokens, then the trunk: the blocks below the first adapted one. Nothing there depends on
  *              adapters, so that several upper passes may follow.
- *   upper      from the first adapted block to the final class token z. Weights are W + M (merged_weights.c); at each
+ *   upper      from the first adapted block to the features z. Weights are W + M (merged_weights.c); at each
  *              site a hook (hooks.c) adds the open task's pairs and the residual adapters of finished tasks.
  *   backward   from dL/dz through the same blocks down to the lowest site, with gradients of the open pairs alone.
  *
@@ -305,8 +305,8 @@ void dli_session_early(dlora_session *session, float *features) {
   for (size_t s = 0; s < session->threads; s++) {
     struct dli_session_part *part = &session->parts[s];
     dli_profile_start(&part->workspace.profile);
-    dli_vit_pool(vit, session->model->kernels, &part->workspace, part->workspace.trunk, part->workspace.images,
-                 features + part->first * 2 * vit->dim);
+    dli_vit_early(vit, session->model->kernels, &part->workspace, part->workspace.trunk, part->workspace.images,
+                  features + part->first * 2 * vit->dim);
   }
 }
 
