@@ -1,4 +1,5 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* Chooses what of a loaded backbone is pooled.
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef DLI_VIT_POOL_CHOICE_H
 #define DLI_VIT_POOL_CHOICE_H
 
