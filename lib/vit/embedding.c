@@ -194,11 +194,11 @@ dlora_status dli_vit_load_embedding(struct dli_vit_loader *l, const dlora_model_
   } else {
     DLI_TRY(load_learnt(l, options, &tokens, &grid));
   }
-  /* Only what is followed by a norm of all tokens does without (CLIP). */
-  const bool pre_norm = family->always_pre_norm || dli_vit_has(l, l->names.naming->pre_norm, 0, ".weight");
-  if (pre_norm) DLI_TRY(dli_vit_load_norm(l, l->names.naming->pre_norm, 0, &vit->pre_norm_gain, &vit->pre_norm_bias));
-  if (!pre_norm || dli_vit_has(l, l->names.naming->patch_bias, 0, "")) {
-    DLI_TRY(dli_vit_load_vector(l, l->names.naming->patch_bias, 0, "", dim, &patch_bias));
+  const struct dli_vit_naming *n = l->names.naming;
+  if (n->pre_norm) DLI_TRY(dli_vit_load_norm(l, n->pre_norm, 0, &vit->pre_norm_gain, &vit->pre_norm_bias));
+  /* Only in front of such a norm the patch projection does without a bias. */
+  if (!n->pre_norm || dli_vit_has(l, n->patch_bias, 0, "")) {
+    DLI_TRY(dli_vit_load_vector(l, n->patch_bias, 0, "", dim, &patch_bias));
   }
   for (size_t i = 0; patch_bias && i < vit->grid * vit->grid; i++) {
     for (size_t j = 0; j < dim; j++) grid[i * dim + j] += patch_bias[j];

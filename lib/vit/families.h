@@ -29,7 +29,6 @@ struct dli_vit_family {
   const char *has[2];   /* in the naming's form: tensors that must be there, or NULL */
   const char *lacks;    /* and one that must not, or NULL */
   bool flat_tokens;     /* class token [dim] and positions [count, dim]; else with a 1 in front: [1, .., dim] */
-  bool always_pre_norm; /* a file without the tensors of pre_norm is damaged; else they decide */
   int32_t activation;   /* DLORA_ACTIVATION_..., where neither options nor the file say it */
   float layer_norm_eps; /* the same */
   int32_t positions;    /* enum dli_vit_positions */
