@@ -212,8 +212,6 @@ static void tensors_of_other_kinds_are_refused_by_name(void **state) {
       {TIMM, "rope.freqs", "rotary"},
       {TIMM, "blocks.0.mlp.w12.weight", "SwiGLU"},
       {TIMM, "blocks.0.mlp.fc1_g.weight", "SwiGLU"},
-      {TIMM, "fc_norm.weight", "mean of all patches"},
-      {TIMM, "attn_pool.latent", "pools the patches"},
       {TIMM, "norm.running_mean", "batch normalisation"},
       {TIMM, "blocks.0.norm1.num_batches_tracked", "batch normalisation"},
       {TIMM, "blocks.0.attn.qkv.lora_A.default.weight", "merge"},

@@ -247,7 +247,7 @@ enum dlora_pool {
   DLORA_POOL_MEAN_PATCHES = 1, /**< the mean of the patch tokens */
   DLORA_POOL_MEAN_TOKENS = 2,  /**< the mean of all tokens */
   DLORA_POOL_DISTILLED = 3,    /**< the mean of class and distillation token, after the final norm (DeiT) */
-  DLORA_POOL_ATTENTION = 4     /**< attention of one learnt query to all tokens, and an MLP (SigLIP) */
+  DLORA_POOL_ATTENTION = 4     /**< attention of a learnt query to the patch tokens, and an MLP (SigLIP) */
 };
 /** Activations of the MLP in a block. Only SwiGLU is told by the tensors. Of the others the option counts, else the
  * file's metadata (hidden_act or activation, in the names of transformers), else the family: quick GELU for CLIP in

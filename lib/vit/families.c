@@ -11,7 +11,15 @@
   .registers = "reg_token|register_tokens", .norm = "norm", .norm1 = "blocks.%zu.norm1", .norm2 = "blocks.%zu.norm2", \
   .qkv = "blocks.%zu.attn.qkv", .query_bias = "blocks.%zu.attn.q_bias", .value_bias = "blocks.%zu.attn.v_bias", \
   .output = "blocks.%zu.attn.proj", .fc1 = "blocks.%zu.mlp.fc1|blocks.%zu.mlp.w12", .gate = "blocks.%zu.mlp.fc1_g", \
-  .up = "blocks.%zu.mlp.fc1_x", .fc2 = "blocks.%zu.mlp.fc2|blocks.%zu.mlp.w3"
+  .up = "blocks.%zu.mlp.fc1_x", .fc2 = "blocks.%zu.mlp.fc2|blocks.%zu.mlp.w3", \
+  .pool = {.norm_behind = "fc_norm", \
+           .probe = "attn_pool.latent", \
+           .query = "attn_pool.q", \
+           .kv = "attn_pool.kv", \
+           .output = "attn_pool.proj", \
+           .norm = "attn_pool.norm", \
+           .fc1 = "attn_pool.mlp.fc1", \
+           .fc2 = "attn_pool.mlp.fc2"}
 
 /* Hugging Face's ViT, DeiT, DINOv2: outside the blocks. */
 #define HUGGING_FACE_NAMES \
@@ -83,7 +91,13 @@ const struct dli_vit_family dli_vit_families[] = {
      .flat_tokens = true,
      .activation = DLORA_ACTIVATION_GELU_TANH,
      .layer_norm_eps = 1e-6f,
-     .names = {CLIP_NAMES}},
+     .names = {CLIP_NAMES, .pool = {.probe = "head.probe",
+                                    .qkv_weight = "head.attention.in_proj_weight",
+                                    .qkv_bias = "head.attention.in_proj_bias",
+                                    .output = "head.attention.out_proj",
+                                    .norm = "head.layernorm",
+                                    .fc1 = "head.mlp.fc1",
+                                    .fc2 = "head.mlp.fc2"}}},
     {.id = DLORA_NAMING_HF_CLIP,
      .flat_tokens = true,
      .activation = DLORA_ACTIVATION_QUICK_GELU,

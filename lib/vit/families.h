@@ -7,6 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What follows the last block, beside the norm of each token. */
+struct dli_vit_pool_naming {
+  const char *norm_behind; /* of the pooled token */
+  /* Attention of a learnt query, the probe: query by itself and keys and values side by side, or whole names of weight
+   * and bias of all three. */
+  const char *probe, *query, *kv, *qkv_weight, *qkv_bias;
+  const char *output, *norm, *fc1, *fc2;
+};
+
 /* Tensor names; %zu is the block. Several names between '|' are what different writers call the same tensor. NULL: does
  * not exist there. */
 struct dli_vit_naming {
@@ -16,6 +25,7 @@ struct dli_vit_naming {
   const char *query, *key, *value;                           /* ... each by itself */
   const char *output, *scale1;
   const char *fc1, *gate, *up, *fc2, *scale2; /* fc1, or its halves gate and up */
+  struct dli_vit_pool_naming pool;
 };
 
 enum dli_vit_positions {

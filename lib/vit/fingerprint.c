@@ -35,6 +35,22 @@ static void add_floats(struct hash *h, const float *values, size_t count) {
   }
 }
 
+static void add_attention_pool(struct hash *h, const struct dli_vit *vit) {
+  const struct dli_vit_attention_pool *pool = &vit->attention_pool;
+  const size_t dim = vit->dim, mlp = pool->mlp_dim;
+  add_floats(h, pool->scores, vit->heads * dim);
+  add_floats(h, pool->value.data, dim * dim);
+  add_floats(h, pool->value_bias, dim);
+  add_floats(h, pool->output.data, dim * dim);
+  add_floats(h, pool->output_bias, dim);
+  add_floats(h, pool->norm_gain, dim);
+  add_floats(h, pool->norm_bias, dim);
+  add_floats(h, pool->fc1.data, mlp * dim);
+  add_floats(h, pool->fc1_bias, mlp);
+  add_floats(h, pool->fc2.data, dim * mlp);
+  add_floats(h, pool->fc2_bias, dim);
+}
+
 void dli_vit_fingerprint(struct dli_vit *vit) {
   struct hash h = {UINT64_C(0x6475616c6c6f7261), UINT64_C(0x76697420626f6479)};
   const size_t dim = vit->dim, mlp = vit->mlp_dim;
@@ -46,8 +62,8 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
   add_floats(&h, vit->patch.data, vit->patch.rows * vit->patch.cols);
   add_floats(&h, vit->prefix, vit->num_prefix_tokens * dim);
   add_floats(&h, vit->positions, vit->grid * vit->grid * dim);
-  add_floats(&h, vit->norm_gain, dim);
-  add_floats(&h, vit->norm_bias, dim);
+  add_floats(&h, vit->norm_gain, vit->norm_gain ? dim : 0);
+  add_floats(&h, vit->norm_bias, vit->norm_bias ? dim : 0);
   for (size_t i = 0; i < vit->depth; i++) {
     const struct dli_vit_block *b = &vit->blocks[i];
     add_floats(&h, b->norm1_gain, dim);
@@ -74,8 +90,15 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
   }
   if (vit->rotation) add_floats(&h, vit->rotation, vit->grid * vit->grid * (dim / vit->heads));
   if (vit->pool != DLORA_POOL_CLASS) {
+    /* Where there are patches alone, both means are the same. */
+    const bool patches = vit->pool == DLORA_POOL_MEAN_TOKENS && vit->num_prefix_tokens == 0;
     add_word(&h, UINT64_C(0x706f6f6c));
-    add_word(&h, (uint64_t)vit->pool);
+    add_word(&h, (uint64_t)(patches ? DLORA_POOL_MEAN_PATCHES : vit->pool));
   }
+  if (vit->pooled_gain) {
+    add_floats(&h, vit->pooled_gain, dim);
+    add_floats(&h, vit->pooled_bias, dim);
+  }
+  if (vit->pool == DLORA_POOL_ATTENTION) add_attention_pool(&h, vit);
   snprintf(vit->fingerprint, sizeof vit->fingerprint, "%016" PRIx64 "%016" PRIx64, h.a, h.b);
 }

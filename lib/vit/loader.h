@@ -33,11 +33,18 @@ dlora_status dli_vit_load_vector(struct dli_vit_loader *loader, const char *patt
 /* Gain and bias [dim] of a norm. */
 dlora_status dli_vit_load_norm(struct dli_vit_loader *loader, const char *pattern, size_t block, const float **gain,
                                const float **bias);
+/* A projection [rows, cols]; a bias may be absent (timm: qkv_bias=False) and is then zero. */
+dlora_status dli_vit_load_linear(struct dli_vit_loader *loader, const char *pattern, size_t block, size_t rows,
+                                 size_t cols, struct dli_weight *weight, const float **bias);
 /* Block `index`, with layer scales folded into the projections that they follow. */
 dlora_status dli_vit_load_block(struct dli_vit_loader *loader, size_t index);
 /* What enters the first block: the tokens before the patches, and positions, for the image size of the options or else
  * of the file. */
 dlora_status dli_vit_load_embedding(struct dli_vit_loader *loader, const dlora_model_options *options);
+/* What follows the last block: chooses what is pooled, by the option, or else metadata `pool` or `global_pool`, or else
+ * what the tensors imply; and loads norms and the weights of attention that pools. The embedding is known. Errors:
+ * ARGUMENT or FORMAT where the file lacks what the pool needs; UNSUPPORTED where metadata names another one. */
+dlora_status dli_vit_load_pool(struct dli_vit_loader *loader, const dlora_model_options *options);
 /* A whole number from the file's metadata, where it is there. */
 dlora_status dli_vit_metadata_size(const struct dli_vit_loader *loader, const char *key, size_t *out);
 

@@ -82,8 +82,8 @@ dlora_status dli_vit_load_norm(struct dli_vit_loader *l, const char *pattern, si
 /* ---- projections ---- */
 
 /* A bias may be absent (timm: qkv_bias=False); it is then zero. */
-static dlora_status load_linear(struct dli_vit_loader *l, const char *pattern, size_t block, size_t rows, size_t cols,
-                                struct dli_weight *weight, const float **bias) {
+dlora_status dli_vit_load_linear(struct dli_vit_loader *l, const char *pattern, size_t block, size_t rows, size_t cols,
+                                 struct dli_weight *weight, const float **bias) {
   char name[DLI_NAME_SIZE];
   dli_vit_name_of(l, name, pattern, block, ".weight");
   *weight = (struct dli_weight){.rows = rows, .cols = cols};
@@ -136,7 +136,7 @@ static dlora_status load_qkv(struct dli_vit_loader *l, size_t block, size_t dim,
   if (!n->qkv)
     return load_stacked(l, (const char *const[]){n->query, n->key, n->value}, 3, block, dim, dim, weight, bias);
   const bool apart = dli_vit_has(l, n->query_bias, block, "") && !dli_vit_has(l, n->qkv, block, ".bias");
-  DLI_TRY(load_linear(l, n->qkv, block, 3 * dim, dim, weight, bias));
+  DLI_TRY(dli_vit_load_linear(l, n->qkv, block, 3 * dim, dim, weight, bias));
   if (!apart) return DLORA_OK;
   const char *const patterns[] = {n->query_bias, n->value_bias};
   float *b;
@@ -154,7 +154,7 @@ static dlora_status load_qkv(struct dli_vit_loader *l, size_t block, size_t dim,
 static dlora_status load_fc1(struct dli_vit_loader *l, size_t block, struct dli_weight *weight, const float **bias) {
   const struct dli_vit_naming *n = l->names.naming;
   const size_t dim = l->vit->dim, rows = l->vit->fc1_dim;
-  if (!l->split_gate) return load_linear(l, n->fc1, block, rows, dim, weight, bias);
+  if (!l->split_gate) return dli_vit_load_linear(l, n->fc1, block, rows, dim, weight, bias);
   return load_stacked(l, (const char *const[]){n->gate, n->up}, 2, block, rows / 2, dim, weight, bias);
 }
 
@@ -182,10 +182,10 @@ dlora_status dli_vit_load_block(struct dli_vit_loader *l, size_t index) {
   const size_t dim = l->vit->dim, mlp = l->vit->mlp_dim;
   DLI_TRY(dli_vit_load_norm(l, n->norm1, index, &b->norm1_gain, &b->norm1_bias));
   DLI_TRY(load_qkv(l, index, dim, &b->qkv, &b->qkv_bias));
-  DLI_TRY(load_linear(l, n->output, index, dim, dim, &b->output, &b->output_bias));
+  DLI_TRY(dli_vit_load_linear(l, n->output, index, dim, dim, &b->output, &b->output_bias));
   DLI_TRY(fold_scale(l, n->scale1, index, &b->output, &b->output_bias));
   DLI_TRY(dli_vit_load_norm(l, n->norm2, index, &b->norm2_gain, &b->norm2_bias));
   DLI_TRY(load_fc1(l, index, &b->fc1, &b->fc1_bias));
-  DLI_TRY(load_linear(l, n->fc2, index, dim, mlp, &b->fc2, &b->fc2_bias));
+  DLI_TRY(dli_vit_load_linear(l, n->fc2, index, dim, mlp, &b->fc2, &b->fc2_bias));
   return fold_scale(l, n->scale2, index, &b->fc2, &b->fc2_bias);
 }

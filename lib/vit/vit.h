@@ -27,6 +27,19 @@ struct dli_vit_block {
   const float *fc2_bias;                /* [dim] */
 };
 
+/* Attention of one learnt query to the patch tokens, and an MLP, that make the pooled token (SigLIP). */
+struct dli_vit_attention_pool {
+  size_t mlp_dim;
+  const float *scores;                /* [heads, dim] with which a token's product is its score before softmax */
+  struct dli_weight value;            /* [dim, dim] */
+  const float *value_bias;            /* [dim] */
+  struct dli_weight output;           /* [dim, dim] */
+  const float *output_bias;           /* [dim] */
+  const float *norm_gain, *norm_bias; /* [dim] */
+  struct dli_weight fc1, fc2;         /* [mlp_dim, dim], [dim, mlp_dim] */
+  const float *fc1_bias, *fc2_bias;   /* [mlp_dim], [dim] */
+};
+
 struct dli_vit {
   size_t dim, depth, heads, mlp_dim, patch_size, image_size, grid, tokens;
   size_t fc1_dim;              /* mlp_dim, or twice that of gate and up below each other (SwiGLU) */
@@ -44,10 +57,11 @@ struct dli_vit {
   const float *positions;                     /* [grid^2, dim], the patch bias added */
   const float *pre_norm_gain, *pre_norm_bias; /* [dim] of all tokens before the first block (CLIP), or NULL */
   const float *rotation; /* [grid^2, head_dim / 2] cosines, then sines, of rotary positions of patches, or NULL */
-  const float *norm_gain, *norm_bias;     /* [dim] of each token behind the last block, or NULL */
-  const float *pooled_gain, *pooled_bias; /* [dim] of the pooled token, or NULL */
-  struct dli_vit_block *blocks;           /* [depth] */
-  float **owned;                          /* converted or folded arrays to free; the others lie in the file's mapping */
+  const float *norm_gain, *norm_bias;           /* [dim] of each token behind the last block, or NULL */
+  const float *pooled_gain, *pooled_bias;       /* [dim] of the pooled token, or NULL */
+  struct dli_vit_attention_pool attention_pool; /* set with DLORA_POOL_ATTENTION */
+  struct dli_vit_block *blocks;                 /* [depth] */
+  float **owned; /* converted or folded arrays to free; the others lie in the file's mapping */
   size_t num_owned, max_owned;
   const struct dli_onednn *onednn;             /* does the products with packed weights; NULL: the BLAS does them all */
   const struct dli_kernels_bfloat16 *bfloat16; /* where products, and so those of attention, are in bfloat16; or NULL */
@@ -105,6 +119,19 @@ struct dli_half_buffers {
 /* That are normed in the first cache before they become bfloat16. */
 enum { DLI_NORM_ROWS = 4 };
 
+/* What attention that pools works in, and keeps for the backward pass where it has room for all images. */
+struct dli_pool_buffers {
+  float *probabilities; /* [max_images, heads * tokens] */
+  float *mixed;         /* [group, heads * dim] tokens averaged by the probabilities of a head; their gradients */
+  float *z;             /* [group, dim] attention's output before its projection; its gradient */
+  float *sum;           /* [max_images, dim] behind it */
+  float *mean, *rstd;   /* [max_images] */
+  float *normed;        /* [group, dim]; its gradient */
+  float *f;             /* [max_images, mlp_dim] before the activation */
+  float *g;             /* [group, mlp_dim] after it; gradients of both */
+  float *d_sum;         /* [group, dim] */
+};
+
 /* One allocation, in this order: input image, patches, shared block set, trunk copy, last rows and norms; when training
  * also the kept blocks first ... depth - 1 and gradients. */
 struct dli_vit_workspace {
@@ -127,6 +154,7 @@ struct dli_vit_workspace {
   float *last_mean, *last_rstd;     /* [max_images * T] */
   float *pooled;                    /* [max_images, dim] before the norm of the pooled token, if there is one */
   float *pooled_mean, *pooled_rstd; /* [max_images] */
+  struct dli_pool_buffers pool;     /* with DLORA_POOL_ATTENTION */
   float *attention;                 /* scratch of one image */
   struct dli_half_buffers half;
   struct dli_block_buffers shared;
@@ -190,6 +218,18 @@ void dli_vit_pool_forward(const struct dli_vit *vit, const struct dli_kernels *k
 /* From d_features [now, dim] to workspace->d_tail. */
 void dli_vit_pool_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
                            struct dli_vit_workspace *workspace, const float *d_features);
+
+/* Of DLORA_POOL_ATTENTION, with `image` within the running group and h [count, dim] its tokens: what each head reads of
+ * them; and, when that is done for all, out [now, dim]. */
+void dli_vit_attend(const struct dli_vit *vit, struct dli_vit_workspace *workspace, size_t image, const float *h,
+                    size_t count);
+void dli_vit_attended(const struct dli_vit *vit, const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
+                      float *out);
+/* The same backwards, first of all images, then of each: d_h [count, dim]; scratch: [heads, count]. */
+void dli_vit_attended_backward(const struct dli_vit *vit, const struct dli_kernels *kernels,
+                               struct dli_vit_workspace *workspace, const float *d_out);
+void dli_vit_attend_backward(const struct dli_vit *vit, const struct dli_vit_workspace *workspace, size_t image,
+                             const float *h, size_t count, float *scratch, float *d_h);
 
 /* Queries, keys and values of image `image` of the running group: side by side, or one matrix behind the other in
  * blocks in bfloat16. */

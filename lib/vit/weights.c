@@ -8,7 +8,6 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "vit/loader.h"
-#include "vit/pool_choice.h"
 
 /* ---- geometry ---- */
 
@@ -246,7 +245,7 @@ static dlora_status read_geometry(struct dli_vit_loader *l, const dlora_model_op
  *     1   which Vision Transformer of the file, under which family's names; what cannot be computed is refused
  *     2   the geometry, from the shapes of a few tensors and from metadata or options
  *     3   what enters the first block: tokens before the patches, positions, constants of the patch embedding
- *     4   the patch projection, the final norm and the blocks
+ *     4   the patch projection, the blocks, and what follows them
  *     5   no tensor is left that would have changed the features
  *     6   the fingerprint, of the weights as they are computed with */
 static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options *options) {
@@ -258,19 +257,18 @@ static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options
   vit->naming = l->names.family->id;
   /* 2 */
   DLI_TRY(read_geometry(l, options));
-  /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 14. */
-  vit->max_owned = 19 * vit->depth + 14;
+  /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 30. */
+  vit->max_owned = 19 * vit->depth + 30;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   /* 3 */
   DLI_TRY(dli_vit_load_embedding(l, options));
-  DLI_TRY(dli_vit_choose_pool(vit, &l->names, options));
   /* 4 */
   dli_vit_name_of(l, name, l->names.naming->anchor, 0, "");
   vit->patch = (struct dli_weight){.rows = vit->dim, .cols = 3 * vit->patch_size * vit->patch_size};
   DLI_TRY(dli_vit_load_tensor(l, name, 4, (size_t[]){vit->dim, 3, vit->patch_size, vit->patch_size}, &vit->patch.data));
-  DLI_TRY(dli_vit_load_norm(l, l->names.naming->norm, 0, &vit->norm_gain, &vit->norm_bias));
   for (size_t i = 0; i < vit->depth; i++) DLI_TRY(dli_vit_load_block(l, i));
+  DLI_TRY(dli_vit_load_pool(l, options));
   /* 5 and 6 */
   DLI_TRY(dli_vit_names_check(&l->names, l->used));
   dli_vit_fingerprint(vit);

@@ -95,10 +95,22 @@ static void plan_pooling(struct arena *arena, struct dli_vit_workspace *w, const
   }
   take(arena, &w->last_mean, tail, 1);
   take(arena, &w->last_rstd, tail, 1);
-  if (!vit->pooled_gain) return;
-  take(arena, &w->pooled, images, vit->dim);
-  take(arena, &w->pooled_mean, images, 1);
-  take(arena, &w->pooled_rstd, images, 1);
+  if (vit->pooled_gain) {
+    take(arena, &w->pooled, images, vit->dim);
+    take(arena, &w->pooled_mean, images, 1);
+    take(arena, &w->pooled_rstd, images, 1);
+  }
+  if (vit->pool != DLORA_POOL_ATTENTION) return;
+  take(arena, &w->pool.probabilities, images, vit->heads * vit->tokens);
+  take(arena, &w->pool.mixed, w->group, vit->heads * vit->dim);
+  take(arena, &w->pool.z, w->group, vit->dim);
+  take(arena, &w->pool.sum, images, vit->dim);
+  take(arena, &w->pool.mean, images, 1);
+  take(arena, &w->pool.rstd, images, 1);
+  take(arena, &w->pool.normed, w->group, vit->dim);
+  take(arena, &w->pool.f, images, vit->attention_pool.mlp_dim);
+  take(arena, &w->pool.g, w->group, vit->attention_pool.mlp_dim);
+  if (w->training) take(arena, &w->pool.d_sum, w->group, vit->dim);
 }
 
 static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct dli_vit *vit) {
