@@ -40,6 +40,7 @@ static const struct family families[] = {
     {"timm_dinov3", "timm_dinov3", TIMM, 5, 64, AUTO, GELU},
     {"timm_dinov3_qkvb", "timm_dinov3_qkvb", TIMM, 5, 64, AUTO, GELU},
     {"timm_dinov3_plus", "timm_dinov3_plus", TIMM, 5, 64, AUTO, SWIGLU},
+    {"timm_aimv2", "timm_aimv2", TIMM, 0, 64, AUTO, SWIGLU},
     {"timm_eva_giant_clip", "timm_eva_giant_clip", TIMM, 1, 64, AUTO, GELU},
     {"hf_vit", "hf_vit", VIT, 1, 64, AUTO, GELU},
     {"hf_vit_5", "hf_vit", VIT, 1, 64, AUTO, GELU},
@@ -51,6 +52,7 @@ static const struct family families[] = {
     {"hf_dinov2_giant_5", "hf_dinov2_giant", DINOV2, 1, 48, AUTO, SWIGLU},
     {"hf_clip", "hf_clip", CLIP, 1, 64, AUTO, QUICK},
     {"hf_clip_gelu", "hf_clip_gelu", CLIP, 1, 64, AUTO, GELU},
+    {"hf_aimv2", "hf_aimv2", DLORA_NAMING_HF_AIMV2, 0, 64, AUTO, SWIGLU},
     {"hf_dinov3", "hf_dinov3", DINOV3, 5, 64, AUTO, GELU},
     {"hf_dinov3_5", "hf_dinov3", DINOV3, 5, 64, AUTO, GELU},
     {"hf_dinov3_plus", "hf_dinov3_plus", DINOV3, 5, 64, AUTO, SWIGLU},
@@ -71,7 +73,7 @@ struct setup {
 static dlora_model_options options_of(const struct family *family) {
   dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
   options.image_size = 16;
-  options.pool = DLORA_POOL_CLASS;
+  options.pool = family->prefix_tokens ? DLORA_POOL_CLASS : DLORA_POOL_MEAN_PATCHES;
   options.activation = family->option;
   return options;
 }
@@ -207,8 +209,8 @@ static void what_tensors_tell_is_told(void **state) {
     assert_int_equal(info.num_tokens, family->prefix_tokens + 16);
     assert_int_equal(info.mlp_dim, family->mlp_dim);
     assert_int_equal(info.activation, family->activation);
-    const int five =
-        strstr(family->file, "timm_clip") || strstr(family->file, "hf_clip") || strstr(family->file, "dinov3");
+    const int five = strstr(family->file, "timm_clip") || strstr(family->file, "hf_clip") ||
+                     strstr(family->file, "dinov3") || strstr(family->file, "aimv2");
     assert_true(fabsf(info.layer_norm_eps - (five ? 1e-5f : 1e-6f)) < 1e-9f);
     dlora_model_destroy(model);
   }
@@ -333,14 +335,17 @@ static void gradients_match_finite_differences_at_every_site(void **state) {
 /* Widths of adapters, projectors and statistics follow the family. */
 static void learners_adapt_every_projection(void **state) {
   (void)state;
-  static const size_t chosen[] = {0, 5, 9, 19};
+  static const char *const chosen[] = {"timm_dinov2_reg4", "timm_dinov2_giant", "timm_dinov3_plus", "timm_aimv2",
+                                       "hf_clip"};
   const int64_t classes[] = {3, 4};
   for (size_t i = 0; i < sizeof chosen / sizeof *chosen; i++) {
-    const dlora_model_options model_options = options_of(&families[chosen[i]]);
+    size_t f = 0;
+    while (strcmp(families[f].file, chosen[i]) != 0) f++;
+    const dlora_model_options model_options = options_of(&families[f]);
     dlora_learner_options options = test_quick_options();
     dlora_model *model = NULL;
-    print_message("%s\n", families[chosen[i]].file);
-    assert_status(DLORA_OK, dlora_model_load(&model, path_of(families[chosen[i]].file, "safetensors"), &model_options));
+    print_message("%s\n", chosen[i]);
+    assert_status(DLORA_OK, dlora_model_load(&model, path_of(chosen[i], "safetensors"), &model_options));
     options.sites = 63;
     options.first_block = 0;
     dlora_learner *learner = test_learner(model, &options);

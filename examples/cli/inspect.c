@@ -69,7 +69,8 @@ static const char *naming(int32_t naming) {
                                       "Hugging Face DINOv2",
                                       "Hugging Face CLIP",
                                       "Hugging Face SigLIP",
-                                      "Hugging Face DINOv3"};
+                                      "Hugging Face DINOv3",
+                                      "Hugging Face AIMv2"};
   return naming >= 0 && (size_t)naming < sizeof names / sizeof *names ? names[naming] : "unknown";
 }
 

@@ -304,7 +304,8 @@ enum dlora_naming {
   DLORA_NAMING_HF_DINOV2 = 2, /**< Hugging Face: DINOv2, with and without register tokens */
   DLORA_NAMING_HF_CLIP = 3,   /**< Hugging Face: CLIP */
   DLORA_NAMING_HF_SIGLIP = 4, /**< Hugging Face: SigLIP */
-  DLORA_NAMING_HF_DINOV3 = 5  /**< Hugging Face: DINOv3 */
+  DLORA_NAMING_HF_DINOV3 = 5, /**< Hugging Face: DINOv3 */
+  DLORA_NAMING_HF_AIMV2 = 6   /**< Hugging Face: AIMv2 */
 };
 /** Description of a loaded model. */
 typedef struct dlora_model_info {

@@ -68,6 +68,48 @@ static void layer_norm_backward(struct dli_const_matrix dy, struct dli_const_mat
   }
 }
 
+/* Zhang and Sennrich (2019): y = x r gain with r = 1 / sqrt(mean of x^2 + eps). */
+static void rms_norm(struct dli_const_matrix x, const float *gain, const float *bias, float eps, struct dli_matrix y,
+                     float *mean, float *rstd) {
+  const size_t dim = x.cols;
+  (void)bias;
+  DLI_ASSERT(dim > 0 && y.cols == dim && y.rows == x.rows && x.ld >= dim && y.ld >= dim);
+  for (size_t i = 0; i < x.rows; i++) {
+    const float *restrict a = x.x + i * x.ld;
+    float *restrict b = y.x + i * y.ld;
+    float square = 0.0f;
+#pragma omp simd reduction(+ : square)
+    for (size_t j = 0; j < dim; j++) square += a[j] * a[j];
+    const float r = 1.0f / sqrtf(square / (float)dim + eps);
+    if (gain) {
+      for (size_t j = 0; j < dim; j++) b[j] = a[j] * r * gain[j];
+    } else {
+      for (size_t j = 0; j < dim; j++) b[j] = a[j] * r;
+    }
+    if (mean) mean[i] = 0.0f;
+    if (rstd) rstd[i] = r;
+  }
+}
+
+/* With g = dy gain: dx = r (g - x r^2 mean(g x)), added to. */
+static void rms_norm_backward(struct dli_const_matrix dy, struct dli_const_matrix x, const float *gain,
+                              const float *mean, const float *rstd, struct dli_matrix dx) {
+  const size_t dim = x.cols;
+  (void)mean;
+  DLI_ASSERT(dim > 0 && dy.cols == dim && dx.cols == dim && dy.rows == x.rows && dx.rows == x.rows);
+  DLI_ASSERT(dy.ld >= dim && x.ld >= dim && dx.ld >= dim);
+  for (size_t i = 0; i < x.rows; i++) {
+    const float *restrict a = x.x + i * x.ld, *restrict d = dy.x + i * dy.ld;
+    float *restrict out = dx.x + i * dx.ld;
+    const float r = rstd[i];
+    float dot = 0.0f;
+#pragma omp simd reduction(+ : dot)
+    for (size_t j = 0; j < dim; j++) dot += d[j] * gain[j] * a[j];
+    const float c = dot * r * r / (float)dim;
+    for (size_t j = 0; j < dim; j++) out[j] += r * (d[j] * gain[j] - a[j] * c);
+  }
+}
+
 /* erf by a rational minimax approximation on [-4, 4] (the coefficients are those of Eigen and XLA), error below 3e-7.
  */
 static inline float erf_approximate(float x) {
@@ -200,15 +242,15 @@ void DLI_FOR_ISA(dli_attention_head_)(const struct dli_attention_head *, float *
 void DLI_FOR_ISA(dli_attention_head_backward_)(const struct dli_attention_head *, const float *, const float *, size_t,
                                                float *, float *, float *, float *);
 
-extern const struct dli_kernels DLI_FOR_ISA(dli_kernels_);
-const struct dli_kernels DLI_FOR_ISA(dli_kernels_) = {
-    DLI_TEXT(DLI_ISA),
-    layer_norm,
-    layer_norm_backward,
-    {gelu, gelu_tanh, quick_gelu, swiglu},
-    {gelu_backward, gelu_tanh_backward, quick_gelu_backward, swiglu_backward},
-    DLI_FOR_ISA(dli_attention_head_),
-    DLI_FOR_ISA(dli_attention_head_backward_),
-    rotate,
-    add,
+#define KERNELS(norm, norm_backward) \
+  { \
+    DLI_TEXT(DLI_ISA), norm, norm_backward, {gelu, gelu_tanh, quick_gelu, swiglu}, \
+        {gelu_backward, gelu_tanh_backward, quick_gelu_backward, swiglu_backward}, DLI_FOR_ISA(dli_attention_head_), \
+        DLI_FOR_ISA(dli_attention_head_backward_), rotate, add, \
+  }
+
+extern const struct dli_kernels DLI_FOR_ISA(dli_kernels_)[2];
+const struct dli_kernels DLI_FOR_ISA(dli_kernels_)[2] = {
+    KERNELS(layer_norm, layer_norm_backward),
+    KERNELS(rms_norm, rms_norm_backward),
 };

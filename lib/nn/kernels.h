@@ -56,7 +56,8 @@ struct dli_kernels {
   void (*add)(const float *x, size_t count, float *y);
 };
 
-/* The fastest table for this processor. */
-const struct dli_kernels *dli_kernels_select(void);
+/* The fastest table for this processor. rms: its layer_norm is the RMS norm, x rstd gain with 1 / rstd^2 = mean of x^2
+ * + eps, of models that have it in all places; mean is 0 and bias not read. */
+const struct dli_kernels *dli_kernels_select(bool rms);
 
 #endif

@@ -200,6 +200,11 @@ dlora_status dli_vit_load_embedding(struct dli_vit_loader *l, const dlora_model_
   if (!n->pre_norm || dli_vit_has(l, n->patch_bias, 0, "")) {
     DLI_TRY(dli_vit_load_vector(l, n->patch_bias, 0, "", dim, &patch_bias));
   }
+  if (n->patch_norm) {
+    DLI_TRY(dli_vit_load_norm(l, n->patch_norm, 0, &vit->patch_norm_gain, &vit->patch_norm_bias));
+    vit->patch_bias = patch_bias;
+    patch_bias = NULL;
+  }
   for (size_t i = 0; patch_bias && i < vit->grid * vit->grid; i++) {
     for (size_t j = 0; j < dim; j++) grid[i * dim + j] += patch_bias[j];
   }

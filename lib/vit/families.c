@@ -40,6 +40,7 @@
 #define DINOV3(name) "layer.%zu." name "|model.layer.%zu." name
 #define DINOV2(name) "encoder.layer.%zu." name
 #define VIT(name) "encoder.layer.%zu." name
+#define AIMV2(name) "encoder.layers.%zu." name
 #define VIT5(name) "layers.%zu." name
 
 const struct dli_vit_family dli_vit_families[] = {
@@ -51,6 +52,13 @@ const struct dli_vit_family dli_vit_families[] = {
      .positions = DLI_POSITIONS_ROTARY,
      .image_size = 224,
      .names = {TIMM_NAMES, .scale1 = "blocks.%zu.gamma_1", .scale2 = "blocks.%zu.gamma_2"}},
+    /* AIMv2 of timm */
+    {.id = DLORA_NAMING_TIMM,
+     .has = {"patch_embed.norm.weight", "blocks.%zu.mlp.fc1_g.weight"},
+     .lacks = "norm.bias",
+     .rms_norm = true,
+     .layer_norm_eps = 1e-5f,
+     .names = {TIMM_NAMES, .patch_norm = "patch_embed.norm", .positions = "pos_embed"}},
     /* CLIP of timm */
     {.id = DLORA_NAMING_TIMM,
      .has = {"norm_pre.weight"},
@@ -124,5 +132,24 @@ const struct dli_vit_family dli_vit_families[] = {
                .up = DINOV3("mlp.up_proj"),
                .fc2 = DINOV3("mlp.down_proj"),
                .scale2 = DINOV3("layer_scale2.lambda1")}},
+    {.id = DLORA_NAMING_HF_AIMV2,
+     .flat_tokens = true,
+     .rms_norm = true,
+     .layer_norm_eps = 1e-5f,
+     .names = {.anchor = "embeddings.patch_embed.weight",
+               .patch_bias = "embeddings.patch_embed.bias",
+               .patch_norm = "embeddings.rms_norm",
+               .positions = "embeddings.position_embedding.weight",
+               .norm = "rms_norm",
+               .norm1 = AIMV2("rms_norm1"),
+               .norm2 = AIMV2("rms_norm2"),
+               .query = AIMV2("attention.q_proj"),
+               .key = AIMV2("attention.k_proj"),
+               .value = AIMV2("attention.v_proj"),
+               .output = AIMV2("attention.out_proj"),
+               .fc1 = AIMV2("ffn.up_proj"),
+               .gate = AIMV2("ffn.gate_proj"),
+               .up = AIMV2("ffn.up_proj"),
+               .fc2 = AIMV2("ffn.down_proj")}},
 };
 const size_t dli_vit_num_families = sizeof dli_vit_families / sizeof *dli_vit_families;

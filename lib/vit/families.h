@@ -20,7 +20,7 @@ struct dli_vit_pool_naming {
  * not exist there. */
 struct dli_vit_naming {
   const char *anchor; /* the patch projection's weight; what precedes it in the file is the prefix of all names */
-  const char *patch_bias, *class_token, *distillation_token, *registers, *positions, *pre_norm, *norm;
+  const char *patch_bias, *patch_norm, *class_token, *distillation_token, *registers, *positions, *pre_norm, *norm;
   const char *norm1, *norm2, *qkv, *query_bias, *value_bias; /* side by side, or ... */
   const char *query, *key, *value;                           /* ... each by itself */
   const char *output, *scale1;
@@ -39,6 +39,7 @@ struct dli_vit_family {
   const char *has[2];   /* in the naming's form: tensors that must be there, or NULL */
   const char *lacks;    /* and one that must not, or NULL */
   bool flat_tokens;     /* class token [dim] and positions [count, dim]; else with a 1 in front: [1, .., dim] */
+  bool rms_norm;        /* all norms are RMS norms, without biases */
   int32_t activation;   /* DLORA_ACTIVATION_..., where neither options nor the file say it */
   float layer_norm_eps; /* the same */
   int32_t positions;    /* enum dli_vit_positions */

@@ -84,6 +84,12 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
     add_word(&h, UINT64_C(0x616374));
     add_word(&h, (uint64_t)vit->activation);
   }
+  if (vit->rms_norm) add_word(&h, UINT64_C(0x726d73));
+  if (vit->patch_norm_gain) {
+    add_floats(&h, vit->patch_bias, dim);
+    add_floats(&h, vit->patch_norm_gain, dim);
+    add_floats(&h, vit->patch_norm_bias, dim);
+  }
   if (vit->pre_norm_gain) {
     add_floats(&h, vit->pre_norm_gain, dim);
     add_floats(&h, vit->pre_norm_bias, dim);

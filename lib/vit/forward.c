@@ -107,34 +107,48 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   dli_block_hook(call, DLORA_SITE_FC2, 0, g, queries, out);
 }
 
+/* x [tokens, dim] of one image: the tokens before the patches and, below them, positions + patches W_patch^T; the bias
+ * of the projection and the positions of the tokens are part of these constants. Some families norm the patches before
+ * their positions are added, others all tokens at the end. */
+static void enter(const struct dli_vit *vit, const struct dli_kernels *kernels, struct dli_vit_workspace *workspace,
+                  size_t image) {
+  const size_t dim = vit->dim, patches = vit->grid * vit->grid, pixels = vit->patch.cols;
+  const size_t prefix = vit->num_prefix_tokens * dim;
+  const struct dli_const_matrix cut =
+      dli_const_view(workspace->patches + image * patches * pixels, patches, pixels, pixels);
+  float *out = workspace->x + image * vit->tokens * dim, *other = workspace->shared.h1;
+  float *x = vit->pre_norm_gain ? other : out;
+  DLI_ASSERT(!vit->pre_norm_gain || !vit->patch_norm_gain);
+  memcpy(x, vit->prefix, prefix * sizeof *x);
+  if (vit->patch_norm_gain) {
+    dli_weight_forward(&vit->patch, workspace->products, 0, vit->patch_bias, cut, false,
+                       dli_view(other, patches, dim, dim));
+    kernels->layer_norm(dli_const_view(other, patches, dim, dim), vit->patch_norm_gain, vit->patch_norm_bias, vit->eps,
+                        dli_view(x + prefix, patches, dim, dim), NULL, NULL);
+    kernels->add(vit->positions, patches * dim, x + prefix);
+  } else {
+    memcpy(x + prefix, vit->positions, patches * dim * sizeof *x);
+    dli_weight_forward(&vit->patch, workspace->products, 0, NULL, cut, true, dli_view(x + prefix, patches, dim, dim));
+  }
+  if (vit->pre_norm_gain) {
+    kernels->layer_norm(dli_const_view(x, vit->tokens, dim, dim), vit->pre_norm_gain, vit->pre_norm_bias, vit->eps,
+                        dli_view(out, vit->tokens, dim, dim), NULL, NULL);
+  }
+}
+
 /* In two steps:
  *
- *     1   x [R, dim]: of each image the tokens before the patches and, below them, positions + patches W_patch^T; the
- *         bias of the projection and the positions of the tokens are part of these constants; normed where the family
- *         has a norm there
+ *     1   x [R, dim]: the tokens of each image
  *     2   the blocks below the first adapted one, group by group: a group passes through all of them before the next
  *         one starts, so that its activations stay in the caches */
 void dli_vit_forward_trunk(const struct dli_vit *vit, const struct dli_kernels *kernels,
                            struct dli_vit_workspace *workspace, size_t images) {
-  const size_t dim = vit->dim, patches = vit->grid * vit->grid;
+  const size_t dim = vit->dim;
   DLI_ASSERT(images <= workspace->max_images && workspace->first <= vit->depth);
   workspace->images = images;
   dli_profile_start(&workspace->profile);
   /* 1 */
-  for (size_t i = 0; i < images; i++) {
-    float *out = workspace->x + i * vit->tokens * dim, *x = vit->pre_norm_gain ? workspace->shared.h1 : out;
-    const size_t prefix = vit->num_prefix_tokens * dim;
-    memcpy(x, vit->prefix, prefix * sizeof *x);
-    memcpy(x + prefix, vit->positions, patches * dim * sizeof *x);
-    const size_t pixels = vit->patch.cols;
-    dli_weight_forward(&vit->patch, workspace->products, 0, NULL,
-                       dli_const_view(workspace->patches + i * patches * pixels, patches, pixels, pixels), true,
-                       dli_view(x + prefix, patches, dim, dim));
-    if (vit->pre_norm_gain) {
-      kernels->layer_norm(dli_const_view(x, vit->tokens, dim, dim), vit->pre_norm_gain, vit->pre_norm_bias, vit->eps,
-                          dli_view(out, vit->tokens, dim, dim), NULL, NULL);
-    }
-  }
+  for (size_t i = 0; i < images; i++) enter(vit, kernels, workspace, i);
   dli_profile_lap(&workspace->profile, DLI_PRODUCTS);
   /* 2 */
   for (bool more = dli_vit_next_group(workspace, true); more; more = dli_vit_next_group(workspace, false)) {

@@ -30,7 +30,7 @@ dlora_status dli_vit_load_tensor(struct dli_vit_loader *loader, const char *name
                                  const float **out);
 dlora_status dli_vit_load_vector(struct dli_vit_loader *loader, const char *pattern, size_t block, const char *suffix,
                                  size_t count, const float **out);
-/* Gain and bias [dim] of a norm. */
+/* Gain and bias [dim] of a norm; RMS norms have zeros. */
 dlora_status dli_vit_load_norm(struct dli_vit_loader *loader, const char *pattern, size_t block, const float **gain,
                                const float **bias);
 /* A projection [rows, cols]; a bias may be absent (timm: qkv_bias=False) and is then zero. */

@@ -25,7 +25,7 @@ static const char *const harmless_timm[] = {
 static const char *const harmless_hugging_face[] = {
     "embeddings.mask_token", "embeddings.position_ids", "pooler.dense.", "classifier.", "head.", "decoder.",
 };
-/* Its head pools the patches. */
+/* Their heads pool the patches. */
 static const char *const harmless_siglip[] = {"embeddings.position_ids"};
 
 /* Beside the prefix: these read the features of a backbone, whatever it is. */
@@ -213,15 +213,13 @@ static size_t first_name(const char *pattern) {
 static bool is_of_family(const struct dli_vit_naming *n, const char *rest) {
   const struct dli_vit_pool_naming *p = &n->pool;
   const char *const patterns[] = {
-      n->anchor,     n->patch_bias, n->class_token, n->distillation_token,
-      n->registers,  n->positions,  n->pre_norm,    n->norm,
-      n->norm1,      n->norm2,      n->qkv,         n->query_bias,
-      n->value_bias, n->query,      n->key,         n->value,
-      n->output,     n->scale1,     n->fc1,         n->gate,
-      n->up,         n->fc2,        n->scale2,      p->norm_behind,
-      p->probe,      p->query,      p->kv,          p->qkv_weight,
-      p->qkv_bias,   p->output,     p->norm,        p->fc1,
-      p->fc2,
+      n->anchor,    n->patch_bias, n->patch_norm, n->class_token, n->distillation_token,
+      n->registers, n->positions,  n->pre_norm,   n->norm,        n->norm1,
+      n->norm2,     n->qkv,        n->query_bias, n->value_bias,  n->query,
+      n->key,       n->value,      n->output,     n->scale1,      n->fc1,
+      n->gate,      n->up,         n->fc2,        n->scale2,      p->norm_behind,
+      p->probe,     p->query,      p->kv,         p->qkv_weight,  p->qkv_bias,
+      p->output,    p->norm,       p->fc1,        p->fc2,
   };
   for (size_t i = 0; i < COUNT(patterns); i++) {
     for (const char *at = patterns[i]; at && *at; at += strspn(at, "|")) {
@@ -238,6 +236,7 @@ static bool is_harmless(const struct dli_vit_names *names, const char *rest) {
     case DLORA_NAMING_TIMM:
       return is_listed(rest, harmless_timm, COUNT(harmless_timm));
     case DLORA_NAMING_HF_SIGLIP:
+    case DLORA_NAMING_HF_AIMV2:
       return is_listed(rest, harmless_siglip, COUNT(harmless_siglip));
     default:
       return is_listed(rest, harmless_hugging_face, COUNT(harmless_hugging_face));

@@ -76,6 +76,12 @@ dlora_status dli_vit_load_vector(struct dli_vit_loader *l, const char *pattern, 
 dlora_status dli_vit_load_norm(struct dli_vit_loader *l, const char *pattern, size_t block, const float **gain,
                                const float **bias) {
   DLI_TRY(dli_vit_load_vector(l, pattern, block, ".weight", l->vit->dim, gain));
+  if (l->names.family->rms_norm) {
+    float *zero;
+    DLI_TRY(dli_vit_keep(l, l->vit->dim, &zero));
+    *bias = zero;
+    return DLORA_OK;
+  }
   return dli_vit_load_vector(l, pattern, block, ".bias", l->vit->dim, bias);
 }
 

@@ -49,12 +49,15 @@ struct dli_vit {
   int32_t pool, activation;    /* DLORA_POOL_..., DLORA_ACTIVATION_... */
   float eps;
   float mean[3], std[3];
+  bool rms_norm; /* all norms are RMS norms: for dli_kernels_select */
   int32_t naming;
   char fingerprint[40];
   size_t num_parameters;
-  struct dli_weight patch;                    /* [dim, 3 * patch_size^2] */
-  const float *prefix;                        /* [num_prefix_tokens, dim], their positions added */
-  const float *positions;                     /* [grid^2, dim], the patch bias added */
+  struct dli_weight patch; /* [dim, 3 * patch_size^2] */
+  const float *prefix;     /* [num_prefix_tokens, dim], their positions added */
+  const float *positions;  /* [grid^2, dim], the patch bias added where no norm is between them */
+  const float *patch_bias; /* [dim], and of the norm of patches before their positions (AIMv2); or NULL */
+  const float *patch_norm_gain, *patch_norm_bias;
   const float *pre_norm_gain, *pre_norm_bias; /* [dim] of all tokens before the first block (CLIP), or NULL */
   const float *rotation; /* [grid^2, head_dim / 2] cosines, then sines, of rotary positions of patches, or NULL */
   const float *norm_gain, *norm_bias;           /* [dim] of each token behind the last block, or NULL */

@@ -255,10 +255,11 @@ static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options
   DLI_TRY(dli_vit_names_find(&l->names, l->tensors, options->prefix));
   DLI_TRY(dli_vit_names_check(&l->names, NULL));
   vit->naming = l->names.family->id;
+  vit->rms_norm = l->names.family->rms_norm;
   /* 2 */
   DLI_TRY(read_geometry(l, options));
-  /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 30. */
-  vit->max_owned = 19 * vit->depth + 30;
+  /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 34. */
+  vit->max_owned = 19 * vit->depth + 34;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   /* 3 */

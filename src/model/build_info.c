@@ -22,7 +22,7 @@ const char *dlora_build_info(void) {
 #else
   const char *threads = "no OpenMP: one thread";
 #endif
-  snprintf(text, sizeof text, "kernels %s; packed products %s; %s; %s", dli_kernels_select()->name, dli_onednn_offer(),
-           threads, blas);
+  snprintf(text, sizeof text, "kernels %s; packed products %s; %s; %s", dli_kernels_select(false)->name,
+           dli_onednn_offer(), threads, blas);
   return text;
 }

@@ -34,11 +34,11 @@ static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const
   }
   model->allocator = *allocator;
   model->tensors = tensors;
-  model->kernels = dli_kernels_select();
   model->threads = dli_threads_chosen(options->threads);
   model->products = options->products;
   status = dli_pool_create(&model->sessions, allocator);
   if (status == DLORA_OK) status = dli_vit_load(&model->vit, tensors, options, allocator);
+  model->kernels = dli_kernels_select(model->vit.rms_norm);
   if (status == DLORA_OK && model->products != DLORA_PRODUCTS_BLAS) {
     status = dli_onednn_open(&model->onednn, model->products == DLORA_PRODUCTS_BFLOAT16, allocator);
     if (status == DLORA_OK) status = dli_vit_pack(&model->vit, model->onednn, allocator);

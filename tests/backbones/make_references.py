@@ -95,11 +95,12 @@ def sites_of(params):
             for site, letter in ((QUERY, "q"), (KEY, "k"), (VALUE, "v")):
                 name = find(block, f"attention.{letter}_proj.weight", f"self_attn.{letter}_proj.weight")
                 sites[site] = [(name, 0, params[name].shape[0])]
-        output = find(block, "attn.proj.weight", "attention.o_proj.weight", "self_attn.out_proj.weight")
-        gate = find(block, "mlp.fc1_g.weight", "mlp.gate_proj.weight")
-        up = find(block, "mlp.fc1_x.weight", "mlp.up_proj.weight") if gate else None
+        output = find(block, "attn.proj.weight", "attention.o_proj.weight", "self_attn.out_proj.weight",
+                      "attention.out_proj.weight")
+        gate = find(block, "mlp.fc1_g.weight", "mlp.gate_proj.weight", "ffn.gate_proj.weight")
+        up = find(block, "mlp.fc1_x.weight", "mlp.up_proj.weight", "ffn.up_proj.weight") if gate else None
         fc1 = [gate, up] if gate else [find(block, "mlp.fc1.weight", "mlp.up_proj.weight", "mlp.weights_in.weight")]
-        fc2 = find(block, "mlp.fc2.weight", "mlp.down_proj.weight", "mlp.weights_out.weight")
+        fc2 = find(block, "mlp.fc2.weight", "mlp.down_proj.weight", "mlp.weights_out.weight", "ffn.down_proj.weight")
         sites[OUTPUT] = [(output, 0, params[output].shape[0])]
         sites[FC1] = [(n, 0, params[n].shape[0]) for n in fc1]
         sites[FC2] = [(fc2, 0, params[fc2].shape[0])]
@@ -172,24 +173,33 @@ class Features(torch.nn.Module):
         return self.model.forward_features(x)
 
 
-def timm_family(name, architecture, seed, renamed=None, **options):
+def class_token(call, x):
+    return call(x)[:, 0]
+
+
+def mean_of_patches(call, x):
+    return call(x).mean(1)
+
+
+def timm_family(name, architecture, seed, renamed=None, feature=class_token, **options):
     model = of_timm(architecture, seed, **options)
     tensors = dict(model.state_dict())
     write_model(name, tensors, HEADS, "num_heads")
     for other, rename in (renamed or {}).items():
         write_model(other, {rename(k): v for k, v in tensors.items()}, HEADS, "num_heads")
-    write_reference(name, Features(model), lambda call, x: call(x)[:, 0], seed)
+    write_reference(name, Features(model), feature, seed)
 
 
 COMMON = dict(hidden_size=DIM, num_hidden_layers=DEPTH, num_attention_heads=HEADS, image_size=SIZE, patch_size=PATCH)
 
 
-def hf_family(name, model, seed, in_memory):
+def hf_family(name, model, seed, in_memory=None, feature=lambda call, x: call(pixel_values=x).last_hidden_state[:, 0]):
     """in_memory: name of a second file, with the names of the modules."""
     randomise(model, seed)
     write_model(name, saved_tensors(model), HEADS, "num_attention_heads")
-    write_model(in_memory, model.state_dict(), HEADS, "num_attention_heads")
-    write_reference(name, model, lambda call, x: call(pixel_values=x).last_hidden_state[:, 0], seed)
+    if in_memory:
+        write_model(in_memory, model.state_dict(), HEADS, "num_attention_heads")
+    write_reference(name, model, feature, seed)
 
 
 def clip_with_text(seed):
@@ -224,6 +234,7 @@ FAMILIES = {
     "timm_dinov3": lambda n: timm_family(n, "vit_small_patch16_dinov3", 107, mlp_ratio=2),
     "timm_dinov3_qkvb": lambda n: timm_family(n, "vit_small_patch16_dinov3_qkvb", 108, mlp_ratio=2),
     "timm_dinov3_plus": lambda n: timm_family(n, "vit_small_plus_patch16_dinov3", 109, mlp_ratio=2),
+    "timm_aimv2": lambda n: timm_family(n, "aimv2_large_patch14_224", 111, mlp_ratio=2, feature=mean_of_patches),
     "timm_eva_giant_clip": lambda n: timm_family(n, "eva_giant_patch14_clip_224", 110, mlp_ratio=2),
     "hf_vit": lambda n: hf_family(n, transformers.ViTModel(transformers.ViTConfig(
         **COMMON, intermediate_size=64, layer_norm_eps=1e-6)), 120, in_memory="hf_vit_5"),
@@ -235,6 +246,9 @@ FAMILIES = {
         **COMMON, mlp_ratio=2, use_swiglu_ffn=True)), 123, in_memory="hf_dinov2_giant_5"),
     "hf_clip": lambda n: write_reference(n, clip_with_text(124), pooled, 124),
     "hf_clip_gelu": lambda n: write_reference(n, clip_with_projection(125), pooled, 125),
+    "hf_aimv2": lambda n: hf_family(n, transformers.Aimv2VisionModel(transformers.Aimv2VisionConfig(
+        **COMMON, intermediate_size=64, use_head=False)), 128,
+        feature=lambda call, x: call(pixel_values=x).last_hidden_state.mean(1)),
     "hf_dinov3": lambda n: hf_family(n, transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(
         **COMMON, intermediate_size=64, num_register_tokens=4)), 126, in_memory="hf_dinov3_5"),
     "hf_dinov3_plus": lambda n: hf_family(n, transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(
