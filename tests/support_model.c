@@ -51,7 +51,29 @@ static void add_norm(struct vit_file *file, const char *name, size_t dim) {
   add_tensor(file, full, shape, dim, 0.0f, 0.1f);
 }
 
-const char *test_write_vit_of(const char *name, uint32_t seed, const struct test_shape *s) {
+static void add_tokens(struct vit_file *file, const char *name, size_t count, size_t dim) {
+  char shape[64];
+  snprintf(shape, sizeof shape, "1,%zu,%zu", count, dim);
+  add_tensor(file, name, shape, count * dim, 0.0f, 0.5f);
+}
+
+/* The names of timm's AttentionPoolLatent. */
+static void add_attention_pool(struct vit_file *file, const struct test_shape *s) {
+  add_tokens(file, "attn_pool.latent", 1, s->dim);
+  add_linear(file, "attn_pool.q", s->dim, s->dim);
+  add_linear(file, "attn_pool.kv", 2 * s->dim, s->dim);
+  add_linear(file, "attn_pool.proj", s->dim, s->dim);
+  add_norm(file, "attn_pool.norm", s->dim);
+  add_linear(file, "attn_pool.mlp.fc1", s->mlp_dim, s->dim);
+  add_linear(file, "attn_pool.mlp.fc2", s->dim, s->mlp_dim);
+}
+
+const char *test_write_vit_of(const char *name, uint32_t seed, const struct test_shape *shape) {
+  return test_write_vit_with(name, seed, shape, &(struct test_ends){.registers = 0});
+}
+
+const char *test_write_vit_with(const char *name, uint32_t seed, const struct test_shape *s,
+                                const struct test_ends *ends) {
   struct vit_file *file = calloc(1, sizeof *file);
   char shape[64];
   assert_non_null(file);
@@ -62,10 +84,12 @@ const char *test_write_vit_of(const char *name, uint32_t seed, const struct test
   add_tensor(file, "patch_embed.proj.weight", shape, s->dim * 3 * s->patch_size * s->patch_size, 0.0f, 0.2f);
   snprintf(shape, sizeof shape, "%zu", s->dim);
   add_tensor(file, "patch_embed.proj.bias", shape, s->dim, 0.0f, 0.1f);
-  snprintf(shape, sizeof shape, "1,1,%zu", s->dim);
-  add_tensor(file, "cls_token", shape, s->dim, 0.0f, 0.5f);
-  snprintf(shape, sizeof shape, "1,%zu,%zu", s->grid * s->grid + 1, s->dim);
-  add_tensor(file, "pos_embed", shape, (s->grid * s->grid + 1) * s->dim, 0.0f, 0.3f);
+  const size_t positions = s->grid * s->grid + !ends->without_class_token + !!ends->distillation_token;
+  if (!ends->without_class_token) add_tokens(file, "cls_token", 1, s->dim);
+  if (ends->distillation_token) add_tokens(file, "dist_token", 1, s->dim);
+  if (ends->registers > 0) add_tokens(file, "reg_token", ends->registers, s->dim);
+  snprintf(shape, sizeof shape, "1,%zu,%zu", positions, s->dim);
+  add_tensor(file, "pos_embed", shape, positions * s->dim, 0.0f, 0.3f);
   for (size_t i = 0; i < s->depth; i++) {
     char part[48];
     snprintf(part, sizeof part, "blocks.%zu.norm1", i);
@@ -81,7 +105,9 @@ const char *test_write_vit_of(const char *name, uint32_t seed, const struct test
     snprintf(part, sizeof part, "blocks.%zu.mlp.fc2", i);
     add_linear(file, part, s->dim, s->mlp_dim);
   }
-  add_norm(file, "norm", s->dim);
+  if (!ends->without_norm) add_norm(file, "norm", s->dim);
+  if (ends->norm_behind) add_norm(file, "fc_norm", s->dim);
+  if (ends->attention) add_attention_pool(file, s);
   file->header[file->header_used++] = '}';
   while (file->header_used % 8) file->header[file->header_used++] = ' ';
 

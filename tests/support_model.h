@@ -17,6 +17,15 @@ struct test_shape {
 };
 /* Writes a ViT of this shape with timm's names and weights from the seed to a scratch file. */
 const char *test_write_vit_of(const char *name, uint32_t seed, const struct test_shape *shape);
+/* What else a file of timm has in front of its patches and behind its last block; all 0: a class token and a norm. */
+struct test_ends {
+  size_t registers;
+  int without_class_token, distillation_token;
+  int without_norm, norm_behind; /* fc_norm */
+  int attention;                 /* attn_pool */
+};
+const char *test_write_vit_with(const char *name, uint32_t seed, const struct test_shape *shape,
+                                const struct test_ends *ends);
 /* Writes a ViT of these widths with timm's names and weights from the seed to a scratch file. */
 const char *test_write_vit(const char *name, uint32_t seed);
 /* Loads one; allocator may be NULL. */

@@ -786,7 +786,7 @@ enum dlora_routing {
 };
 enum dlora_loss_classes { DLORA_LOSS_CLASSES_ALL = 0, DLORA_LOSS_CLASSES_TASK = 1 };
 enum dlora_class_scores { DLORA_CLASS_SCORES_HEAD = 0, DLORA_CLASS_SCORES_STATISTICS = 1, DLORA_CLASS_SCORES_BOTH = 2 };
-/** Layers whose features statistics are kept on (METHOD.md 7). Each has the final class token. AT_ADAPTER adds the
+/** Layers whose features statistics are kept on (METHOD.md 7). Each has the backbone's feature. AT_ADAPTER adds the
  * input of the first adapted block. AT_MIDDLE adds the input of the middle block, or of the first adapted one if that
  * lies higher. FINAL adds nothing. */
 enum dlora_feature_layers {

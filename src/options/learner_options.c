@@ -123,6 +123,16 @@ static dlora_status at_most(const char *name, size_t value, size_t highest, cons
                    highest);
 }
 
+/* Some backbones have no class token. */
+static dlora_status check_class_token(const dlora_learner_options *o, const struct dli_vit *vit) {
+  const char *what = o->observed_tokens == DLORA_TOKENS_CLASS ? "observed_tokens is class"
+                     : o->routing == DLORA_ROUTING_ENERGY     ? "routing is energy"
+                                                              : NULL;
+  if (!what || vit->has_class_token) return DLORA_OK;
+  return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: %s, which reads class tokens, and the model has none",
+                   what);
+}
+
 /* What depends on the model's geometry. */
 static dlora_status check_geometry(const dlora_learner_options *o, const struct dli_vit *vit) {
   if (o->first_block >= (int32_t)vit->depth) {
@@ -139,7 +149,7 @@ static dlora_status check_geometry(const dlora_learner_options *o, const struct 
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_learner_options: crop_padding is %d, the image size is %zu",
                      (int)o->crop_padding, vit->image_size);
   }
-  return DLORA_OK;
+  return check_class_token(o, vit);
 }
 
 dlora_status dli_learner_options_check(const dlora_learner_options *o, const struct dli_vit *vit) {
