@@ -258,6 +258,16 @@ static void kinds_in_disguise_are_refused(void **state) {
   snprintf(find(archive, "cls_token")->name, 128, "fc_norm.weight");
   refuse(archive, NULL, DLORA_ERR_UNSUPPORTED, "vit_base_patch16_rpn_224");
   archive_close(archive);
+  archive = archive_open(TIMM);
+  snprintf(find(archive, "norm.weight")->name, 128, "norm_pre.weight");
+  snprintf(find(archive, "norm.bias")->name, 128, "norm_pre.bias");
+  refuse(archive, NULL, DLORA_ERR_UNSUPPORTED, "norm_pre.weight without norm.weight");
+  archive_close(archive);
+  archive = archive_open(TIMM);
+  snprintf(find(archive, "cls_token")->name, 128, "reg_token");
+  snprintf(find(archive, "pos_embed")->name, 128, "blocks.0.gamma_1");
+  refuse(archive, NULL, DLORA_ERR_UNSUPPORTED, "rotary positions");
+  archive_close(archive);
 }
 
 /* In a block, beside the blocks, of a block behind a gap, and named nearly as one that is used or harmless. */

@@ -44,9 +44,9 @@
 #define VIT5(name) "layers.%zu." name
 
 const struct dli_vit_family dli_vit_families[] = {
-    /* DINOv3 of timm. Other rotary networks there have no register tokens beside the class token. */
+    /* DINOv3 of timm. Other rotary networks there have a class token or register tokens, but not both. */
     {.id = DLORA_NAMING_TIMM,
-     .has = {"blocks.%zu.gamma_1", "reg_token"},
+     .has = {"blocks.%zu.gamma_1", "cls_token", "reg_token"},
      .lacks = "pos_embed",
      .layer_norm_eps = 1e-5f,
      .positions = DLI_POSITIONS_ROTARY,

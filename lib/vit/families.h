@@ -36,7 +36,7 @@ enum dli_vit_positions {
 /* One row of the table. The first row of an anchor whose conditions hold is the family of a file. */
 struct dli_vit_family {
   int32_t id;           /* DLORA_NAMING_... */
-  const char *has[2];   /* in the naming's form: tensors that must be there, or NULL */
+  const char *has[3];   /* in the naming's form: tensors that must be there, or NULL */
   const char *lacks;    /* and one that must not, or NULL */
   bool flat_tokens;     /* class token [dim] and positions [count, dim]; else with a 1 in front: [1, .., dim] */
   bool rms_norm;        /* all norms are RMS norms, without biases */

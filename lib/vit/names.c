@@ -107,6 +107,8 @@ static const struct {
   const char *what;
 } disguised[] = {
     {{"norm_pre.weight", "attn_pool.latent"}, {NULL}, "rotary positions (Perception Encoder)"},
+    {{"norm_pre.weight"}, {"norm.weight"}, "rotary positions (Perception Encoder)"},
+    {{"blocks.%zu.gamma_1", "reg_token"}, {"cls_token", "pos_embed"}, "rotary positions other than DINOv3's"},
     {{"fc_norm.weight"}, {"cls_token", "reg_token"}, "norms behind its layers (vit_base_patch16_rpn_224)"},
 };
 
@@ -249,15 +251,21 @@ static const struct dli_tensor *find_below(const struct dli_vit_names *names, co
   return dli_tensors_find(names->tensors, name);
 }
 
+static bool has_all(const struct dli_vit_names *names, const char *const *patterns, size_t count) {
+  for (size_t i = 0; i < count && patterns[i]; i++) {
+    if (!find_below(names, patterns[i])) return false;
+  }
+  return true;
+}
+
 static dlora_status refuse_disguised(const struct dli_vit_names *names) {
   for (size_t i = 0; names->family->id == DLORA_NAMING_TIMM && i < COUNT(disguised); i++) {
     const char *const *has = disguised[i].has, *const *lacks = disguised[i].lacks;
-    const struct dli_tensor *first = find_below(names, has[0]);
-    if (!first || (has[1] && !find_below(names, has[1]))) continue;
+    if (!has_all(names, has, COUNT(disguised[i].has))) continue;
     if ((lacks[0] && find_below(names, lacks[0])) || (lacks[1] && find_below(names, lacks[1]))) continue;
-    return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor %s%s%s: a Vision Transformer with %s is not supported",
-                     dli_tensors_label(names->tensors), first->name, has[1] ? " beside " : "", has[1] ? has[1] : "",
-                     disguised[i].what);
+    return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor %s %s %s: a Vision Transformer with %s is not supported",
+                     dli_tensors_label(names->tensors), find_below(names, has[0])->name, has[1] ? "beside" : "without",
+                     has[1] ? has[1] : lacks[0], disguised[i].what);
   }
   return DLORA_OK;
 }
@@ -360,10 +368,7 @@ static void choose_family(struct dli_vit_names *names, size_t row) {
     if (strcmp(family->names.anchor, anchor) != 0) continue;
     names->family = family;
     names->naming = &family->names;
-    if (family->has[0] && !find_below(names, family->has[0])) continue;
-    if (family->has[1] && !find_below(names, family->has[1])) continue;
-    if (family->lacks && find_below(names, family->lacks)) continue;
-    return;
+    if (has_all(names, family->has, COUNT(family->has)) && !(family->lacks && find_below(names, family->lacks))) return;
   }
 }
 
