@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support.h"
 
-#include <dirent.h>
+#include <ftw.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- paths ---- */
@@ -34,16 +35,17 @@ const char *test_source(const char *name) {
 static char scratch[PATH_MAX];
 static pid_t scratch_owner;
 
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *place) {
+  (void)status;
+  (void)type;
+  (void)place;
+  remove(path);
+  return 0;
+}
+
 /* A forked child that exits must leave its parent's files. */
 static void remove_scratch(void) {
-  if (getpid() != scratch_owner) return;
-  DIR *folder = opendir(scratch);
-  if (!folder) return;
-  for (const struct dirent *entry; (entry = readdir(folder));) {
-    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) unlink(join(scratch, entry->d_name));
-  }
-  closedir(folder);
-  rmdir(scratch);
+  if (getpid() == scratch_owner) nftw(scratch, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 const char *test_temporary(const char *name) {

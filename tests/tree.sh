@@ -40,7 +40,7 @@ case ${1:-} in
     done
     # Floors: a file includes headers of its own folder and of those before it.
     rooms=
-    for tree in 'lib base linalg nn io vit' 'src options model projector bank predictor session learner checkpoint'; do
+    for tree in 'lib base linalg nn io vit' 'src options model projector bank predictor session learner checkpoint interop'; do
       # shellcheck disable=SC2086
       set -- $tree
       top=$1

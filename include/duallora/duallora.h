@@ -1198,6 +1198,27 @@ DLORA_API const dlora_predictor *dlora_learner_get_predictor(const dlora_learner
  * dlora_input. */
 DLORA_API const dlora_projector *dlora_learner_get_projector(const dlora_learner *learner, size_t block, int32_t input);
 
+/** Writes an update of the backbone as a LoRA that PEFT opens: adapter_config.json and adapter_model.safetensors in
+ * folder, which is made unless it is there.
+ *
+ * task DLORA_AUTO: what every image sees, M of equation (1), with the rank that it has, exact to 1e-5. Otherwise the
+ * residual adapter of this task alone; PEFT adds it to another one (add_weighted_adapter). Module names are those of
+ * the model class that the backbone's file belongs to, as its own module: of timm (with qkv in one layer), or of
+ * transformers from version 5 on. Errors: STATE if there is no such update,
+ * ARGUMENT for an unknown task, UNSUPPORTED, IO. */
+DLORA_API dlora_status dlora_learner_export_peft(const dlora_learner *learner, const char *folder, int64_t task);
+/** Writes the backbone with W + M as its weights, and a classifier, for timm and transformers: model.safetensors with
+ * the tensor names of the backbone's file, config.json and, for Hugging Face's names, preprocessor_config.json, in
+ * folder, which is made unless it is there.
+ *
+ * The classifier is the readout of the final feature (dlora_predictor_linear_weights), divided by the temperature. Its
+ * decisions are the library's with this readout; the library's probabilities have a broad part besides (METHOD.md 7.1).
+ * It has a row for each component, so that a class that was learnt in several tasks has several. Its tensors are head.*
+ * of timm, classifier.* of transformers. Residual adapters, other levels of features and the untouched backbone have no
+ * part in it. timm opens the folder as "local-dir:FOLDER". Backbones other than plain ones of timm's names and Hugging
+ * Face's ViT and DINOv2 are refused (docs/INTEROP.md). Errors: STATE before the first task, UNSUPPORTED, IO. */
+DLORA_API dlora_status dlora_learner_export_backbone(const dlora_learner *learner, const char *folder);
+
 /** One tensor of a safetensors file, as dlora_inspect lists it. Pointers live during the callback only. */
 typedef struct dlora_tensor_info {
   size_t struct_size;

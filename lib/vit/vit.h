@@ -11,6 +11,7 @@
 #include "io/safetensors.h"
 #include "linalg/weight.h"
 #include "nn/attention.h"
+#include "vit/names.h"
 
 /* ---- weights ---- */
 
@@ -52,6 +53,7 @@ struct dli_vit {
   bool rms_norm; /* all norms are RMS norms: for dli_kernels_select */
   int32_t naming;
   char fingerprint[40];
+  char name_prefix[DLI_PREFIX_SIZE]; /* of its tensors in the file */
   size_t num_parameters;
   struct dli_weight patch; /* [dim, 3 * patch_size^2] */
   const float *prefix;     /* [num_prefix_tokens, dim], their positions added */

@@ -256,6 +256,7 @@ static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options
   DLI_TRY(dli_vit_names_check(&l->names, NULL));
   vit->naming = l->names.family->id;
   vit->rms_norm = l->names.family->rms_norm;
+  memcpy(vit->name_prefix, l->names.prefixes[l->names.prefix], sizeof vit->name_prefix);
   /* 2 */
   DLI_TRY(read_geometry(l, options));
   /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 34. */

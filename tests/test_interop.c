@@ -1,0 +1,269 @@
+/* What is exported for other libraries: a LoRA whose factors give the update back, and a backbone that opens again with
+ * the features and decisions of the learner.
+ * SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "support_model.h"
+
+static dlora_model *model;
+static const int64_t four[] = {1, 2, 3, 4};
+
+/* Two tasks of two classes. */
+static dlora_learner *learnt(int32_t sites) {
+  dlora_learner_options options = test_quick_options();
+  options.sites = sites;
+  options.feature_layers = DLORA_FEATURE_LAYERS_FINAL;
+  options.routing = DLORA_ROUTING_NONE;
+  options.untouched_weight = 0.0f;
+  dlora_learner *learner = test_learner(model, &options);
+  test_learn(learner, four, 2, 20, 1, NULL);
+  test_learn(learner, four + 2, 2, 20, 2, NULL);
+  return learner;
+}
+
+static const char *in_folder(const char *folder, const char *file) {
+  static char path[512];
+  snprintf(path, sizeof path, "%s/%s", folder, file);
+  return path;
+}
+
+/* A tensor of floats in the bytes of a file; *count: values. */
+static const float *floats_of(unsigned char *bytes, const char *name, size_t *count) {
+  const float *values = (const float *)(void *)test_tensor(bytes, name, count);
+  *count /= sizeof *values;
+  return values;
+}
+
+enum { EVERY_SITE = 63 };
+static const char *const layers[] = {"attn.qkv", "attn.qkv", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"};
+
+/* Product of the exported factors of the layer of projection p in a block, [rows, cols]; NULL if there are none. */
+static double *product_of(unsigned char *bytes, size_t block, size_t p, size_t cols, size_t *rows) {
+  char name[128], wanted[140];
+  size_t num_a, num_b;
+  snprintf(name, sizeof name, "base_model.model.blocks.%zu.%s.lora_A.weight", block, layers[p]);
+  snprintf(wanted, sizeof wanted, "\"%s\"", name);
+  if (!strstr((const char *)bytes + 8, wanted)) return NULL;
+  const float *a = floats_of(bytes, name, &num_a);
+  snprintf(name, sizeof name, "base_model.model.blocks.%zu.%s.lora_B.weight", block, layers[p]);
+  const float *b = floats_of(bytes, name, &num_b);
+  const size_t rank = num_a / cols;
+  *rows = num_b / rank;
+  double *product = calloc(*rows * cols, sizeof *product);
+  assert_non_null(product);
+  for (size_t i = 0; i < *rows; i++) {
+    for (size_t r = 0; r < rank; r++) {
+      for (size_t j = 0; j < cols; j++) product[i * cols + j] += (double)b[i * rank + r] * (double)a[r * cols + j];
+    }
+  }
+  return product;
+}
+
+/* Fails unless the factors of a folder give the updates of all sites: M, or the residual adapters of a task. */
+static void check_factors(const dlora_learner *learner, const char *folder, int64_t task) {
+  size_t size, compared = 0;
+  unsigned char *bytes = test_read_file(in_folder(folder, "adapter_model.safetensors"), &size);
+  const dlora_bank *bank = dlora_learner_get_bank(learner);
+  for (size_t s = 0; s < dlora_bank_num_sites(bank); s++) {
+    dlora_site site;
+    size_t p = 0, rows = 0;
+    double most = 0.0, off = 0.0;
+    assert_status(DLORA_OK, dlora_bank_get_site(bank, s, &site));
+    while (1 << p != site.projection) p++;
+    double *product = product_of(bytes, (size_t)site.block, p, site.input_dim, &rows);
+    assert_non_null(product);
+    const size_t first = p < 3 ? p * VIT_DIM : 0;
+    assert_int_equal(rows, p < 3 ? 3 * VIT_DIM : site.output_dim);
+    const float *merged = NULL;
+    dlora_adapter adapter = {NULL, NULL, 0};
+    assert_status(DLORA_OK, task < 0 ? dlora_bank_get_merged(bank, s, &merged)
+                                     : dlora_bank_get_residual(bank, s, task, &adapter));
+    for (size_t i = 0; i < site.output_dim; i++) {
+      for (size_t j = 0; j < site.input_dim; j++) {
+        double expected = merged ? (double)merged[i * site.input_dim + j] : 0.0;
+        for (size_t r = 0; r < adapter.rank; r++)
+          expected += (double)adapter.b[i * adapter.rank + r] * (double)adapter.a[r * site.input_dim + j];
+        most = fmax(most, fabs(expected));
+        off = fmax(off, fabs(expected - product[(first + i) * site.input_dim + j]));
+      }
+    }
+    assert_true(most > 0.0);
+    assert_true(off < 1e-5 * most);
+    free(product);
+    compared++;
+  }
+  assert_true(compared > 0);
+  free(bytes);
+}
+
+static void a_lora_has_the_updates_of_all_layers(void **state) {
+  (void)state;
+  dlora_learner *learner = learnt(EVERY_SITE);
+  const char *folder = test_temporary("peft");
+  assert_status(DLORA_OK, dlora_learner_export_peft(learner, folder, DLORA_AUTO));
+  check_factors(learner, folder, DLORA_AUTO);
+  size_t size;
+  char *config = (char *)test_read_file(in_folder(folder, "adapter_config.json"), &size);
+  char *text = calloc(size + 1, 1);
+  assert_non_null(text);
+  memcpy(text, config, size);
+  assert_non_null(strstr(text, "\"peft_type\": \"LORA\""));
+  assert_non_null(strstr(text, "\"blocks.2.attn.qkv\""));
+  assert_non_null(strstr(text, "\"blocks.2.mlp.fc2\": "));
+  free(text);
+  free(config);
+  dlora_learner_destroy(learner);
+}
+
+static void a_lora_of_one_task_has_its_residual_adapter(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  options.residual_merge_fraction = 0.5f;
+  dlora_learner *learner = test_learner(model, &options);
+  const char *folder = test_temporary("peft-1");
+  test_learn(learner, four, 2, 20, 1, NULL);
+  test_learn(learner, four + 2, 2, 20, 2, NULL);
+  for (int64_t task = 0; task < 2; task++) { /* the second one replaces the first one's files */
+    assert_status(DLORA_OK, dlora_learner_export_peft(learner, folder, task));
+    check_factors(learner, folder, task);
+  }
+  dlora_learner_destroy(learner);
+}
+
+/* The merged network's features by a session. */
+static void merged_features(const dlora_learner *learner, const dlora_images *images, float *features) {
+  dlora_session *session = NULL;
+  assert_status(DLORA_OK, dlora_session_create(&session, model, dlora_learner_get_bank(learner), NULL));
+  for (size_t i = 0; i < images->count; i++) {
+    const dlora_images one = test_part(images, i, 1);
+    assert_status(DLORA_OK, dlora_session_forward(session, &one, DLORA_TERM_MERGED, NULL, features + i * VIT_DIM));
+  }
+  dlora_session_destroy(session);
+}
+
+static void an_exported_backbone_decides_as_the_learner_does(void **state) {
+  (void)state;
+  dlora_learner *learner = learnt(EVERY_SITE);
+  dlora_model *opened = NULL;
+  const char *folder = test_temporary("merged");
+  dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
+  options.num_heads = VIT_HEADS;
+  assert_status(DLORA_OK, dlora_learner_export_backbone(learner, folder));
+  assert_status(DLORA_OK, dlora_model_load(&opened, in_folder(folder, "model.safetensors"), &options));
+
+  struct test_pictures p = test_pictures(four, 4, 10, 90);
+  enum { IMAGES = 40 };
+  static float expected[IMAGES * VIT_DIM], features[IMAGES * VIT_DIM], untouched[IMAGES * VIT_DIM];
+  static float log_probs[IMAGES * 4];
+  static dlora_prediction predictions[IMAGES];
+  merged_features(learner, &p.images, expected);
+  assert_status(DLORA_OK, dlora_model_embed(opened, &p.images, features));
+  assert_status(DLORA_OK, dlora_model_embed(model, &p.images, untouched));
+  double off = 0.0, moved = 0.0;
+  for (size_t i = 0; i < IMAGES * VIT_DIM; i++) {
+    off = fmax(off, fabs((double)expected[i] - (double)features[i]));
+    moved = fmax(moved, fabs((double)expected[i] - (double)untouched[i]));
+  }
+  assert_true(off < 1e-4 && moved > 0.1);
+
+  size_t size, count;
+  unsigned char *bytes = test_read_file(in_folder(folder, "model.safetensors"), &size);
+  const float *weight = floats_of(bytes, "head.weight", &count);
+  assert_int_equal(count, 4 * VIT_DIM);
+  const float *bias = floats_of(bytes, "head.bias", &count);
+  assert_int_equal(count, 4);
+  assert_status(DLORA_OK, dlora_learner_predict(learner, &p.images, predictions, log_probs));
+  for (size_t i = 0; i < IMAGES; i++) {
+    double scores[4];
+    for (size_t k = 0; k < 4; k++) {
+      scores[k] = (double)bias[k];
+      for (size_t j = 0; j < VIT_DIM; j++)
+        scores[k] += (double)weight[k * VIT_DIM + j] * (double)features[i * VIT_DIM + j];
+    }
+    /* The library adds a broad softmax to this one, so that probabilities differ and their order does not. */
+    for (size_t k = 0; k < 4; k++) {
+      for (size_t l = 0; l < 4; l++) {
+        if (scores[k] > scores[l] + 1e-2) assert_true(log_probs[i * 4 + k] > log_probs[i * 4 + l]);
+      }
+    }
+  }
+  free(bytes);
+  test_pictures_free(&p);
+  dlora_model_destroy(opened);
+  dlora_learner_destroy(learner);
+}
+
+static void what_cannot_be_exported_is_refused_by_a_sentence(void **state) {
+  (void)state;
+  dlora_learner_options options = test_quick_options();
+  options.rank_orthogonal = options.rank_residual = 0;
+  dlora_learner *learner = test_learner(model, &options);
+  const char *folder = test_temporary("nothing");
+  assert_status(DLORA_ERR_STATE, dlora_learner_export_backbone(learner, folder));
+  assert_error_names("no task is finished");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_export_peft(learner, folder, 0));
+  assert_error_names("task 0");
+  test_learn(learner, four, 2, 20, 1, NULL);
+  assert_status(DLORA_ERR_STATE, dlora_learner_export_peft(learner, folder, DLORA_AUTO));
+  assert_error_names("nothing to export");
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_export_peft(learner, folder, -2));
+  struct stat status;
+  assert_int_not_equal(stat(folder, &status), 0); /* a refusal leaves no folder */
+  test_write_file(folder, "x", 1);
+  assert_status(DLORA_ERR_IO, dlora_learner_export_backbone(learner, folder));
+  assert_error_names("expected a folder");
+  assert_status(DLORA_ERR_IO, dlora_learner_export_backbone(learner, in_folder(folder, "below")));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_export_backbone(learner, NULL));
+  assert_status(DLORA_ERR_ARGUMENT, dlora_learner_export_peft(NULL, folder, DLORA_AUTO));
+  dlora_learner_destroy(learner);
+}
+
+/* Whatever allocation fails: a sentence, nothing leaked, the learner as it was. */
+static void an_export_without_memory_fails_and_leaks_nothing(void **state) {
+  (void)state;
+  struct test_memory memory;
+  dlora_learner *learner = learnt(DLORA_SITE_KEY | DLORA_SITE_FC2), *loaded = NULL;
+  dlora_learner_options options = {.struct_size = sizeof options};
+  const char *checkpoint = test_temporary("learner.safetensors"), *folder = test_temporary("failing");
+  assert_status(DLORA_OK, dlora_learner_get_options(learner, &options));
+  assert_status(DLORA_OK, dlora_learner_save(learner, checkpoint));
+  test_memory_start(&memory);
+  options.allocator = &memory.allocator;
+  assert_status(DLORA_OK, dlora_learner_load(&loaded, model, checkpoint, &options));
+  for (int way = 0; way < 2; way++) {
+    dlora_status status = DLORA_ERR_NO_MEMORY;
+    size_t failures = 0;
+    while (status != DLORA_OK) {
+      const size_t live = memory.live;
+      memory.fail_at = memory.total + failures;
+      status =
+          way ? dlora_learner_export_backbone(loaded, folder) : dlora_learner_export_peft(loaded, folder, DLORA_AUTO);
+      if (status == DLORA_OK) break;
+      assert_int_equal(status, DLORA_ERR_NO_MEMORY);
+      assert_error_names("memory");
+      assert_int_equal(memory.live, live);
+      failures++;
+    }
+    memory.fail_at = SIZE_MAX;
+    assert_true(failures > 20);
+  }
+  test_assert_same_learner(learner, loaded);
+  dlora_learner_destroy(loaded);
+  assert_int_equal(memory.live, 0);
+  dlora_learner_destroy(learner);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_lora_has_the_updates_of_all_layers),
+      cmocka_unit_test(a_lora_of_one_task_has_its_residual_adapter),
+      cmocka_unit_test(an_exported_backbone_decides_as_the_learner_does),
+      cmocka_unit_test(what_cannot_be_exported_is_refused_by_a_sentence),
+      cmocka_unit_test(an_export_without_memory_fails_and_leaks_nothing),
+  };
+  return test_run_with_vit(tests, &model);
+}
