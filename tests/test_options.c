@@ -585,6 +585,32 @@ static void what_is_no_value_is_refused_and_changes_nothing(void **state) {
   assert_status(DLORA_ERR_STRUCT_SIZE, dlora_learner_options_set(&o, "sites", "key"));
 }
 
+static void a_mistyped_option_is_told_the_name_that_was_meant(void **state) {
+  (void)state;
+  static const struct {
+    const char *mistyped, *meant;
+  } names[] = {{"learning_rat", "did you mean learning_rate?"},
+               {"epoch", "did you mean epochs?"},
+               {"rank-residual", "did you mean rank_residual?"},
+               {"untouchedweight", "did you mean untouched_weight?"},
+               {"beta3", "did you mean beta1?"}};
+  dlora_learner_options o = test_default_options();
+  char text[64];
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_set(&o, names[i].mistyped, "1"));
+    assert_error_names(names[i].mistyped);
+    assert_error_names(names[i].meant);
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_get(&o, names[i].mistyped, text, sizeof text));
+    assert_error_names(names[i].meant);
+  }
+  static const char *const strange[] = {"", "x", "colour",
+                                        "a_name_that_is_longer_than_any_option_could_be_and_then_some_more"};
+  for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {
+    assert_status(DLORA_ERR_ARGUMENT, dlora_learner_options_set(&o, strange[i], "1"));
+    if (strstr(dlora_last_error(), "did you mean")) fail_msg("\"%s\": %s", strange[i], dlora_last_error());
+  }
+}
+
 /* ---- log ---- */
 
 struct log {
@@ -636,6 +662,7 @@ int main(void) {
       cmocka_unit_test(the_table_and_the_struct_are_one),
       cmocka_unit_test(values_are_read_as_text_in_every_locale),
       cmocka_unit_test(what_is_no_value_is_refused_and_changes_nothing),
+      cmocka_unit_test(a_mistyped_option_is_told_the_name_that_was_meant),
       cmocka_unit_test(a_full_memory_is_told_and_harmless),
   };
   return test_run_with_vit(tests, &model);

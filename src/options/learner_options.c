@@ -75,7 +75,9 @@ dlora_status dlora_option_get_info(size_t index, dlora_option_info *info) {
 static dlora_status find(const char *function, const char *name, const struct dli_option **out) {
   *out = dli_option_find(name);
   if (*out) return DLORA_OK;
-  return dli_raise(DLORA_ERR_ARGUMENT, "%s: there is no option \"%.60s\"", function, name);
+  const char *nearest = dli_option_nearest(name);
+  return dli_raise(DLORA_ERR_ARGUMENT, "%s: there is no option \"%.60s\"%s%s%s", function, name,
+                   nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
 }
 
 dlora_status dlora_learner_options_set(dlora_learner_options *options, const char *name, const char *value) {

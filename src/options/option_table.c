@@ -15,6 +15,7 @@
 #define SAME(value) value, value /* the paper's value is the default, or the paper has none */
 #define CHOSEN(count) 0, (count)-1
 #define TRUTH 0, 1, NULL
+#define LONGEST_NAME 48 /* with room to mistype */
 
 /* The longest line of help fits the command's --help and a table of docs/METHOD.md. */
 const struct dli_option dli_options[] = {
@@ -118,6 +119,40 @@ const struct dli_option *dli_option_find(const char *name) {
     if (strcmp(dli_options[i].name, name) == 0) return &dli_options[i];
   }
   return NULL;
+}
+
+/* Levenshtein's distance: insertions, deletions and substitutions that turn a into b. '-' counts as '_', which it
+ * stands for in the command's switches. Both are at most LONGEST_NAME long. */
+static size_t edits_between(const char *a, const char *b) {
+  size_t row[LONGEST_NAME + 1];
+  const size_t columns = strlen(b);
+  for (size_t j = 0; j <= columns; j++) row[j] = j;
+  for (size_t i = 0; a[i]; i++) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < columns; j++) {
+      const bool same = a[i] == b[j] || (a[i] == '-' && b[j] == '_');
+      const size_t replaced = diagonal + (same ? 0 : 1), shorter = row[j] < row[j + 1] ? row[j] : row[j + 1];
+      diagonal = row[j + 1];
+      row[j + 1] = replaced <= shorter ? replaced : shorter + 1;
+    }
+  }
+  return row[columns];
+}
+
+const char *dli_option_nearest(const char *name) {
+  const char *nearest = NULL;
+  const size_t length = strlen(name);
+  if (length > LONGEST_NAME) return NULL;
+  size_t least = length / 3 + 1; /* further off it would be a guess */
+  for (size_t i = 0; i < dli_num_options(); i++) {
+    const size_t edits = edits_between(name, dli_options[i].name);
+    if (edits < least) {
+      least = edits;
+      nearest = dli_options[i].name;
+    }
+  }
+  return nearest;
 }
 
 /* ---- values ---- */

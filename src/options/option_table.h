@@ -31,6 +31,8 @@ extern const struct dli_option dli_options[];
 size_t dli_num_options(void);
 /* Or NULL. */
 const struct dli_option *dli_option_find(const char *name);
+/* The option that a mistyped name most likely means; NULL if none is near. */
+const char *dli_option_nearest(const char *name);
 
 /* Exact for all but seeds from 2^53 on. */
 double dli_option_value(const struct dli_option *option, const dlora_learner_options *options);
