@@ -154,8 +154,8 @@ class Handle:
     """Base of all handles: a context manager, closed at its end, by close(), or when it is forgotten."""
 
     _name = "handle"
-    _shared: Shared | SharedPart
-    _exclusive: Exclusive | LentPart
+    _shared: Shared | SharedPart | Closed
+    _exclusive: Exclusive | LentPart | Closed
 
     def _own(self, pointer: int, destroy: Callable[[int], None], *parents: Core) -> None:
         """Takes ownership of a pointer that uses other handles."""
@@ -178,20 +178,15 @@ class Handle:
         return part
 
     def close(self) -> None:
-        """Frees the handle. Later calls raise ClosedError. Raises StateError while other handles use it, and
-        ConcurrentUseError while a call does. Closing twice does nothing."""
+        """Closes the handle: later calls raise ClosedError, and its memory is freed, as soon as no other handle uses it.
+        Raises ConcurrentUseError while a call does. Closing twice does nothing."""
         core = self._core
-        if not self._finalizer.alive:
-            return
-        if isinstance(self._shared, SharedPart):
-            self._shared = self._exclusive = _Closed(f"the {self._name} has been closed")  # type: ignore[assignment]
-            self._finalizer()
+        if self.closed:
             return
         with core.lock:
             if core.writer is not None or core.readers > 0:
                 raise ConcurrentUseError(core._busy())
-            if core.owners > 1:
-                raise StateError(f"the {self._name} is used by {core.owners - 1} other handle(s); close these first")
+            self._shared = self._exclusive = Closed(f"the {self._name} has been closed")
             self._finalizer()
 
     @property
@@ -208,8 +203,8 @@ class Handle:
         self.close()
 
 
-class _Closed:
-    """Stands for a part of another handle that has been closed."""
+class Closed:
+    """Refuses all calls."""
 
     def __init__(self, sentence: str) -> None:
         self._sentence = sentence

@@ -125,7 +125,7 @@ def learner_defaults(paper: bool = False) -> dict[str, OptionValue]:
 
 
 def _words(kind: type[enum.IntEnum] | type[enum.IntFlag]) -> dict[str, int]:
-    return {name.lower().replace("_", "-"): int(kind[name]) for name in kind.__members__}
+    return {name.lower().replace("_", "-"): member.value for name, member in kind.__members__.items()}
 
 
 def _member_value(name: str, value: Any, kind: Any, words: Mapping[str, int], what: str) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import _abi
 from ._arrays import FloatArray, floats, path_bytes
-from ._handle import Core, Handle, Shared, SharedPart, library, make
+from ._handle import Core, Handle, LentPart, Shared, library, make
 from ._options import struct_options
 from .errors import ArgumentError, ArgumentTypeError, StateError
 from .projector import Projector, check_in_place, copied
@@ -122,7 +122,7 @@ class Bank(Handle):
             if projector is None:
                 library.bank_set_orthogonal(pointer, site, address, count, None)
             else:
-                if isinstance(projector._shared, SharedPart):
+                if isinstance(projector._exclusive, LentPart):
                     raise StateError("this projector belongs to a learner, whose next task may move it; clone it")
                 with projector._shared as second:
                     library.bank_set_orthogonal(pointer, site, address, count, second)
@@ -257,7 +257,8 @@ class Bank(Handle):
 
     def close(self) -> None:
         """Frees the bank. Raises StateError while an array of its parameters is alive."""
-        self._check_lease()
+        if not self.closed:
+            self._check_lease()
         super().close()
 
     def __reduce__(self) -> Any:

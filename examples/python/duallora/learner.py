@@ -62,6 +62,7 @@ class Learner(Handle):
     def _adopt(self, model: Model, pointer: int, labels: Labels) -> None:
         self._own(pointer, library.learner_destroy, model._core)
         self.model = model
+        self._embed_dim = model.info.embed_dim
         self._labels = labels
         library.learner_set_log(pointer, _log_callback, None)
 
@@ -386,7 +387,7 @@ class Learner(Handle):
         """Adapted features of images, float32 [n, embed_dim]. tasks: [n], whose residual adapters run; -1: none."""
         opened = open_images(images)
         given = None if tasks is None else integers(tasks, "tasks", len(opened))
-        features = np.empty((len(opened), self.model.info.embed_dim), np.float32)
+        features = np.empty((len(opened), self._embed_dim), np.float32)
         for places, array in opened.batches(_CHUNK):
             part = np.empty((len(array), features.shape[1]), np.float32)
             chosen = None if given is None else np.ascontiguousarray(given[places])

@@ -56,9 +56,9 @@ class Model(Handle):
             pool, activation, position_resampling, resize, interpolation: see the enums of these names
         """
         model = cls.__new__(cls)
-        struct = model_options(options)
+        struct, encoded = model_options(options), path_bytes(path)
         model._origin = (os.fspath(path), None, dict(options))
-        model._own(make(library.model_load, path_bytes(path), ctypes.byref(struct)), library.model_destroy)
+        model._own(make(library.model_load, encoded, ctypes.byref(struct)), library.model_destroy)
         return model
 
     @classmethod

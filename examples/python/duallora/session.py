@@ -10,12 +10,12 @@ import numpy as np
 
 from . import _abi
 from ._arrays import FloatArray, floats
-from ._handle import Core, Handle, library, make
+from ._handle import Core, Exclusive, Handle, LentPart, Shared, library, make
 from ._images import open_images, struct_of
 from ._library import sized
 from ._options import struct_options
 from .bank import ALL_TERMS, Bank, Terms
-from .errors import ArgumentError
+from .errors import ArgumentError, StateError
 from .learner import _one_array
 from .model import Model
 
@@ -47,8 +47,12 @@ class Session(Handle):
             else:
                 parents.append(bank._core)
                 with bank._shared as second:
+                    if isinstance(bank._exclusive, LentPart):
+                        raise StateError("this bank belongs to a learner, whose next task may move it; save and load it")
                     made = make(library.session_create, first, second, ctypes.byref(struct))
         self._own(made, library.session_destroy, *parents)
+        # The bank stays usable here if the program closes its handle.
+        self._bank_shared, self._bank_exclusive = Shared(parents[-1]), Exclusive(parents[-1])
         self._embed_dim = model.info.embed_dim
         self._default_terms = ALL_TERMS if struct.training else Terms.MERGED
         self._count = 0  # images of the last forward
@@ -73,7 +77,7 @@ class Session(Handle):
             if self.bank is None:
                 self._run(pointer, struct, 0 if terms is None else terms, routing, 0, features)
             else:
-                with self.bank._shared as bank:
+                with self._bank_shared as bank:
                     tasks = int(library.bank_num_tasks(bank))
                     self._run(pointer, struct, self._default_terms if terms is None else terms, routing, tasks, features)
             self._count = len(array)
@@ -91,7 +95,7 @@ class Session(Handle):
         if self.bank is None:
             raise ArgumentError("the session has no bank; there is nothing to train")
         above = floats(feature_gradients, "feature_gradients", None, self._embed_dim)
-        with self._exclusive as pointer, self.bank._exclusive as bank:
+        with self._exclusive as pointer, self._bank_exclusive as bank:
             if self._count not in (0, len(above)):
                 raise ArgumentError(f"feature_gradients has {len(above)} rows; the last forward had {self._count} images")
             library.session_backward(pointer, bank, above.ctypes.data)
