@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests share: the package from this folder unless one is installed, a tiny backbone, and pictures.
+"""What the tests share: the package, a tiny backbone, and pictures.
 
-    DUALLORA_LIBRARY=build/libduallora.so python3 -m pytest examples/python/tests
+    python3 -m pytest examples/python/tests      the package of this folder, with $DUALLORA_LIBRARY or the library of
+                                                 build-release/ or build/; with DUALLORA_TEST_INSTALLED=1 the installed one
 """
 
 import os
@@ -17,6 +18,9 @@ ROOT = PACKAGE.parents[1]
 if not os.environ.get("DUALLORA_TEST_INSTALLED"):
     sys.path.insert(0, str(PACKAGE))
     # Processes that tests start find it too.
+    for build in ("build-release", "build"):
+        if "DUALLORA_LIBRARY" not in os.environ and (ROOT / build / "libduallora.so").exists():
+            os.environ["DUALLORA_LIBRARY"] = str(ROOT / build / "libduallora.so")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 import duallora  # noqa: E402
