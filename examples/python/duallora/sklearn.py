@@ -27,7 +27,7 @@ __all__ = ["ContinualGaussianClassifier", "DualLoRAClassifier"]
 
 def _decision(log_probs: Array) -> Array:
     """scikit-learn's decision function: [n, classes], of two classes [n], above 0 for the second."""
-    return log_probs[:, 1] - log_probs[:, 0] if log_probs.shape[1] == 2 else log_probs
+    return np.asarray(log_probs[:, 1] - log_probs[:, 0]) if log_probs.shape[1] == 2 else log_probs
 
 
 class ContinualGaussianClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
