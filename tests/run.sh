@@ -31,8 +31,8 @@ install_missing() {
   missing=
   for package in gcc g++ cmake ninja-build pkg-config binutils libcjson-dev libcmocka-dev \
     libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev clang libclang-rt-14-dev clang-format valgrind doxygen libblis-dev \
-    libdnnl-dev abigail-tools python3 python3-numpy python3-pil python3-pytest python3-pycparser python3-tqdm python3-sklearn python3-torch \
-    python3-venv mypy $(sh "$root/tests/aarch64.sh" --packages); do
+    libdnnl-dev abigail-tools python3 python3-numpy python3-pil python3-pytest python3-pycparser python3-tqdm \
+    python3-sklearn python3-torch python3-venv mypy $(sh "$root/tests/aarch64.sh" --packages); do
     installed "$package" || missing="$missing $package"
   done
   # Its OpenMP flavour shares threads with ours. A flavour that is already there is kept: the alternatives system goes on
