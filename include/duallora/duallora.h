@@ -271,15 +271,15 @@ enum dlora_resize {
 };
 /** Kernels of image resizing, both with antialiasing. */
 enum dlora_interpolation { DLORA_INTERPOLATION_BICUBIC = 0, DLORA_INTERPOLATION_BILINEAR = 1 };
-/** Options of loading a model. 0 or NULL means: as in the file. */
+/** Options of loading a model. 0, NULL or DLORA_AUTO means: as in the files; see dlora_model_load. */
 typedef struct dlora_model_options {
   size_t struct_size;
   const dlora_allocator *allocator; /**< default NULL: malloc and free */
-  size_t num_heads;                 /**< attention heads, a divisor of embed_dim; required if the metadata lacks it */
+  size_t num_heads;                 /**< attention heads, a divisor of embed_dim; required if no file tells it */
   size_t image_size;                /**< pixels a side, a multiple of patch_size; position embeddings are resampled */
-  float layer_norm_eps;             /**< in (0, 1); default 0: from the metadata, else 1e-6 */
+  float layer_norm_eps;             /**< in (0, 1); default 0: as in the files, else 1e-6 */
   float mean[3];                    /**< of pixels in [0, 1]; used if std is set */
-  float std[3];                     /**< of pixels, > 0; default all 0: metadata, else mean and std 0.5 */
+  float std[3];                     /**< of pixels, > 0; default all 0: as in the files, else mean and std 0.5 */
   int32_t products;                 /**< enum dlora_products; default BLAS. Unavailable ones are refused */
   int32_t threads;                  /**< of dlora_model_embed; 1 to 4096; default DLORA_AUTO: all processors */
   int32_t reserved;                 /**< 0 */
@@ -338,17 +338,33 @@ DLORA_API dlora_status dlora_model_info_init(dlora_model_info *info, size_t size
 
 /** Sets every member to its default. size: sizeof(dlora_model_options) of the caller. */
 DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, size_t size);
-/** Loads a ViT from a safetensors file with tensor names of timm, Hugging Face ViT or Hugging Face DINOv2, in F32, F16
- * or BF16.
+/** Loads a ViT with tensor names of timm, Hugging Face ViT or Hugging Face DINOv2, in F32, F16 or BF16. options NULL:
+ * defaults.
  *
- * Shapes give patch size, depth and widths. A file is refused if it has a tensor under the names' prefix that is
- * neither used nor known to leave the features unchanged (heads, mask token). It is also refused if it has several
- * ViTs, unless options->prefix chooses one; tensors outside a chosen prefix are ignored. The file is memory-mapped and
- * must not change while the model lives. options NULL: defaults.
+ * path is a safetensors file, or a folder as hubs ship them. Of a folder are read: model.safetensors, or the parts that
+ * model.safetensors.index.json names, or the only file that ends in .safetensors; config.json and
+ * preprocessor_config.json, in the forms of transformers and of timm, as far as they are there. Of a file nothing
+ * beside it is read. Symbolic links are followed.
  *
- * Errors: IO; FORMAT, naming the tensor or the kind of file; UNSUPPORTED, for a tensor of another kind of ViT or
- * unknown use, unknown names, or products that processor, system or build do not support; ARGUMENT also if num_heads or
- * prefix is required or a value does not fit the file. */
+ * Shapes give patch size, depth and widths. What they do not tell is taken from the first that tells it:
+ *
+ *     1  options
+ *     2  metadata of the safetensors file, by the names of the options; also num_attention_heads
+ *     3  the two JSON files; of the size of images, the preprocessor's counts before the one of training
+ *     4  a table, by what config.json names: timm's architecture, or a model type of transformers
+ *     5  defaults of the names' family
+ *
+ * dlora_model_get_setting says which it was. An activation, pooling or attribute in the JSON files that is not
+ * supported is refused, and so is what contradicts the tensors.
+ *
+ * The weights are refused if they have a tensor under the names' prefix that is neither used nor known to leave the
+ * features unchanged (heads, mask token). They are also refused if there are several ViTs, unless options->prefix
+ * chooses one; tensors outside a chosen prefix are ignored. Files are memory-mapped and must not change while the model
+ * lives.
+ *
+ * Errors: IO; FORMAT, naming the tensor, the key or the kind of file; UNSUPPORTED, for a tensor of another kind of ViT
+ * or unknown use, unknown names, an attribute that is not supported, or products that processor, system or build do not
+ * support; ARGUMENT also if num_heads or prefix is required or a value does not fit the file. */
 DLORA_API dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_model_options *options);
 /** Loads a ViT as dlora_model_load does, from a file's bytes in memory. bytes [size] must outlive the model and need no
  * alignment. */
@@ -358,6 +374,33 @@ DLORA_API dlora_status dlora_model_load_memory(dlora_model **out, const void *by
 DLORA_API void dlora_model_destroy(dlora_model *model);
 /** Fills *info; info->struct_size must be set. */
 DLORA_API dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *info);
+/** Who said what a setting of a model is. */
+enum dlora_origin {
+  DLORA_ORIGIN_OPTION = 0,   /**< the caller's options */
+  DLORA_ORIGIN_METADATA = 1, /**< metadata of the safetensors file */
+  DLORA_ORIGIN_JSON = 2,     /**< config.json or preprocessor_config.json */
+  DLORA_ORIGIN_TABLE = 3,    /**< the library's table of architectures and model types, by a name in config.json */
+  DLORA_ORIGIN_TENSORS = 4,  /**< tensors and their shapes */
+  DLORA_ORIGIN_DEFAULT = 5   /**< default of the family */
+};
+/** One setting of a model: what shapes do not tell. Texts live as long as the model. */
+typedef struct dlora_model_setting {
+  size_t struct_size;
+  const char *name;  /**< as the member of dlora_model_options */
+  const char *value; /**< a number, three with commas between them, or a word as `quick-gelu` */
+  const char
+      *place;       /**< file and key, as `config.json: hidden_act` or `metadata num_heads`; "" for options, defaults */
+  int32_t origin;   /**< enum dlora_origin */
+  int32_t reserved; /**< 0 */
+} dlora_model_setting;
+#define DLORA_MODEL_SETTING_INIT \
+  { sizeof(dlora_model_setting), NULL, NULL, NULL, 0, 0 }
+/** Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_model_setting). */
+DLORA_API dlora_status dlora_model_setting_init(dlora_model_setting *setting, size_t size);
+/** Number of settings. 0 for NULL. */
+DLORA_API size_t dlora_model_num_settings(const dlora_model *model);
+/** Setting `index`, below dlora_model_num_settings. Error: ARGUMENT. */
+DLORA_API dlora_status dlora_model_get_setting(const dlora_model *model, size_t index, dlora_model_setting *setting);
 /** Computes class-token features after the final norm: features [images->count, embed_dim]. The model keeps one
  * workspace for each call in progress, for later calls, until it is destroyed. Error: NOT_FINITE. */
 DLORA_API dlora_status dlora_model_embed(const dlora_model *model, const dlora_images *images, float *features);
@@ -1229,8 +1272,9 @@ typedef struct dlora_tensor_info {
   size_t num_dims;
   size_t num_bytes;
 } dlora_tensor_info;
-/** Calls visit for every metadata entry and tensor of a safetensors file, after all of the file was checked. A non-zero
- * return stops with CANCELLED. Errors: IO, FORMAT. */
+/** Calls visit for every metadata entry and tensor of a safetensors file, or of the weights in a folder that
+ * dlora_model_load reads, after all of them were checked. A non-zero return stops with CANCELLED. Errors: IO, FORMAT.
+ */
 DLORA_API dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor_info *info, void *user),
                                      void *user);
 

@@ -3,9 +3,13 @@
  * SPDX-License-Identifier: Apache-2.0 */
 #include "io/file_kind.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "base/status.h"
 
 /* Enough of a file to tell what it is; an index of parts names them near its beginning. */
 enum { LOOKED_AT = 64 * 1024, SHOWN = 40 };
@@ -63,11 +67,11 @@ static const char *kind_of_zip(const unsigned char *bytes, size_t size) {
 
 static const char *kind_of_json(const unsigned char *bytes, size_t size) {
   if (contains(bytes, size, "\"weight_map\"")) {
-    return "is the index of a model in several parts: write the model as one file (transformers: save_pretrained with "
-           "a "
-           "max_shard_size above its size) and give that";
+    return "is the index of a model in several parts: give the folder that holds it and all of the parts";
   }
-  return "is a JSON text, such as config.json: give the file with the weights beside it, model.safetensors";
+  return "is a JSON text, such as config.json: give the folder that it lies in, or the file with the weights beside "
+         "it, "
+         "model.safetensors";
 }
 
 /* No character that text has not; those beyond ASCII may be anything. */
@@ -133,7 +137,17 @@ const char *dli_file_part_hint(const char *path) {
   const char *slash = strrchr(path, '/');
   const char *of = strstr(slash ? slash : path, "-of-");
   const bool is_part = of && of > path && of[-1] >= '0' && of[-1] <= '9' && of[4] >= '0' && of[4] <= '9';
-  return is_part ? "; by its name the file is one of several parts: write the model as one file (transformers: "
-                   "save_pretrained with a max_shard_size above its size)"
+  return is_part ? "; by its name the file is one of several parts: give the folder that holds all of them and "
+                   "model.safetensors.index.json"
                  : "";
+}
+
+dlora_status dli_raise_open(const char *path, int error) {
+  char target[512];
+  const ssize_t length = error == ENOENT ? readlink(path, target, sizeof target) : -1;
+  if (length > 0) {
+    return dli_raise(DLORA_ERR_IO, "%s: is a symbolic link to %.*s, which does not exist: fetch or copy it again", path,
+                     (int)length, target);
+  }
+  return dli_raise(DLORA_ERR_IO, "%s: could not be opened: %s", path, strerror(error));
 }

@@ -28,10 +28,18 @@ dlora_status dli_tensors_open(struct dli_tensors **out, const char *path, const 
 /* Reads a file image that outlives *out; `label` names it in errors. */
 dlora_status dli_tensors_open_memory(struct dli_tensors **out, const void *bytes, size_t size, const char *label,
                                      const dlora_allocator *allocator);
+/* Maps the parts of a model that an index in a folder names. `index` is the parsed file index_path: its weight_map says
+ * for each tensor in which file of the folder it lies. Errors: IO, FORMAT, NO_MEMORY. */
+struct cJSON;
+dlora_status dli_tensors_open_parts(struct dli_tensors **out, const char *folder, const char *index_path,
+                                    const struct cJSON *index, const dlora_allocator *allocator);
 void dli_tensors_close(struct dli_tensors *tensors);
-const char *dli_tensors_label(const struct dli_tensors *tensors); /* path or label, for error sentences */
+/* Path or label, for error sentences; and that of the part with this tensor. */
+const char *dli_tensors_label(const struct dli_tensors *tensors);
+const char *dli_tensor_label(const struct dli_tensors *tensors, const struct dli_tensor *tensor);
 size_t dli_tensors_count(const struct dli_tensors *tensors);
-const struct dli_tensor *dli_tensors_at(const struct dli_tensors *tensors, size_t index); /* by ascending offset */
+/* In one array: part by part, by ascending offset. */
+const struct dli_tensor *dli_tensors_at(const struct dli_tensors *tensors, size_t index);
 const struct dli_tensor *dli_tensors_find(const struct dli_tensors *tensors, const char *name); /* NULL: absent */
 const char *dli_tensors_metadata(const struct dli_tensors *tensors, const char *key);           /* NULL: absent */
 size_t dli_tensors_metadata_count(const struct dli_tensors *tensors);

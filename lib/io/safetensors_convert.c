@@ -29,12 +29,12 @@ dlora_status dli_tensor_to_float(const struct dli_tensors *tensors, const struct
       break;
     default:
       return dli_raise(DLORA_ERR_UNSUPPORTED, "%s: tensor '%s' has dtype %s, expected F32, F16 or BF16",
-                       dli_tensors_label(tensors), tensor->name, tensor->dtype_name);
+                       dli_tensor_label(tensors, tensor), tensor->name, tensor->dtype_name);
   }
   const size_t bad = dli_first_not_finite(out, tensor->count);
   if (bad < tensor->count) {
-    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': element %zu is NaN or infinite", dli_tensors_label(tensors),
-                     tensor->name, bad);
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s': element %zu is NaN or infinite",
+                     dli_tensor_label(tensors, tensor), tensor->name, bad);
   }
   return DLORA_OK;
 }

@@ -218,10 +218,14 @@ static dlora_status check_layout(const struct dli_tensors *tensors) {
   return DLORA_OK;
 }
 
-/* Sorts the three indexes and compares neighbours: equal names or keys, overlaps and holes show there. */
-static dlora_status sort_and_check(struct dli_tensors *tensors) {
+void dli_tensors_sort_names(struct dli_tensors *tensors) {
   for (size_t i = 0; i < tensors->count; i++) tensors->by_name[i] = &tensors->tensors[i];
   qsort(tensors->by_name, tensors->count, sizeof *tensors->by_name, compare_names);
+}
+
+/* Sorts the three indexes and compares neighbours: equal names or keys, overlaps and holes show there. */
+static dlora_status sort_and_check(struct dli_tensors *tensors) {
+  dli_tensors_sort_names(tensors);
   for (size_t i = 1; i < tensors->count; i++) {
     if (strcmp(tensors->by_name[i - 1]->name, tensors->by_name[i]->name) == 0) {
       return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s' is given twice", tensors->label, tensors->by_name[i]->name);
@@ -235,9 +239,7 @@ static dlora_status sort_and_check(struct dli_tensors *tensors) {
     }
   }
   qsort(tensors->tensors, tensors->count, sizeof *tensors->tensors, compare_offsets);
-  /* The tensors moved. */
-  for (size_t i = 0; i < tensors->count; i++) tensors->by_name[i] = &tensors->tensors[i];
-  qsort(tensors->by_name, tensors->count, sizeof *tensors->by_name, compare_names);
+  dli_tensors_sort_names(tensors); /* which moved */
   return check_layout(tensors);
 }
 

@@ -28,11 +28,18 @@ struct dli_tensors {
   const struct dli_tensor **by_name;
   struct dli_entry *entries; /* metadata by key */
   size_t num_entries;
+  struct dli_tensors **parts; /* [num_parts] that the tensors lie in; NULL: in bytes */
+  size_t num_parts;
 };
+
+/* An index without anything in it. */
+dlora_status dli_tensors_create(struct dli_tensors **out, const char *label, const dlora_allocator *allocator);
 
 /* Fills the index from the header's JSON. label, data and data_size must be set. Errors: FORMAT, UNSUPPORTED,
  * NO_MEMORY. */
 struct cJSON;
 dlora_status dli_tensors_index(struct dli_tensors *tensors, const struct cJSON *root);
+/* Sorts tensors [count] by name into by_name. */
+void dli_tensors_sort_names(struct dli_tensors *tensors);
 
 #endif

@@ -95,7 +95,7 @@ done:
 
 /* ---- opening ---- */
 
-static dlora_status create(struct dli_tensors **out, const char *label, const dlora_allocator *allocator) {
+dlora_status dli_tensors_create(struct dli_tensors **out, const char *label, const dlora_allocator *allocator) {
   dlora_allocator used;
   struct dli_tensors *tensors = NULL;
   DLI_TRY(dli_allocator_read(&used, allocator));
@@ -115,7 +115,7 @@ static dlora_status map_file(struct dli_tensors *tensors, const char *path) {
   struct stat info;
   /* Not to wait for a writer where path is a pipe. */
   const int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return dli_raise(DLORA_ERR_IO, "%s: could not be opened: %s", path, strerror(errno));
+  if (descriptor < 0) return dli_raise_open(path, errno);
   if (fstat(descriptor, &info) != 0) {
     status = dli_raise(DLORA_ERR_IO, "%s: could not be looked up: %s", path, strerror(errno));
     goto done;
@@ -151,7 +151,7 @@ dlora_status dli_tensors_open(struct dli_tensors **out, const char *path, const 
   *out = NULL;
   dlora_status status = DLORA_OK;
   struct dli_tensors *tensors = NULL;
-  DLI_TRY(create(&tensors, path, allocator));
+  DLI_TRY(dli_tensors_create(&tensors, path, allocator));
   DLI_TRY_DONE(map_file(tensors, path));
   DLI_TRY_DONE(parse(tensors));
   *out = tensors;
@@ -166,7 +166,7 @@ dlora_status dli_tensors_open_memory(struct dli_tensors **out, const void *bytes
   *out = NULL;
   dlora_status status = DLORA_OK;
   struct dli_tensors *tensors = NULL;
-  DLI_TRY(create(&tensors, label, allocator));
+  DLI_TRY(dli_tensors_create(&tensors, label, allocator));
   tensors->bytes = bytes;
   tensors->size = size;
   DLI_TRY_DONE(parse(tensors));
@@ -180,6 +180,8 @@ done:
 void dli_tensors_close(struct dli_tensors *tensors) {
   if (!tensors) return;
   const dlora_allocator allocator = tensors->allocator;
+  for (size_t i = 0; i < tensors->num_parts; i++) dli_tensors_close(tensors->parts[i]);
+  dli_free(&allocator, tensors->parts);
   if (tensors->mapping) (void)munmap(tensors->mapping, tensors->size);
   dli_free(&allocator, tensors->entries);
   dli_free(&allocator, tensors->by_name);
@@ -192,6 +194,15 @@ void dli_tensors_close(struct dli_tensors *tensors) {
 /* ---- tensors of an expected shape ---- */
 
 const char *dli_tensors_label(const struct dli_tensors *tensors) {
+  return tensors->label;
+}
+
+const char *dli_tensor_label(const struct dli_tensors *tensors, const struct dli_tensor *tensor) {
+  for (size_t i = 0; i < tensors->num_parts; i++) {
+    const struct dli_tensors *part = tensors->parts[i];
+    const uintptr_t begin = (uintptr_t)part->bytes, at = (uintptr_t)tensor->data;
+    if (at >= begin && at - begin <= part->size) return part->label;
+  }
   return tensors->label;
 }
 
@@ -223,7 +234,8 @@ dlora_status dli_tensors_require(const struct dli_tensors *tensors, const char *
   if (!fits) {
     char found[256];
     describe(found, tensor->dtype_name, tensor->num_dims, tensor->shape);
-    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s' is %s, expected %s", tensors->label, name, found, expected);
+    return dli_raise(DLORA_ERR_FORMAT, "%s: tensor '%s' is %s, expected %s", dli_tensor_label(tensors, tensor), name,
+                     found, expected);
   }
   *out = tensor;
   return DLORA_OK;

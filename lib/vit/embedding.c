@@ -68,27 +68,30 @@ static dlora_status join_prefix(struct dli_vit_loader *l, const struct tokens *t
 
 /* The image size that is wanted, side being the patches a side of what the file is for, by the tensor `name` or the
  * family's default where that is NULL. */
-static dlora_status choose_grid(struct dli_vit_loader *l, const dlora_model_options *options, size_t side,
-                                const char *name) {
+static dlora_status choose_grid(struct dli_vit_loader *l, size_t side, const char *name) {
   struct dli_vit *vit = l->vit;
+  struct dli_settings *settings = l->settings;
+  const enum dli_setting_id id = DLI_SET_IMAGE_SIZE;
   const char *label = dli_tensors_label(l->tensors);
   const size_t p = vit->patch_size;
-  vit->image_size = side * p;
-  DLI_TRY(dli_vit_metadata_size(l, "image_size", &vit->image_size));
+  char who[DLI_WHO_SIZE];
+  dli_settings_fill(settings, id, name ? DLORA_ORIGIN_TENSORS : DLORA_ORIGIN_DEFAULT, name ? name : "",
+                    (double[]){(double)(side * p)});
+  vit->image_size = settings->options.image_size;
   /* Memory goes with the square of it, and a file must not take much more than it has bytes. */
-  if (options->image_size == 0 && vit->image_size > side * p && vit->image_size / p > MAX_UPSAMPLING * side) {
-    return dli_raise(
-        DLORA_ERR_UNSUPPORTED,
-        "%s: metadata asks for image_size %zu, more than %d times the %zu that %s%s is for; set the option "
-        "image_size",
-        label, vit->image_size, MAX_UPSAMPLING, side * p, name ? "tensor " : "such a model", name ? name : "");
+  if (settings->of[id].origin != DLORA_ORIGIN_OPTION && vit->image_size > side * p &&
+      vit->image_size / p > MAX_UPSAMPLING * side) {
+    return dli_raise(DLORA_ERR_UNSUPPORTED,
+                     "%s: %s asks for image_size %zu, more than %d times the %zu that %s%s is for; set the option "
+                     "image_size",
+                     label, dli_settings_who(settings, id, who), vit->image_size, MAX_UPSAMPLING, side * p,
+                     name ? "tensor " : "such a model", name ? name : "");
   }
-  if (options->image_size > 0) vit->image_size = options->image_size;
   vit->grid = vit->image_size / p;
   if (vit->grid == 0 || vit->image_size % p != 0 || vit->image_size > MAX_IMAGE_SIZE) {
-    return dli_raise(options->image_size != 0 ? DLORA_ERR_ARGUMENT : DLORA_ERR_FORMAT,
-                     "%s: %simage_size is %zu, expected a multiple of the patch size %zu up to %d", label,
-                     options->image_size > 0 ? "the option " : "", vit->image_size, p, MAX_IMAGE_SIZE);
+    return dli_raise(dli_settings_blame(settings, id),
+                     "%s: %s is %zu, expected a multiple of the patch size %zu up to %d", label,
+                     dli_settings_who(settings, id, who), vit->image_size, p, MAX_IMAGE_SIZE);
   }
   vit->tokens = vit->num_prefix_tokens + vit->grid * vit->grid;
   return DLORA_OK;
@@ -113,8 +116,7 @@ static size_t divide_positions(const struct tokens *tokens, size_t count, size_t
 }
 
 /* Position embeddings [count, dim], resampled to the grid in use. */
-static dlora_status load_learnt(struct dli_vit_loader *l, const dlora_model_options *options,
-                                const struct tokens *tokens, float **grid) {
+static dlora_status load_learnt(struct dli_vit_loader *l, const struct tokens *tokens, float **grid) {
   struct dli_vit *vit = l->vit;
   const size_t dim = vit->dim;
   const bool flat = l->names.family->flat_tokens;
@@ -139,7 +141,7 @@ static dlora_status load_learnt(struct dli_vit_loader *l, const dlora_model_opti
         dli_tensors_label(l->tensors), name, count, vit->num_prefix_tokens);
   }
   DLI_TRY(dli_vit_load_tensor(l, name, tensor->num_dims, tensor->shape, &positions));
-  DLI_TRY(choose_grid(l, options, side, name));
+  DLI_TRY(choose_grid(l, side, name));
   DLI_TRY(join_prefix(l, tokens, positions, first));
   DLI_TRY(dli_vit_keep(l, vit->grid * vit->grid * dim, grid));
   if (side == vit->grid) {
@@ -177,7 +179,7 @@ static dlora_status make_rotation(struct dli_vit_loader *l) {
   return DLORA_OK;
 }
 
-dlora_status dli_vit_load_embedding(struct dli_vit_loader *l, const dlora_model_options *options) {
+dlora_status dli_vit_load_embedding(struct dli_vit_loader *l) {
   struct dli_vit *vit = l->vit;
   const struct dli_vit_family *family = l->names.family;
   const size_t dim = vit->dim;
@@ -187,12 +189,12 @@ dlora_status dli_vit_load_embedding(struct dli_vit_loader *l, const dlora_model_
   DLI_TRY(load_prefix(l, &tokens));
   if (family->positions == DLI_POSITIONS_ROTARY) {
     const size_t side = family->image_size / vit->patch_size;
-    DLI_TRY(choose_grid(l, options, side ? side : 1, NULL));
+    DLI_TRY(choose_grid(l, side ? side : 1, NULL));
     DLI_TRY(join_prefix(l, &tokens, NULL, 0));
     DLI_TRY(dli_vit_keep(l, vit->grid * vit->grid * dim, &grid));
     DLI_TRY(make_rotation(l));
   } else {
-    DLI_TRY(load_learnt(l, options, &tokens, &grid));
+    DLI_TRY(load_learnt(l, &tokens, &grid));
   }
   const struct dli_vit_naming *n = l->names.naming;
   if (n->pre_norm) DLI_TRY(dli_vit_load_norm(l, n->pre_norm, 0, &vit->pre_norm_gain, &vit->pre_norm_bias));

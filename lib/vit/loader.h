@@ -4,6 +4,7 @@
 #define DLI_VIT_LOADER_H
 
 #include "vit/names.h"
+#include "vit/settings.h"
 #include "vit/vit.h"
 
 struct dli_vit_loader {
@@ -11,6 +12,7 @@ struct dli_vit_loader {
   const struct dli_tensors *tensors;
   const dlora_allocator *allocator;
   struct dli_vit_names names;
+  struct dli_settings *settings;
   bool *used;      /* [number of tensors], by their order in the file */
   bool split_gate; /* fc1 is two tensors, gate and up */
 };
@@ -38,14 +40,12 @@ dlora_status dli_vit_load_linear(struct dli_vit_loader *loader, const char *patt
                                  size_t cols, struct dli_weight *weight, const float **bias);
 /* Block `index`, with layer scales folded into the projections that they follow. */
 dlora_status dli_vit_load_block(struct dli_vit_loader *loader, size_t index);
-/* What enters the first block: the tokens before the patches, and positions, for the image size of the options or else
- * of the file. */
-dlora_status dli_vit_load_embedding(struct dli_vit_loader *loader, const dlora_model_options *options);
-/* What follows the last block: chooses what is pooled, by the option, or else metadata `pool` or `global_pool`, or else
- * what the tensors imply; and loads norms and the weights of attention that pools. The embedding is known. Errors:
- * ARGUMENT or FORMAT where the file lacks what the pool needs; UNSUPPORTED where metadata names another one. */
-dlora_status dli_vit_load_pool(struct dli_vit_loader *loader, const dlora_model_options *options);
-/* A whole number from the file's metadata, where it is there. */
-dlora_status dli_vit_metadata_size(const struct dli_vit_loader *loader, const char *key, size_t *out);
+/* What enters the first block: the tokens before the patches, and positions, for the image size that is set or else
+ * that of the tensors. */
+dlora_status dli_vit_load_embedding(struct dli_vit_loader *loader);
+/* What follows the last block: chooses what is pooled, by the setting or else by what the tensors imply; and loads
+ * norms and the weights of attention that pools. The embedding is known. Errors: ARGUMENT or FORMAT where the file
+ * lacks what the pool needs. */
+dlora_status dli_vit_load_pool(struct dli_vit_loader *loader);
 
 #endif

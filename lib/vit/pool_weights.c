@@ -1,5 +1,5 @@
-/* Which tokens of a backbone become its feature, as the caller says, the file's metadata, or the tensors; and the
- * weights of what follows the last block.
+/* Which tokens of a backbone become its feature, as the settings say or the tensors imply; and the weights
+ * of what follows the last block.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
@@ -9,26 +9,6 @@
 #include "vit/loader.h"
 
 /* ---- which pool ---- */
-
-static const char *const pool_names[] = {"CLASS", "MEAN_PATCHES", "MEAN_TOKENS", "DISTILLED", "ATTENTION"};
-
-/* timm's word for the class token, and for what the head of a distilled DeiT reads. */
-enum { TOKEN = -1 };
-/* Pools as metadata names them; timm's words for its argument global_pool are among them. */
-static const struct {
-  const char *word;
-  int32_t pool;
-} words[] = {
-    {"class", DLORA_POOL_CLASS},
-    {"cls", DLORA_POOL_CLASS},
-    {"token", TOKEN},
-    {"mean-patches", DLORA_POOL_MEAN_PATCHES},
-    {"avg", DLORA_POOL_MEAN_PATCHES},
-    {"mean-tokens", DLORA_POOL_MEAN_TOKENS},
-    {"distilled", DLORA_POOL_DISTILLED},
-    {"attention", DLORA_POOL_ATTENTION},
-    {"map", DLORA_POOL_ATTENTION},
-};
 
 static bool has_attention(const struct dli_vit_loader *l) {
   return dli_vit_has(l, l->names.naming->pool.probe, 0, "");
@@ -59,31 +39,19 @@ static int32_t implied(const struct dli_vit_loader *l) {
   return has_pooled_norm(l) || !l->vit->has_class_token ? DLORA_POOL_MEAN_PATCHES : without_patches(l);
 }
 
-static dlora_status choose(struct dli_vit_loader *l, const dlora_model_options *options) {
+static dlora_status choose(struct dli_vit_loader *l) {
   struct dli_vit *vit = l->vit;
-  const char *label = dli_tensors_label(l->tensors), *key = "pool";
-  if (options->pool != DLORA_AUTO) {
-    vit->pool = options->pool;
-    if (!lacking(l, vit->pool)) return DLORA_OK;
-    return dli_raise(DLORA_ERR_ARGUMENT, "%s: the option pool is DLORA_POOL_%s, but the file does not have %s", label,
-                     pool_names[vit->pool], lacking(l, vit->pool));
-  }
-  const char *text = dli_tensors_metadata(l->tensors, key);
-  if (!text) text = dli_tensors_metadata(l->tensors, key = "global_pool");
-  vit->pool = implied(l);
-  if (!text) return DLORA_OK;
-  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
-    if (strcmp(text, words[i].word) != 0) continue;
-    vit->pool = words[i].pool == TOKEN ? without_patches(l) : words[i].pool;
-    if (!lacking(l, vit->pool)) return DLORA_OK;
-    return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.40s\", but the file does not have %s", label, key, text,
-                     lacking(l, vit->pool));
-  }
-  return dli_raise(
-      DLORA_ERR_UNSUPPORTED,
-      "%s: metadata %s is \"%.40s\", expected class, mean-patches, mean-tokens, distilled or attention; the "
-      "option pool sets another one",
-      label, key, text);
+  struct dli_settings *settings = l->settings;
+  char who[DLI_WHO_SIZE];
+  dli_settings_fill(settings, DLI_SET_POOL, DLORA_ORIGIN_TENSORS, "", (double[]){(double)implied(l)});
+  /* timm's word for the class token, and for what the head of a distilled DeiT reads. */
+  if (settings->pool_is_token) settings->options.pool = without_patches(l);
+  vit->pool = settings->options.pool;
+  const char *lacks = lacking(l, vit->pool);
+  if (!lacks) return DLORA_OK;
+  return dli_raise(dli_settings_blame(settings, DLI_SET_POOL), "%s: %s is %s, but the file does not have %s",
+                   dli_tensors_label(l->tensors), dli_settings_who(settings, DLI_SET_POOL, who),
+                   dli_setting_word(DLI_SET_POOL, vit->pool), lacks);
 }
 
 /* ---- attention of a learnt query ---- */
@@ -202,8 +170,8 @@ static dlora_status load_norms(struct dli_vit_loader *l) {
   return dli_vit_load_norm(l, n->norm, 0, &vit->norm_gain, &vit->norm_bias);
 }
 
-dlora_status dli_vit_load_pool(struct dli_vit_loader *l, const dlora_model_options *options) {
-  DLI_TRY(choose(l, options));
+dlora_status dli_vit_load_pool(struct dli_vit_loader *l) {
+  DLI_TRY(choose(l));
   DLI_TRY(load_norms(l));
   if (l->vit->pool == DLORA_POOL_ATTENTION) return load_attention(l);
   if (has_attention(l)) pass_over_attention(l);

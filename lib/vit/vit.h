@@ -73,9 +73,12 @@ struct dli_vit {
   struct dli_packed **packed; /* [4 * depth + 1] forward copies of qkv, output, fc1, fc2 a block, and of patch */
 };
 
-/* Builds *out from an open file that outlives it. Errors name the tensor. */
-dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors, const dlora_model_options *options,
-                          const dlora_allocator *allocator);
+/* Builds *out from open files whose tensors outlive it; *settings says what it was built with. Errors name the tensor
+ * or the setting. */
+struct dli_settings;
+struct dli_model_files;
+dlora_status dli_vit_load(struct dli_vit *out, struct dli_settings *settings, const struct dli_model_files *files,
+                          const dlora_model_options *options, const dlora_allocator *allocator);
 /* Packs all weights for forward products by onednn, which is borrowed. */
 dlora_status dli_vit_pack(struct dli_vit *vit, const struct dli_onednn *onednn, const dlora_allocator *allocator);
 void dli_vit_release(struct dli_vit *vit, const dlora_allocator *allocator);

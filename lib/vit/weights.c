@@ -11,67 +11,6 @@
 
 /* ---- geometry ---- */
 
-/* A decimal number; strtod would follow the locale's decimal comma. Returns the end, or NULL. */
-static const char *parse_number(const char *text, double *out) {
-  double value = 0.0, scale = 1.0;
-  int digits = 0, exponent = 0;
-  bool negative = false;
-  while (*text == ' ' || *text == ',' || *text == '[') text++;
-  const bool minus = *text == '-';
-  if (minus) text++;
-  for (; *text >= '0' && *text <= '9'; text++, digits++) value = value * 10.0 + (*text - '0');
-  if (*text == '.') {
-    for (text++; *text >= '0' && *text <= '9'; text++, digits++) value += (*text - '0') * (scale /= 10.0);
-  }
-  if (digits == 0) return NULL;
-  if (*text == 'e' || *text == 'E') {
-    text++;
-    negative = *text == '-';
-    if (*text == '-' || *text == '+') text++;
-    if (*text < '0' || *text > '9') return NULL;
-    for (; *text >= '0' && *text <= '9' && exponent < 1000; text++) exponent = exponent * 10 + (*text - '0');
-    value *= pow(10.0, negative ? -exponent : exponent);
-  }
-  *out = minus ? -value : value;
-  return text;
-}
-
-static dlora_status metadata_numbers(const struct dli_vit_loader *l, const char *key, size_t count, double *out,
-                                     bool *found) {
-  const char *text = dli_tensors_metadata(l->tensors, key), *at = text;
-  *found = text != NULL;
-  for (size_t i = 0; at && i < count; i++) {
-    at = parse_number(at, &out[i]);
-    if (at && !isfinite(out[i])) at = NULL;
-  }
-  while (at && (*at == ' ' || *at == ']')) at++;
-  if (!text || (at && !*at)) return DLORA_OK;
-  return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is \"%.60s\", expected %zu number%s",
-                   dli_tensors_label(l->tensors), key, text, count, count == 1 ? "" : "s");
-}
-
-dlora_status dli_vit_metadata_size(const struct dli_vit_loader *l, const char *key, size_t *out) {
-  double value = 0.0;
-  bool found;
-  DLI_TRY(metadata_numbers(l, key, 1, &value, &found));
-  if (!found) return DLORA_OK;
-  if (value < 1.0 || value > 1e6 || value != floor(value)) {
-    return dli_raise(DLORA_ERR_FORMAT, "%s: metadata %s is %g, expected an integer from 1 to 1000000",
-                     dli_tensors_label(l->tensors), key, value);
-  }
-  *out = (size_t)value;
-  return DLORA_OK;
-}
-
-/* Whose mistake a value is: the caller's, or the file's. */
-static dlora_status blame(bool given) {
-  return given ? DLORA_ERR_ARGUMENT : DLORA_ERR_FORMAT;
-}
-
-static const char *source_of(bool given) {
-  return given ? "the option" : "metadata";
-}
-
 /* What to suggest, as shapes do not tell it: nearly all have 64 channels a head, the huge and giant ones 16 heads. */
 static const char *usual_heads(size_t dim, char *out, size_t size) {
   out[0] = '\0';
@@ -83,100 +22,102 @@ static const char *usual_heads(size_t dim, char *out, size_t size) {
   return out;
 }
 
-static dlora_status read_heads(struct dli_vit_loader *l, const dlora_model_options *options) {
+static dlora_status read_heads(struct dli_vit_loader *l) {
   struct dli_vit *vit = l->vit;
-  DLI_TRY(dli_vit_metadata_size(l, "num_attention_heads", &vit->heads));
-  DLI_TRY(dli_vit_metadata_size(l, "num_heads", &vit->heads));
-  const bool given = options->num_heads != 0;
-  if (given) vit->heads = options->num_heads;
+  struct dli_settings *settings = l->settings;
+  const char *label = dli_tensors_label(l->tensors);
+  char who[DLI_WHO_SIZE];
+  if (!settings->of[DLI_SET_NUM_HEADS].set && settings->head_dim > 0 && vit->dim % settings->head_dim == 0) {
+    dli_settings_fill(settings, DLI_SET_NUM_HEADS, DLORA_ORIGIN_TABLE, settings->head_place,
+                      (double[]){(double)(vit->dim / settings->head_dim)});
+  }
+  vit->heads = settings->options.num_heads;
   if (vit->heads == 0) {
     char usual[64];
-    return dli_raise(
-        DLORA_ERR_ARGUMENT,
-        "%s: the file's metadata has neither num_heads nor num_attention_heads; set the option num_heads%s",
-        dli_tensors_label(l->tensors), usual_heads(vit->dim, usual, sizeof usual));
+    return dli_raise(DLORA_ERR_ARGUMENT,
+                     "%s: no num_heads: neither its metadata nor a config.json of its folder tells num_heads or "
+                     "num_attention_heads; set the option num_heads%s",
+                     label, usual_heads(vit->dim, usual, sizeof usual));
   }
   if (vit->dim % vit->heads != 0) {
-    return dli_raise(blame(given), "%s: %s num_heads is %zu, which does not divide embed_dim %zu",
-                     dli_tensors_label(l->tensors), source_of(given), vit->heads, vit->dim);
+    return dli_raise(dli_settings_blame(settings, DLI_SET_NUM_HEADS),
+                     "%s: %s is %zu, which does not divide embed_dim %zu", label,
+                     dli_settings_who(settings, DLI_SET_NUM_HEADS, who), vit->heads, vit->dim);
   }
   return DLORA_OK;
 }
 
-static dlora_status read_normalisation(struct dli_vit_loader *l, const dlora_model_options *options) {
+static dlora_status read_normalisation(struct dli_vit_loader *l) {
   struct dli_vit *vit = l->vit;
-  double eps = (double)l->names.family->layer_norm_eps, mean[3] = {0.5, 0.5, 0.5}, std[3] = {0.5, 0.5, 0.5};
-  bool found;
-  DLI_TRY(metadata_numbers(l, "layer_norm_eps", 1, &eps, &found));
-  if (options->layer_norm_eps != 0.0f) eps = (double)options->layer_norm_eps;
+  struct dli_settings *settings = l->settings;
+  const char *label = dli_tensors_label(l->tensors);
+  static const double half[] = {0.5, 0.5, 0.5};
+  char who[DLI_WHO_SIZE];
+  dli_settings_fill(settings, DLI_SET_LAYER_NORM_EPS, DLORA_ORIGIN_DEFAULT, "",
+                    (double[]){(double)l->names.family->layer_norm_eps});
+  dli_settings_fill(settings, DLI_SET_MEAN, DLORA_ORIGIN_DEFAULT, "", half);
+  dli_settings_fill(settings, DLI_SET_STD, DLORA_ORIGIN_DEFAULT, "", half);
+  vit->eps = settings->options.layer_norm_eps;
   /* As a float: one that it rounds to 0 would divide by 0 in a constant row. */
-  if (!((float)eps > 0.0f && (float)eps < 1.0f)) {
-    return dli_raise(blame(options->layer_norm_eps != 0.0f), "%s: %s layer_norm_eps is %g, expected it between 0 and 1",
-                     dli_tensors_label(l->tensors), source_of(options->layer_norm_eps != 0.0f), eps);
+  if (!(vit->eps > 0.0f && vit->eps < 1.0f)) {
+    return dli_raise(dli_settings_blame(settings, DLI_SET_LAYER_NORM_EPS), "%s: %s is %g, expected it between 0 and 1",
+                     label, dli_settings_who(settings, DLI_SET_LAYER_NORM_EPS, who), (double)vit->eps);
   }
-  vit->eps = (float)eps;
-  DLI_TRY(metadata_numbers(l, "mean", 3, mean, &found));
-  DLI_TRY(metadata_numbers(l, "std", 3, std, &found));
-  const bool given = options->std[0] != 0.0f || options->std[1] != 0.0f || options->std[2] != 0.0f;
   for (size_t c = 0; c < 3; c++) {
-    vit->mean[c] = given ? options->mean[c] : (float)mean[c];
-    vit->std[c] = given ? options->std[c] : (float)std[c];
+    vit->mean[c] = settings->options.mean[c];
+    vit->std[c] = settings->options.std[c];
     if (!(vit->std[c] > 0.0f) || !isfinite(vit->std[c])) {
-      return dli_raise(blame(given), "%s: %s std is %g in channel %zu, expected a standard deviation above 0",
-                       dli_tensors_label(l->tensors), source_of(given), (double)vit->std[c], c);
+      return dli_raise(dli_settings_blame(settings, DLI_SET_STD),
+                       "%s: %s is %g in channel %zu, expected a standard deviation above 0", label,
+                       dli_settings_who(settings, DLI_SET_STD, who), (double)vit->std[c], c);
     }
     if (!isfinite(vit->mean[c])) {
-      return dli_raise(blame(given), "%s: %s mean is %g in channel %zu, expected a finite one",
-                       dli_tensors_label(l->tensors), source_of(given), (double)vit->mean[c], c);
+      return dli_raise(dli_settings_blame(settings, DLI_SET_MEAN), "%s: %s is %g in channel %zu, expected a finite one",
+                       label, dli_settings_who(settings, DLI_SET_MEAN, who), (double)vit->mean[c], c);
     }
   }
   return DLORA_OK;
 }
 
-static const struct {
-  const char *name;
-  int32_t activation;
-} activations[] = {
-    {"gelu", DLORA_ACTIVATION_GELU},
-    {"gelu_python", DLORA_ACTIVATION_GELU},
-    {"gelu_tanh", DLORA_ACTIVATION_GELU_TANH},
-    {"gelu_new", DLORA_ACTIVATION_GELU_TANH},
-    {"gelu_fast", DLORA_ACTIVATION_GELU_TANH},
-    {"gelu_pytorch_tanh", DLORA_ACTIVATION_GELU_TANH},
-    {"quick_gelu", DLORA_ACTIVATION_QUICK_GELU},
-    {"quickgelu", DLORA_ACTIVATION_QUICK_GELU},
-    {"silu", DLORA_ACTIVATION_SWIGLU},
-    {"swish", DLORA_ACTIVATION_SWIGLU},
-};
-
-/* Of a gated MLP it is told by the tensors. Of others the option, else the metadata, else the family. */
-static dlora_status read_activation(struct dli_vit_loader *l, const dlora_model_options *options, bool gated) {
-  static const char *const keys[] = {"hidden_act", "activation"};
-  const char *label = dli_tensors_label(l->tensors), *text = NULL, *key = NULL;
-  int32_t told = options->activation;
-  for (size_t i = 0; told == DLORA_AUTO && !text && i < 2; i++) text = dli_tensors_metadata(l->tensors, key = keys[i]);
-  for (size_t i = 0; text && i < sizeof activations / sizeof *activations; i++) {
-    if (strcmp(text, activations[i].name) == 0) told = activations[i].activation;
+/* Of a gated MLP it is told by the tensors. */
+static dlora_status read_activation(struct dli_vit_loader *l, bool gated) {
+  struct dli_settings *settings = l->settings;
+  const enum dli_setting_id id = DLI_SET_ACTIVATION;
+  int32_t *told = &settings->options.activation;
+  char who[DLI_WHO_SIZE];
+  if (gated) {
+    dli_settings_fill(settings, id, DLORA_ORIGIN_TENSORS, "", (double[]){(double)DLORA_ACTIVATION_SWIGLU});
+  } else {
+    dli_settings_fill(settings, id, DLORA_ORIGIN_DEFAULT, "", (double[]){(double)l->names.family->activation});
   }
-  if (text && told == DLORA_AUTO) {
-    return dli_raise(DLORA_ERR_UNSUPPORTED,
-                     "%s: metadata %s is \"%.60s\", expected gelu, gelu_tanh, quick_gelu or silu; set the option "
-                     "activation if it is another name of one of these",
-                     label, key, text);
-  }
-  if (told == DLORA_AUTO) told = gated ? DLORA_ACTIVATION_SWIGLU : l->names.family->activation;
   /* transformers writes the gelu of its other models into the configuration of DINOv2, whose gate is always silu. */
-  if (gated && text && told == DLORA_ACTIVATION_GELU && l->names.family->id == DLORA_NAMING_HF_DINOV2) {
-    told = DLORA_ACTIVATION_SWIGLU;
+  if (gated && settings->of[id].origin != DLORA_ORIGIN_OPTION && *told == DLORA_ACTIVATION_GELU &&
+      l->names.family->id == DLORA_NAMING_HF_DINOV2) {
+    *told = DLORA_ACTIVATION_SWIGLU;
   }
-  if (gated != (told == DLORA_ACTIVATION_SWIGLU)) {
-    return dli_raise(text ? DLORA_ERR_UNSUPPORTED : DLORA_ERR_ARGUMENT, "%s: %s asks for %s, but its MLP is %s", label,
-                     text ? "metadata" : "the option activation",
+  if (gated != (*told == DLORA_ACTIVATION_SWIGLU)) {
+    return dli_raise(settings->of[id].origin == DLORA_ORIGIN_OPTION ? DLORA_ERR_ARGUMENT : DLORA_ERR_UNSUPPORTED,
+                     "%s: %s asks for %s, but its MLP is %s", dli_tensors_label(l->tensors),
+                     dli_settings_who(settings, id, who),
                      gated ? "an activation without a gate" : "silu, which is supported with a gate alone",
                      gated ? "gated" : "not gated");
   }
-  l->vit->activation = told;
+  l->vit->activation = *told;
   return DLORA_OK;
+}
+
+static void read_preprocessing(struct dli_vit_loader *l) {
+  struct dli_settings *s = l->settings;
+  dli_settings_fill(s, DLI_SET_POSITION_RESAMPLING, DLORA_ORIGIN_DEFAULT, "", (double[]){(double)DLORA_POSITIONS_TIMM});
+  dli_settings_fill(s, DLI_SET_RESIZE, DLORA_ORIGIN_DEFAULT, "", (double[]){(double)DLORA_RESIZE_SQUASH});
+  dli_settings_fill(s, DLI_SET_INTERPOLATION, DLORA_ORIGIN_DEFAULT, "",
+                    (double[]){(double)DLORA_INTERPOLATION_BICUBIC});
+  dli_settings_fill(s, DLI_SET_CROP_FRACTION, DLORA_ORIGIN_DEFAULT, "", (double[]){1.0});
+}
+
+/* What the files beside the weights say of the tensors. */
+static dlora_status check_claim(const struct dli_vit_loader *l, enum dli_claim_id id, const char *what, size_t value) {
+  return dli_settings_check_claim(l->settings, id, dli_tensors_label(l->tensors), what, value);
 }
 
 /* Of EVA-02 some have the tensors of EVA, but rotate queries and keys (tiny, small) or norm behind layers (enormous).
@@ -196,7 +137,7 @@ static dlora_status refuse_eva02(const struct dli_vit_loader *l, bool gated) {
 }
 
 /* The MLP is gated where fc1 has halves of their own, or twice as many outputs as fc2 has inputs. */
-static dlora_status read_mlp(struct dli_vit_loader *l, const dlora_model_options *options) {
+static dlora_status read_mlp(struct dli_vit_loader *l) {
   struct dli_vit *vit = l->vit;
   const struct dli_vit_naming *n = l->names.naming;
   const struct dli_tensor *fc1, *fc2;
@@ -213,10 +154,12 @@ static dlora_status read_mlp(struct dli_vit_loader *l, const dlora_model_options
   vit->mlp_dim = packed ? fc1->shape[0] / 2 : fc1->shape[0];
   vit->fc1_dim = l->split_gate ? 2 * vit->mlp_dim : fc1->shape[0];
   DLI_TRY(refuse_eva02(l, l->split_gate || packed));
-  return read_activation(l, options, l->split_gate || packed);
+  DLI_TRY(check_claim(l, DLI_CLAIM_MLP_DIM, "mlp_dim", vit->mlp_dim));
+  DLI_TRY(check_claim(l, DLI_CLAIM_GATED, "gated MLPs:", l->split_gate || packed));
+  return read_activation(l, l->split_gate || packed);
 }
 
-static dlora_status read_geometry(struct dli_vit_loader *l, const dlora_model_options *options) {
+static dlora_status read_geometry(struct dli_vit_loader *l) {
   struct dli_vit *vit = l->vit;
   const char *label = dli_tensors_label(l->tensors);
   const struct dli_tensor *patch;
@@ -235,20 +178,25 @@ static dlora_status read_geometry(struct dli_vit_loader *l, const dlora_model_op
     dli_vit_name_of(l, name, l->names.naming->norm1, 0, ".weight");
     return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s is missing: a ViT needs at least one block", label, name);
   }
-  DLI_TRY(read_mlp(l, options));
-  DLI_TRY(read_heads(l, options));
-  return read_normalisation(l, options);
+  DLI_TRY(check_claim(l, DLI_CLAIM_DIM, "embed_dim", vit->dim));
+  DLI_TRY(check_claim(l, DLI_CLAIM_DEPTH, "depth", vit->depth));
+  DLI_TRY(check_claim(l, DLI_CLAIM_PATCH_SIZE, "patch_size", vit->patch_size));
+  DLI_TRY(read_mlp(l));
+  DLI_TRY(read_heads(l));
+  read_preprocessing(l);
+  return read_normalisation(l);
 }
 
 /* In this order, so that every size is known and checked before memory is taken by it:
  *
  *     1   which Vision Transformer of the file, under which family's names; what cannot be computed is refused
- *     2   the geometry, from the shapes of a few tensors and from metadata or options
+ *     2   settings, from options, metadata and JSON files; the geometry, from the shapes of a few tensors
  *     3   what enters the first block: tokens before the patches, positions, constants of the patch embedding
  *     4   the patch projection, the blocks, and what follows them
  *     5   no tensor is left that would have changed the features
  *     6   the fingerprint, of the weights as they are computed with */
-static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options *options) {
+static dlora_status load_all(struct dli_vit_loader *l, const struct dli_model_files *files,
+                             const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
   char name[DLI_NAME_SIZE];
   /* 1: before a tensor is found missing, because this sentence tells more */
@@ -258,32 +206,35 @@ static dlora_status load_all(struct dli_vit_loader *l, const dlora_model_options
   vit->rms_norm = l->names.family->rms_norm;
   memcpy(vit->name_prefix, l->names.prefixes[l->names.prefix], sizeof vit->name_prefix);
   /* 2 */
-  DLI_TRY(read_geometry(l, options));
+  DLI_TRY(dli_settings_read(l->settings, files, options));
+  DLI_TRY(read_geometry(l));
   /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 34. */
   vit->max_owned = 19 * vit->depth + 34;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   /* 3 */
-  DLI_TRY(dli_vit_load_embedding(l, options));
+  DLI_TRY(dli_vit_load_embedding(l));
+  DLI_TRY(check_claim(l, DLI_CLAIM_REGISTERS,
+                      "register tokens:", vit->num_prefix_tokens - vit->has_class_token - vit->has_distillation_token));
   /* 4 */
   dli_vit_name_of(l, name, l->names.naming->anchor, 0, "");
   vit->patch = (struct dli_weight){.rows = vit->dim, .cols = 3 * vit->patch_size * vit->patch_size};
   DLI_TRY(dli_vit_load_tensor(l, name, 4, (size_t[]){vit->dim, 3, vit->patch_size, vit->patch_size}, &vit->patch.data));
   for (size_t i = 0; i < vit->depth; i++) DLI_TRY(dli_vit_load_block(l, i));
-  DLI_TRY(dli_vit_load_pool(l, options));
+  DLI_TRY(dli_vit_load_pool(l));
   /* 5 and 6 */
   DLI_TRY(dli_vit_names_check(&l->names, l->used));
   dli_vit_fingerprint(vit);
   return DLORA_OK;
 }
 
-dlora_status dli_vit_load(struct dli_vit *out, const struct dli_tensors *tensors, const dlora_model_options *options,
-                          const dlora_allocator *allocator) {
+dlora_status dli_vit_load(struct dli_vit *out, struct dli_settings *settings, const struct dli_model_files *files,
+                          const dlora_model_options *options, const dlora_allocator *allocator) {
   struct dli_vit vit = {0};
-  struct dli_vit_loader loader = {.vit = &vit, .tensors = tensors, .allocator = allocator};
+  struct dli_vit_loader loader = {.vit = &vit, .tensors = files->tensors, .allocator = allocator, .settings = settings};
   dlora_status status = DLORA_OK;
-  DLI_TRY(DLI_NEW(allocator, loader.used, dli_tensors_count(tensors)));
-  DLI_TRY_DONE(load_all(&loader, options));
+  DLI_TRY(DLI_NEW(allocator, loader.used, dli_tensors_count(files->tensors)));
+  DLI_TRY_DONE(load_all(&loader, files, options));
   *out = vit;
   vit = (struct dli_vit){0};
 done:

@@ -1,7 +1,7 @@
-/* Lists what a safetensors file holds: each tensor with its shape, and the metadata.
+/* Lists what a safetensors file, or a folder with the weights of a model, holds: each tensor with its shape, and the metadata.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
-#include "io/safetensors.h"
+#include "io/model_folder.h"
 
 static dlora_status show(const dlora_tensor_info *info, int32_t (*visit)(const dlora_tensor_info *info, void *user),
                          void *user) {
@@ -14,7 +14,7 @@ dlora_status dlora_inspect(const char *path, int32_t (*visit)(const dlora_tensor
   struct dli_tensors *tensors = NULL;
   DLI_REQUIRE(path);
   DLI_REQUIRE(visit);
-  DLI_TRY(dli_tensors_open(&tensors, path, NULL));
+  DLI_TRY(dli_model_weights_open(&tensors, path, NULL));
   for (size_t i = 0; i < dli_tensors_metadata_count(tensors); i++) {
     dlora_tensor_info info = {.struct_size = sizeof info};
     dli_tensors_metadata_at(tensors, i, &info.name, &info.value);

@@ -23,21 +23,23 @@ dlora_status dlora_model_options_init(dlora_model_options *options, size_t size)
   return dli_struct_write("dlora_model_options", options, size, &defaults, sizeof defaults);
 }
 
-/* Takes ownership of the tensors, also on failure. */
-static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const dlora_model_options *options,
+/* Takes ownership of the files, also on failure. */
+static dlora_status create(dlora_model **out, struct dli_model_files *files, const dlora_model_options *options,
                            const dlora_allocator *allocator) {
   dlora_status status;
   dlora_model *model = dli_alloc(allocator, 1, sizeof *model);
   if (!model) {
-    dli_tensors_close(tensors);
+    dli_model_files_forget(files);
+    dli_tensors_close(files->tensors);
     return DLORA_ERR_NO_MEMORY;
   }
   model->allocator = *allocator;
-  model->tensors = tensors;
+  model->tensors = files->tensors;
   model->threads = dli_threads_chosen(options->threads);
   model->products = options->products;
   status = dli_pool_create(&model->sessions, allocator);
-  if (status == DLORA_OK) status = dli_vit_load(&model->vit, tensors, options, allocator);
+  if (status == DLORA_OK) status = dli_vit_load(&model->vit, &model->settings, files, options, allocator);
+  dli_model_files_forget(files);
   model->kernels = dli_kernels_select(model->vit.rms_norm);
   if (status == DLORA_OK && model->products != DLORA_PRODUCTS_BLAS) {
     status = dli_onednn_open(&model->onednn, model->products == DLORA_PRODUCTS_BFLOAT16, allocator);
@@ -47,6 +49,10 @@ static dlora_status create(dlora_model **out, struct dli_tensors *tensors, const
     dlora_model_destroy(model);
     return status;
   }
+  /* Pointers of the caller's, which need not live as long. */
+  model->settings.options.allocator = NULL;
+  model->settings.options.prefix = NULL;
+  dli_model_describe_settings(model);
   *out = model;
   return DLORA_OK;
 }
@@ -91,10 +97,10 @@ dlora_status dlora_model_load(dlora_model **out, const char *path, const dlora_m
   DLI_REQUIRE(path);
   dlora_model_options known;
   dlora_allocator allocator;
-  struct dli_tensors *tensors;
+  struct dli_model_files files;
   DLI_TRY(read_options(options, &known, &allocator));
-  DLI_TRY(dli_tensors_open(&tensors, path, &allocator));
-  return create(out, tensors, &known, &allocator);
+  DLI_TRY(dli_model_files_open(&files, path, &allocator));
+  return create(out, &files, &known, &allocator);
 }
 
 dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_t size,
@@ -104,10 +110,10 @@ dlora_status dlora_model_load_memory(dlora_model **out, const void *bytes, size_
   DLI_REQUIRE(bytes);
   dlora_model_options known;
   dlora_allocator allocator;
-  struct dli_tensors *tensors;
+  struct dli_model_files files = {0};
   DLI_TRY(read_options(options, &known, &allocator));
-  DLI_TRY(dli_tensors_open_memory(&tensors, bytes, size, "model in memory", &allocator));
-  return create(out, tensors, &known, &allocator);
+  DLI_TRY(dli_tensors_open_memory(&files.tensors, bytes, size, "model in memory", &allocator));
+  return create(out, &files, &known, &allocator);
 }
 
 void dlora_model_destroy(dlora_model *model) {

@@ -4,18 +4,26 @@
 #define DLI_SRC_MODEL_MODEL_H
 
 #include "duallora/duallora.h"
+#include "vit/settings.h"
 #include "vit/vit.h"
+
+enum { DLI_SETTING_SIZE = 96 };
 
 struct dlora_model {
   dlora_allocator allocator;
   struct dli_tensors *tensors; /* the mapped file; weights may point into it */
   struct dli_vit vit;
+  struct dli_settings settings;
+  char setting_values[DLI_NUM_SETTINGS][DLI_SETTING_SIZE]; /* as text */
   const struct dli_kernels *kernels;
   size_t threads;
   int32_t products;          /* DLORA_PRODUCTS_... */
   struct dli_onednn *onednn; /* NULL with DLORA_PRODUCTS_BLAS */
   struct dli_pool *sessions; /* of dlora_model_embed */
 };
+
+/* model/settings.c: fills setting_values, once the model is loaded. */
+void dli_model_describe_settings(dlora_model *model);
 
 /* model/inputs.c: the inputs of a model's projections, four in every block, each read by one or several of them. An
  * array over all inputs, as a learner's projectors, goes block by block in the order of enum dlora_input. */
