@@ -327,12 +327,12 @@ static void refuse(const char *path, int32_t pool, dlora_status expected, const 
 static void a_pool_that_the_file_cannot_give_is_refused(void **state) {
   (void)state;
   const char *path = write(&(struct test_ends){0});
-  refuse(path, DLORA_POOL_DISTILLED, DLORA_ERR_ARGUMENT, "DLORA_POOL_DISTILLED");
+  refuse(path, DLORA_POOL_DISTILLED, DLORA_ERR_ARGUMENT, "the option pool is distilled");
   assert_error_names("a class and a distillation token");
-  refuse(path, DLORA_POOL_ATTENTION, DLORA_ERR_ARGUMENT, "DLORA_POOL_ATTENTION");
+  refuse(path, DLORA_POOL_ATTENTION, DLORA_ERR_ARGUMENT, "the option pool is attention");
   path = write(&(struct test_ends){.registers = 1, .without_class_token = 1});
   refuse(path, DLORA_POOL_CLASS, DLORA_ERR_ARGUMENT, "DLORA_POOL_CLASS, but the file does not have a class token");
-  refuse(path, DLORA_POOL_DISTILLED, DLORA_ERR_ARGUMENT, "DLORA_POOL_DISTILLED");
+  refuse(path, DLORA_POOL_DISTILLED, DLORA_ERR_ARGUMENT, "the option pool is distilled");
 }
 
 /* The file with more metadata, "key":"value", behind the number of heads; padded, as the tensors behind are aligned. */
