@@ -257,6 +257,92 @@ static void an_export_without_memory_fails_and_leaks_nothing(void **state) {
   dlora_learner_destroy(learner);
 }
 
+/* ---- a LoRA that is opened ---- */
+
+static dlora_status open_with(dlora_model **out, const char *folder) {
+  dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
+  options.num_heads = VIT_HEADS;
+  options.threads = 1;
+  options.adapter = folder;
+  return dlora_model_load(out, test_write_vit("backbone.safetensors", 1), &options);
+}
+
+static void an_exported_lora_opens_as_the_adapter_of_a_model(void **state) {
+  (void)state;
+  dlora_learner *learner = learnt(EVERY_SITE);
+  dlora_model *opened = NULL;
+  const char *folder = test_temporary("adapter");
+  assert_status(DLORA_OK, dlora_learner_export_peft(learner, folder, DLORA_AUTO));
+  assert_status(DLORA_OK, open_with(&opened, folder));
+  struct test_pictures p = test_pictures(four, 4, 3, 90);
+  float expected[12 * VIT_DIM], features[12 * VIT_DIM];
+  merged_features(learner, &p.images, expected);
+  assert_status(DLORA_OK, dlora_model_embed(opened, &p.images, features));
+  assert_close(features, expected, 12 * VIT_DIM, 1e-5);
+  dlora_model_info with = {.struct_size = sizeof with}, without = {.struct_size = sizeof without};
+  assert_status(DLORA_OK, dlora_model_get_info(opened, &with));
+  assert_status(DLORA_OK, dlora_model_get_info(model, &without));
+  assert_string_not_equal(with.fingerprint, without.fingerprint);
+  test_pictures_free(&p);
+  dlora_model_destroy(opened);
+  dlora_learner_destroy(learner);
+}
+
+/* Replaces text in a file of a folder by text of the same length. */
+static void replace(const char *folder, const char *file, const char *old, const char *new) {
+  char path[512];
+  size_t size;
+  snprintf(path, sizeof path, "%s/%s", folder, file);
+  char *bytes = test_read_file(path, &size);
+  assert_int_equal(strlen(old), strlen(new));
+  size_t found = 0;
+  for (size_t i = 0; i + strlen(old) <= size; i++) {
+    if (memcmp(bytes + i, old, strlen(old)) != 0) continue;
+    memcpy(bytes + i, new, strlen(new));
+    found++;
+  }
+  assert_true(found > 0);
+  test_write_file(path, bytes, size);
+  free(bytes);
+}
+
+static void adapters_that_are_something_else_are_refused_by_name(void **state) {
+  (void)state;
+  static const char config[] = "adapter_config.json", weights[] = "adapter_model.safetensors";
+  static const struct {
+    const char *file, *old, *new;
+    dlora_status status;
+    const char *named;
+  } cases[] = {
+      {config, "\"LORA\"", "\"IA3\" ", DLORA_ERR_UNSUPPORTED, "peft_type is IA3"},
+      {config, "\"use_dora\": false", "\"use_dora\": true ", DLORA_ERR_UNSUPPORTED, "use_dora"},
+      {config, "\"bias\": \"none\"", "\"bias\": \"all\" ", DLORA_ERR_UNSUPPORTED, "bias"},
+      {config, "\"fan_in_fan_out\": false", "\"fan_in_fan_out\": true ", DLORA_ERR_UNSUPPORTED, "fan_in_fan_out"},
+      {config, "\"lora_alpha\"", "\"lora_alphA\"", DLORA_ERR_FORMAT, "lora_alpha is missing"},
+      {config, "\"rank_pattern\"", "\"ranc_pattern\"", DLORA_ERR_FORMAT, "rank"},
+      {config, "{", "[", DLORA_ERR_FORMAT, "adapter_config.json"},
+      {weights, "blocks.2.attn.qkv", "blocks.9.attn.qkv", DLORA_ERR_UNSUPPORTED, "blocks.9.attn.qkv"},
+      {weights, "blocks.1.attn.qkv.lora_B", "blocks.1.attn.qkv.lora_C", DLORA_ERR_FORMAT, "blocks.1.attn.qkv.lora_A"},
+  };
+  dlora_learner *learner = learnt(DLORA_SITE_KEY | DLORA_SITE_FC2);
+  dlora_model *opened = NULL;
+  char folder[512];
+  snprintf(folder, sizeof folder, "%s", test_temporary("changed"));
+  assert_status(DLORA_ERR_IO, open_with(&opened, folder));
+  assert_error_names("adapter_config.json");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    assert_status(DLORA_OK, dlora_learner_export_peft(learner, folder, DLORA_AUTO));
+    if (cases[i].file == config && strcmp(cases[i].old, "\"rank_pattern\"") == 0) { /* one rank for all: not so */
+      replace(folder, config, "\"r\": ", "\"r\":9");
+    }
+    replace(folder, cases[i].file, cases[i].old, cases[i].new);
+    assert_status(cases[i].status, open_with(&opened, folder));
+    assert_error_names(cases[i].named);
+    assert_null(opened);
+  }
+  dlora_learner_destroy(learner);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_lora_has_the_updates_of_all_layers),
@@ -264,6 +350,8 @@ int main(void) {
       cmocka_unit_test(an_exported_backbone_decides_as_the_learner_does),
       cmocka_unit_test(what_cannot_be_exported_is_refused_by_a_sentence),
       cmocka_unit_test(an_export_without_memory_fails_and_leaks_nothing),
+      cmocka_unit_test(an_exported_lora_opens_as_the_adapter_of_a_model),
+      cmocka_unit_test(adapters_that_are_something_else_are_refused_by_name),
   };
   return test_run_with_vit(tests, &model);
 }

@@ -290,11 +290,12 @@ typedef struct dlora_model_options {
   int32_t resize;              /**< enum dlora_resize; default DLORA_AUTO: as in the file */
   int32_t interpolation;       /**< enum dlora_interpolation; default DLORA_AUTO: as in the file */
   float crop_fraction;         /**< in (0, 1]; default 0: as in the file */
+  const char *adapter;         /**< folder of a LoRA of PEFT to merge into the weights; default NULL: none */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
   { \
     sizeof(dlora_model_options), NULL, 0, 0, 0.0f, {0.0f, 0.0f, 0.0f}, {0.0f, 0.0f, 0.0f}, DLORA_PRODUCTS_BLAS, \
-        DLORA_AUTO, 0, NULL, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, 0.0f \
+        DLORA_AUTO, 0, NULL, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, DLORA_AUTO, 0.0f, NULL \
   }
 
 /** Schemes of tensor names. */
@@ -357,6 +358,11 @@ DLORA_API dlora_status dlora_model_options_init(dlora_model_options *options, si
  * dlora_model_get_setting says which it was. An activation, pooling or attribute in the JSON files that is not
  * supported is refused, and so is what contradicts the tensors.
  *
+ * With options->adapter the weights are W + (alpha / r) B A of a LoRA that PEFT has saved (adapter_config.json and
+ * adapter_model.safetensors), and the fingerprint is theirs. Modules are named as in the file, or as in transformers 5.
+ * DoRA, biases, other kinds of adapters, and factors that belong to no projection are refused; heads saved beside them
+ * are not used.
+ *
  * The weights are refused if they have a tensor under the names' prefix that is neither used nor known to leave the
  * features unchanged (heads, mask token). They are also refused if there are several ViTs, unless options->prefix
  * chooses one; tensors outside a chosen prefix are ignored. Files are memory-mapped and must not change while the model
@@ -388,10 +394,9 @@ typedef struct dlora_model_setting {
   size_t struct_size;
   const char *name;  /**< as the member of dlora_model_options */
   const char *value; /**< a number, three with commas between them, or a word as `quick-gelu` */
-  const char
-      *place;       /**< file and key, as `config.json: hidden_act` or `metadata num_heads`; "" for options, defaults */
-  int32_t origin;   /**< enum dlora_origin */
-  int32_t reserved; /**< 0 */
+  const char *place; /**< file and key, as `config.json: hidden_act` or `metadata num_heads`; else "" */
+  int32_t origin;    /**< enum dlora_origin */
+  int32_t reserved;  /**< 0 */
 } dlora_model_setting;
 #define DLORA_MODEL_SETTING_INIT \
   { sizeof(dlora_model_setting), NULL, NULL, NULL, 0, 0 }

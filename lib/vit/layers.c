@@ -53,16 +53,15 @@ bool dli_vit_layer_of(const struct dli_vit *vit, const struct dli_vit_names *nam
   /* Transformers has gate and up in modules of their own even where the file has them in one tensor. */
   const bool halves = projection == DLORA_SITE_FC1 && (split || (gated && known));
   const char *pattern = n->fc1, *scale = NULL;
-  size_t rows_in_file = vit->dim;
   if (part > (halves ? 1u : 0u)) return false;
-  *out = (struct dli_vit_layer){.rows = vit->dim, .cols = vit->dim};
+  *out = (struct dli_vit_layer){.rows = vit->dim, .cols = vit->dim, .rows_of_file = vit->dim};
   if (projection == DLORA_SITE_QUERY || projection == DLORA_SITE_KEY || projection == DLORA_SITE_VALUE) {
     const size_t place = projection == DLORA_SITE_QUERY ? 0 : projection == DLORA_SITE_KEY ? 1 : 2;
     const char *const apart[] = {n->query, n->key, n->value};
     pattern = n->qkv ? n->qkv : apart[place];
     if (n->qkv) {
       out->row_in_file = place * vit->dim;
-      rows_in_file = 3 * vit->dim;
+      out->rows_of_file = 3 * vit->dim;
     }
   } else if (projection == DLORA_SITE_OUTPUT) {
     pattern = n->output;
@@ -71,7 +70,7 @@ bool dli_vit_layer_of(const struct dli_vit *vit, const struct dli_vit_names *nam
     out->rows = halves ? vit->mlp_dim : vit->fc1_dim;
     out->from = part * vit->mlp_dim;
     out->row_in_file = split ? 0 : out->from;
-    rows_in_file = split ? out->rows : vit->fc1_dim;
+    out->rows_of_file = split ? out->rows : vit->fc1_dim;
     if (split) pattern = part == 0 ? n->gate : n->up;
   } else {
     DLI_ASSERT(projection == DLORA_SITE_FC2);
@@ -92,7 +91,7 @@ bool dli_vit_layer_of(const struct dli_vit *vit, const struct dli_vit_names *nam
   } else {
     memcpy(out->module, out->in_file + prefix, length - prefix + 1);
     out->row_in_module = out->row_in_file;
-    out->rows_of_module = rows_in_file;
+    out->rows_of_module = out->rows_of_file;
   }
   if (!scale) return true;
   dli_vit_name(names, out->scale, scale, block, "");

@@ -12,8 +12,9 @@ struct dli_vit_layer {
   size_t cols;                 /* of its input */
   char in_file[DLI_NAME_SIZE]; /* the layer's tensors are this, ".weight" and ".bias" */
   size_t row_in_file;          /* where these rows begin there */
-  char module[DLI_NAME_SIZE];  /* path in timm's model, or in transformers' from 5.0 on */
-  size_t row_in_module;        /* where they begin there */
+  size_t rows_of_file;
+  char module[DLI_NAME_SIZE]; /* path in timm's model, or in transformers' from 5.0 on */
+  size_t row_in_module;       /* where they begin there */
   size_t rows_of_module;
   char scale[DLI_NAME_SIZE]; /* tensor of the layer scale behind it; "": none */
 };

@@ -48,4 +48,7 @@ dlora_status dli_vit_load_embedding(struct dli_vit_loader *loader);
  * lacks what the pool needs. */
 dlora_status dli_vit_load_pool(struct dli_vit_loader *loader);
 
+/* Adds the LoRA of a PEFT folder to the weights of the blocks, which are there. Errors: IO, FORMAT, UNSUPPORTED. */
+dlora_status dli_vit_merge_lora(struct dli_vit_loader *loader, const char *folder);
+
 #endif

@@ -194,7 +194,7 @@ static dlora_status read_geometry(struct dli_vit_loader *l) {
  *     3   what enters the first block: tokens before the patches, positions, constants of the patch embedding
  *     4   the patch projection, the blocks, and what follows them
  *     5   no tensor is left that would have changed the features
- *     6   the fingerprint, of the weights as they are computed with */
+ *     6   the LoRA of the option adapter, and the fingerprint, of the weights as they are computed with */
 static dlora_status load_all(struct dli_vit_loader *l, const struct dli_model_files *files,
                              const dlora_model_options *options) {
   struct dli_vit *vit = l->vit;
@@ -208,8 +208,9 @@ static dlora_status load_all(struct dli_vit_loader *l, const struct dli_model_fi
   /* 2 */
   DLI_TRY(dli_settings_read(l->settings, files, options));
   DLI_TRY(read_geometry(l));
-  /* A block keeps at most 19 arrays (each of 12 tensors, 3 of qkv, 4 of folding), the rest of the model at most 34. */
-  vit->max_owned = 19 * vit->depth + 34;
+  /* A block keeps at most 23 arrays (each of 12 tensors, 3 of qkv, 4 of folding, 4 of a LoRA), the rest of the model at
+   * most 34. */
+  vit->max_owned = 23 * vit->depth + 34;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   /* 3 */
@@ -224,6 +225,7 @@ static dlora_status load_all(struct dli_vit_loader *l, const struct dli_model_fi
   DLI_TRY(dli_vit_load_pool(l));
   /* 5 and 6 */
   DLI_TRY(dli_vit_names_check(&l->names, l->used));
+  if (options->adapter) DLI_TRY(dli_vit_merge_lora(l, options->adapter));
   dli_vit_fingerprint(vit);
   return DLORA_OK;
 }

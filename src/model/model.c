@@ -52,6 +52,7 @@ static dlora_status create(dlora_model **out, struct dli_model_files *files, con
   /* Pointers of the caller's, which need not live as long. */
   model->settings.options.allocator = NULL;
   model->settings.options.prefix = NULL;
+  model->settings.options.adapter = NULL;
   dli_model_describe_settings(model);
   *out = model;
   return DLORA_OK;

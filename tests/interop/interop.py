@@ -32,6 +32,7 @@ except ImportError as missing:
 LIBRARY, COMMAND = sys.argv[1:3]
 WANTED = (sys.argv[3:] or [""])[0]
 SIDE, DIM, DEPTH, HEADS = 32, 48, 3, 3
+ADAPTER = 104  # offset of `adapter` in dlora_model_options
 TOLERANCE = 1e-4
 EVERY_SITE = "query,key,value,output,fc1,fc2"
 library = ctypes.CDLL(LIBRARY)
@@ -103,6 +104,37 @@ def photos(folder):
                 Image.fromarray(image).save(f"{folder}/{part}/class{label}/{n}.png")
 
 
+def load(backbone, adapter=None):
+    """A model of the library; adapter: a folder of PEFT."""
+    handle, options = ctypes.c_void_p(), (ctypes.c_char * 1024)()
+    call("dlora_model_options_init", options, ctypes.c_size_t(struct_size()))
+    struct.pack_into("NN", options, 16, HEADS, SIDE)  # num_heads and image_size: behind struct_size and allocator
+    text = ctypes.c_char_p(adapter.encode() if adapter else None)
+    ctypes.memmove(ctypes.addressof(options) + ADAPTER, ctypes.byref(text), 8)
+    call("dlora_model_load", ctypes.byref(handle), backbone.encode(), options)
+    return handle
+
+
+def check_adapter(name, model, backbone, folder, pixels):
+    """A LoRA that PEFT made, of two ranks and with the scale of rsLoRA, merged by the library."""
+    targets = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and any(c.isdigit() for c in n)]
+    torch.manual_seed(3)
+    config = peft.LoraConfig(r=4, lora_alpha=7, use_rslora=True, target_modules=targets,
+                             rank_pattern={targets[0]: 2}, init_lora_weights=False)
+    adapted = peft.get_peft_model(copy.deepcopy(model), config)
+    adapted.save_pretrained(f"{folder}/made")
+    handle = load(backbone, f"{folder}/made")
+    found = np.zeros((len(pixels), DIM), np.float32)
+    images = Images(None, pixels.ctypes.data, len(pixels), SIDE, SIDE, 3)
+    call("dlora_model_embed", handle, ctypes.byref(images), found.ctypes.data_as(ctypes.c_void_p))
+    library.dlora_model_destroy(handle)
+    expected = class_token(adapted.base_model.model, torch.from_numpy(pixels))
+    off = np.abs(found - expected).max() / np.abs(expected).max()
+    print(f"{name:24s}{'LoRA of PEFT, opened':28s}{off:10.1e}", flush=True)
+    if not off < TOLERANCE:
+        raise SystemExit(f"{name}, LoRA of PEFT: differs by {off}")
+
+
 def test(name, model, folder):
     backbone, checkpoint = f"{folder}/backbone.safetensors", f"{folder}/checkpoint"
     tensors = {k: v.contiguous() for k, v in model.state_dict().items()}
@@ -117,11 +149,7 @@ def test(name, model, folder):
                     "--first-block", "0", "--feature-layers", "final", "--residual-merge-fraction", "0.5", "--quiet"],
                    check=True)
 
-    handle, learner, session = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
-    options = (ctypes.c_char * 1024)()
-    call("dlora_model_options_init", options, ctypes.c_size_t(struct_size()))
-    struct.pack_into("NN", options, 16, HEADS, SIDE)  # num_heads and image_size: behind struct_size and allocator
-    call("dlora_model_load", ctypes.byref(handle), backbone.encode(), options)
+    handle, learner, session = load(backbone), ctypes.c_void_p(), ctypes.c_void_p()
     call("dlora_learner_load", ctypes.byref(learner), handle, checkpoint.encode(), None)
     bank = ctypes.c_void_p(library.dlora_learner_get_bank(learner))
     call("dlora_session_create", ctypes.byref(session), handle, bank, None)
@@ -141,6 +169,7 @@ def test(name, model, folder):
         if not off < TOLERANCE:
             raise SystemExit(f"{name}, {what}: differs by {off}")
 
+    check_adapter(name, model, backbone, folder, pixels)
     untouched, merged = features(0), features(1)
     routing = np.zeros((len(pixels), 2), np.float32)
     routing[:, 1] = 1
