@@ -41,6 +41,9 @@ static const struct family families[] = {
     {"timm_dinov3_qkvb", "timm_dinov3_qkvb", TIMM, 5, 64, AUTO, GELU},
     {"timm_dinov3_plus", "timm_dinov3_plus", TIMM, 5, 64, AUTO, SWIGLU},
     {"timm_aimv2", "timm_aimv2", TIMM, 0, 64, AUTO, SWIGLU},
+    {"timm_eva02", "timm_eva02", TIMM, 1, 64, AUTO, SWIGLU},
+    {"timm_eva02_clip", "timm_eva02_clip", TIMM, 1, 64, AUTO, SWIGLU},
+    {"timm_beit3", "timm_beit3", TIMM, 1, 64, AUTO, GELU},
     {"timm_eva_giant_clip", "timm_eva_giant_clip", TIMM, 1, 64, AUTO, GELU},
     {"hf_vit", "hf_vit", VIT, 1, 64, AUTO, GELU},
     {"hf_vit_5", "hf_vit", VIT, 1, 64, AUTO, GELU},
@@ -73,7 +76,7 @@ struct setup {
 static dlora_model_options options_of(const struct family *family) {
   dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
   options.image_size = 16;
-  options.pool = family->prefix_tokens ? DLORA_POOL_CLASS : DLORA_POOL_MEAN_PATCHES;
+  if (strstr(family->file, "distilled")) options.pool = DLORA_POOL_CLASS;
   options.activation = family->option;
   return options;
 }
@@ -210,7 +213,7 @@ static void what_tensors_tell_is_told(void **state) {
     assert_int_equal(info.mlp_dim, family->mlp_dim);
     assert_int_equal(info.activation, family->activation);
     const int five = strstr(family->file, "timm_clip") || strstr(family->file, "hf_clip") ||
-                     strstr(family->file, "dinov3") || strstr(family->file, "aimv2");
+                     strstr(family->file, "dinov3") || strstr(family->file, "aimv2") || strstr(family->file, "beit3");
     assert_true(fabsf(info.layer_norm_eps - (five ? 1e-5f : 1e-6f)) < 1e-9f);
     dlora_model_destroy(model);
   }
@@ -335,8 +338,8 @@ static void gradients_match_finite_differences_at_every_site(void **state) {
 /* Widths of adapters, projectors and statistics follow the family. */
 static void learners_adapt_every_projection(void **state) {
   (void)state;
-  static const char *const chosen[] = {"timm_dinov2_reg4", "timm_dinov2_giant", "timm_dinov3_plus", "timm_aimv2",
-                                       "hf_clip"};
+  static const char *const chosen[] = {"timm_dinov2_reg4", "timm_dinov2_giant", "timm_dinov3_plus",
+                                       "timm_aimv2",       "timm_eva02",        "hf_clip"};
   const int64_t classes[] = {3, 4};
   for (size_t i = 0; i < sizeof chosen / sizeof *chosen; i++) {
     size_t f = 0;

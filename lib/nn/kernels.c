@@ -217,18 +217,30 @@ static void swiglu_backward(const float *restrict x, size_t rows, size_t width, 
 
 /* ---- rotary positions ---- */
 
+/* One head of a row, x [2 half], whose pairs (u, w) are `step` apart and `gap` wide. */
+static inline __attribute__((always_inline)) void rotate_head(float *x, size_t half, size_t step, size_t gap,
+                                                              const float *restrict c, const float *restrict s,
+                                                              float sign) {
+#pragma omp simd
+  for (size_t j = 0; j < half; j++) {
+    const float u = x[j * step], w = x[j * step + gap], sine = sign * s[j];
+    x[j * step] = u * c[j] - w * sine;
+    x[j * step + gap] = w * c[j] + u * sine;
+  }
+}
+
 static void rotate(const struct dli_rotation *rotation, struct dli_matrix x) {
   const size_t half = rotation->width / 2;
   const float sign = rotation->back ? -1.0f : 1.0f;
   DLI_ASSERT(x.cols == rotation->heads * rotation->width && rotation->width % 2 == 0 && x.ld >= x.cols);
   for (size_t i = 0; i < x.rows; i++) {
-    const float *restrict c = rotation->cosines + i * half, *restrict s = rotation->sines + i * half;
+    const float *c = rotation->cosines + i * half, *s = rotation->sines + i * half;
     for (size_t h = 0; h < rotation->heads; h++) {
-      float *restrict u = x.x + i * x.ld + h * rotation->width, *restrict w = u + half;
-      for (size_t j = 0; j < half; j++) {
-        const float a = u[j], b = w[j], sine = sign * s[j];
-        u[j] = a * c[j] - b * sine;
-        w[j] = b * c[j] + a * sine;
+      float *head = x.x + i * x.ld + h * rotation->width;
+      if (rotation->interleaved) {
+        rotate_head(head, half, 2, 1, c, s, sign);
+      } else {
+        rotate_head(head, half, 1, half, c, s, sign);
       }
     }
   }

@@ -18,11 +18,12 @@ struct dli_attention_head {
 /* What attention works on at once, at most: rows, and numbers to which others are padded. */
 enum { DLI_ATTENTION_ROWS = 8, DLI_ATTENTION_LANES = 16 };
 
-/* Angles of rotary positions: of pair j of each head, numbers j and j + width / 2, in each row. */
+/* Angles of rotary positions, of pair j of each head in each row: numbers j and j + width / 2, or 2 j and 2 j + 1. */
 struct dli_rotation {
   const float *cosines, *sines; /* [rows, width / 2] */
   size_t heads, width;
-  bool back; /* by the negative angles */
+  bool interleaved; /* 2 j and 2 j + 1 */
+  bool back;        /* by the negative angles */
 };
 
 /* Activations of an MLP, by DLORA_ACTIVATION_... */

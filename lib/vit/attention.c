@@ -24,7 +24,8 @@ static void rotate(const struct dli_vit *vit, const struct dli_kernels *kernels,
                    size_t queries, bool back) {
   if (!vit->rotation) return;
   const size_t prefix = vit->num_prefix_tokens, patches = vit->tokens - prefix, width = vit->dim / vit->heads;
-  const struct dli_rotation rotation = {vit->rotation, vit->rotation + patches * (width / 2), vit->heads, width, back};
+  const struct dli_rotation rotation = {
+      vit->rotation, vit->rotation + patches * (width / 2), vit->heads, width, vit->interleaved, back};
   if (queries == vit->tokens) kernels->rotate(&rotation, dli_view(x->q + prefix * x->ld, patches, vit->dim, x->ld));
   kernels->rotate(&rotation, dli_view(x->k + prefix * x->ld, patches, vit->dim, x->ld));
 }

@@ -44,7 +44,15 @@ static void block_backward(const struct dli_block_call *call, int32_t lowest, fl
   dli_profile_lap(profile, DLI_PRODUCTS);
   dli_block_hook_backward(call, DLORA_SITE_FC2, dli_const_view(b->g, tail, mlp, mlp), d_out, d_g);
   if (lowest == DLORA_INPUT_FC2) return;
-  /* 7: in place, d_g becomes d_f */
+  /* 7: in place, d_g becomes d_f; the activation is computed again where a norm followed it, which needs it */
+  if (w->inner2_gain) {
+    k->activation[vit->activation](b->f, tail, mlp, b->raw_g);
+    memset(ws->d_raw, 0, tail * mlp * sizeof *ws->d_raw);
+    k->layer_norm_backward(dli_const_view(d_g.x, tail, mlp, fc1_dim), dli_const_view(b->raw_g, tail, mlp, mlp),
+                           w->inner2_gain, b->mean4, b->rstd4, dli_view(ws->d_raw, tail, mlp, mlp));
+    for (size_t i = 0; i < tail; i++) memcpy(d_g.x + i * fc1_dim, ws->d_raw + i * mlp, mlp * sizeof *ws->d_raw);
+    dli_profile_lap(profile, DLI_NORMS);
+  }
   const struct dli_const_matrix d_f = dli_const_view(ws->d_f, tail, fc1_dim, fc1_dim);
   k->activation_backward[vit->activation](b->f, tail, mlp, ws->d_f);
   dli_profile_lap(profile, DLI_ACTIVATION);
@@ -66,12 +74,20 @@ static void block_backward(const struct dli_block_call *call, int32_t lowest, fl
   dli_profile_lap(profile, DLI_PRODUCTS);
   dli_block_hook_backward(call, DLORA_SITE_OUTPUT, dli_const_view(b->o, tail, dim, dim), d_out, d_o);
   if (lowest == DLORA_INPUT_OUTPUT) return;
+  const float *d_raw_o = d_o.x;
+  if (w->inner1_gain) {
+    memset(ws->d_raw, 0, tail * dim * sizeof *ws->d_raw);
+    k->layer_norm_backward(dli_const_view(d_o.x, tail, dim, dim), dli_const_view(b->raw_o, tail, dim, dim),
+                           w->inner1_gain, b->mean3, b->rstd3, dli_view(ws->d_raw, tail, dim, dim));
+    d_raw_o = ws->d_raw;
+    dli_profile_lap(profile, DLI_NORMS);
+  }
 
   /* 3 */
   for (size_t i = 0; i < images; i++) {
     const struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, false, i), d_in = dli_vit_qkv(vit, ws, ws->d_qkv, false, i);
     dli_vit_attention_backward(vit, k, ws, &in, queries, b->probabilities + i * dli_vit_kept_of_attention(vit, queries),
-                               d_o.x + i * queries * dim, &d_in);
+                               d_raw_o + i * queries * dim, &d_in);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
 

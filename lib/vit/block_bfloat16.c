@@ -8,7 +8,7 @@
 #include "vit/vit.h"
 
 bool dli_vit_in_bfloat16(const struct dli_vit *vit) {
-  return vit->bfloat16 && vit->activation != DLORA_ACTIVATION_SWIGLU;
+  return vit->bfloat16 && vit->activation != DLORA_ACTIVATION_SWIGLU && !vit->inner_norm1 && !vit->inner_norm2;
 }
 
 bool dli_vit_upper_in_bfloat16(const struct dli_vit *vit, const struct dli_vit_block *blocks,

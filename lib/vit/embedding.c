@@ -153,12 +153,16 @@ static dlora_status load_learnt(struct dli_vit_loader *l, const struct tokens *t
 
 /* ---- rotary positions ---- */
 
-/* DINOv3: with coordinates c = 2 (i + 1/2) / grid - 1 of row and column and frequencies 100^(-4 k / width), k < width /
- * 4, the angles 2 pi c f, first of the row and then of the column, turn the pairs (j, j + width / 2) of a head. Cosines
- * [grid^2, width / 2], then sines. */
+/* Angles a f_k of the row and then of the column, with frequencies f_k = theta^(-4 k / width), k < width / 4:
+ *
+ *     DINOv3   a = 2 pi (2 (i + 1/2) / grid - 1), theta = 100, of pairs (j, j + width / 2) of a head
+ *     EVA-02   a = 16 i / grid, theta = 10000, of pairs (2 j, 2 j + 1)
+ *
+ * Cosines [grid^2, width / 2], then sines. */
 static dlora_status make_rotation(struct dli_vit_loader *l) {
   struct dli_vit *vit = l->vit;
   const size_t width = vit->dim / vit->heads, half = width / 2, quarter = width / 4, grid = vit->grid;
+  const bool eva = l->names.family->rotary == DLI_ROTARY_EVA;
   float *table;
   if (width % 4 != 0) {
     return dli_raise(DLORA_ERR_UNSUPPORTED,
@@ -169,13 +173,15 @@ static dlora_status make_rotation(struct dli_vit_loader *l) {
   for (size_t i = 0; i < grid * grid; i++) {
     for (size_t k = 0; k < half; k++) {
       const size_t at = k < quarter ? i / grid : i % grid;
-      const double c = 2.0 * ((double)at + 0.5) / (double)grid - 1.0;
-      const double angle = 6.28318530717958648 * c * pow(100.0, -4.0 * (double)(k % quarter) / (double)width);
+      const double a = eva ? 16.0 * (double)at / (double)grid
+                           : 6.28318530717958648 * (2.0 * ((double)at + 0.5) / (double)grid - 1.0);
+      const double angle = a * pow(eva ? 10000.0 : 100.0, -4.0 * (double)(k % quarter) / (double)width);
       table[i * half + k] = (float)cos(angle);
       table[(grid * grid + i) * half + k] = (float)sin(angle);
     }
   }
   vit->rotation = table;
+  vit->interleaved = eva;
   return DLORA_OK;
 }
 
@@ -187,15 +193,15 @@ dlora_status dli_vit_load_embedding(struct dli_vit_loader *l) {
   const float *patch_bias = NULL;
   float *grid = NULL;
   DLI_TRY(load_prefix(l, &tokens));
-  if (family->positions == DLI_POSITIONS_ROTARY) {
+  if (!family->names.positions) {
     const size_t side = family->image_size / vit->patch_size;
     DLI_TRY(choose_grid(l, side ? side : 1, NULL));
     DLI_TRY(join_prefix(l, &tokens, NULL, 0));
     DLI_TRY(dli_vit_keep(l, vit->grid * vit->grid * dim, &grid));
-    DLI_TRY(make_rotation(l));
   } else {
     DLI_TRY(load_learnt(l, &tokens, &grid));
   }
+  if (family->rotary) DLI_TRY(make_rotation(l));
   const struct dli_vit_naming *n = l->names.naming;
   if (n->pre_norm) DLI_TRY(dli_vit_load_norm(l, n->pre_norm, 0, &vit->pre_norm_gain, &vit->pre_norm_bias));
   /* Only in front of such a norm the patch projection does without a bias. */

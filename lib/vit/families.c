@@ -49,7 +49,7 @@ const struct dli_vit_family dli_vit_families[] = {
      .has = {"blocks.%zu.gamma_1", "cls_token", "reg_token"},
      .lacks = "pos_embed",
      .layer_norm_eps = 1e-5f,
-     .positions = DLI_POSITIONS_ROTARY,
+     .rotary = DLI_ROTARY_DINOV3,
      .image_size = 224,
      .names = {TIMM_NAMES, .scale1 = "blocks.%zu.gamma_1", .scale2 = "blocks.%zu.gamma_2"}},
     /* AIMv2 of timm */
@@ -59,6 +59,20 @@ const struct dli_vit_family dli_vit_families[] = {
      .rms_norm = true,
      .layer_norm_eps = 1e-5f,
      .names = {TIMM_NAMES, .patch_norm = "patch_embed.norm", .positions = "pos_embed"}},
+    /* EVA-02 of timm, base and large; tiny and small have other tensors */
+    {.id = DLORA_NAMING_TIMM,
+     .has = {"blocks.%zu.attn.q_proj.weight", "blocks.%zu.mlp.fc1_g.weight", "blocks.%zu.mlp.norm.weight"},
+     .layer_norm_eps = 1e-6f,
+     .rotary = DLI_ROTARY_EVA,
+     .names = {TIMM_NAMES, .positions = "pos_embed", .query = "blocks.%zu.attn.q_proj", .key = "blocks.%zu.attn.k_proj",
+               .value = "blocks.%zu.attn.v_proj", .inner_norm1 = "blocks.%zu.attn.norm",
+               .inner_norm2 = "blocks.%zu.mlp.norm"}},
+    /* BEiT-3 of timm */
+    {.id = DLORA_NAMING_TIMM,
+     .has = {"blocks.%zu.attn.qkv.bias", "blocks.%zu.attn.norm.weight", "blocks.%zu.mlp.norm.weight"},
+     .layer_norm_eps = 1e-5f,
+     .names = {TIMM_NAMES, .positions = "pos_embed", .inner_norm1 = "blocks.%zu.attn.norm",
+               .inner_norm2 = "blocks.%zu.mlp.norm"}},
     /* CLIP of timm */
     {.id = DLORA_NAMING_TIMM,
      .has = {"norm_pre.weight"},
@@ -113,7 +127,7 @@ const struct dli_vit_family dli_vit_families[] = {
      .names = {CLIP_NAMES, .class_token = "embeddings.class_embedding", .pre_norm = "pre_layrnorm"}},
     {.id = DLORA_NAMING_HF_DINOV3,
      .layer_norm_eps = 1e-5f,
-     .positions = DLI_POSITIONS_ROTARY,
+     .rotary = DLI_ROTARY_DINOV3,
      .image_size = 224,
      .names = {.anchor = "embeddings.patch_embeddings.weight",
                .patch_bias = "embeddings.patch_embeddings.bias",

@@ -23,15 +23,14 @@ struct dli_vit_naming {
   const char *patch_bias, *patch_norm, *class_token, *distillation_token, *registers, *positions, *pre_norm, *norm;
   const char *norm1, *norm2, *qkv, *query_bias, *value_bias; /* side by side, or ... */
   const char *query, *key, *value;                           /* ... each by itself */
-  const char *output, *scale1;
-  const char *fc1, *gate, *up, *fc2, *scale2; /* fc1, or its halves gate and up */
+  const char *inner_norm1, *output, *scale1;                 /* norm of what output reads */
+  const char *inner_norm2;                                   /* norm of what fc2 reads */
+  const char *fc1, *gate, *up, *fc2, *scale2;                /* fc1, or its halves gate and up */
   struct dli_vit_pool_naming pool;
 };
 
-enum dli_vit_positions {
-  DLI_POSITIONS_LEARNT, /* one for each patch, maybe for tokens before them, added to what enters the first block */
-  DLI_POSITIONS_ROTARY  /* queries and keys of patches are rotated in each block (DINOv3) */
-};
+/* Rotary positions: queries and keys of patches are rotated in each block, by angles and in pairs that differ. */
+enum dli_vit_rotary { DLI_ROTARY_NONE, DLI_ROTARY_DINOV3, DLI_ROTARY_EVA };
 
 /* One row of the table. The first row of an anchor whose conditions hold is the family of a file. */
 struct dli_vit_family {
@@ -42,7 +41,7 @@ struct dli_vit_family {
   bool rms_norm;        /* all norms are RMS norms, without biases */
   int32_t activation;   /* DLORA_ACTIVATION_..., where neither options nor the file say it */
   float layer_norm_eps; /* the same */
-  int32_t positions;    /* enum dli_vit_positions */
+  int32_t rotary;       /* enum dli_vit_rotary */
   size_t image_size;    /* where no position embedding tells it */
   struct dli_vit_naming names;
 };

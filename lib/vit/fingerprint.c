@@ -78,6 +78,14 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
     add_floats(&h, b->fc1_bias, vit->fc1_dim);
     add_floats(&h, b->fc2.data, dim * mlp);
     add_floats(&h, b->fc2_bias, dim);
+    if (vit->inner_norm1) {
+      add_floats(&h, b->inner1_gain, dim);
+      add_floats(&h, b->inner1_bias, dim);
+    }
+    if (vit->inner_norm2) {
+      add_floats(&h, b->inner2_gain, mlp);
+      add_floats(&h, b->inner2_bias, mlp);
+    }
   }
   /* What all backbones once had in common enters where it differs, so that their fingerprints stay. */
   if (vit->activation != DLORA_ACTIVATION_GELU) {
@@ -94,6 +102,7 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
     add_floats(&h, vit->pre_norm_gain, dim);
     add_floats(&h, vit->pre_norm_bias, dim);
   }
+  if (vit->interleaved) add_word(&h, UINT64_C(0x70616972));
   if (vit->rotation) add_floats(&h, vit->rotation, vit->grid * vit->grid * (dim / vit->heads));
   if (vit->pool != DLORA_POOL_CLASS) {
     /* Where there are patches alone, both means are the same. */

@@ -35,6 +35,7 @@ void dli_vit_embed_image(const struct dli_vit *vit, struct dli_vit_workspace *wo
  *     7   g = act(f), or silu(gate) up of f = [gate; up]       [Q, mlp_dim]
  *     8   x_out = x_mid + g W_fc2^T + b + hook                 [Q, dim]
  *
+ * o and g are normed once more where the block has inner norms.
  * Q = R, except in the last block where the features are its class tokens: these alone have queries there, and steps 4
  * to 8 run on Q = images rows. keep: the backward pass follows and needs the probabilities of step 3. */
 static void block_forward(const struct dli_block_call *call, bool keep, float *x_mid, float *x_out) {
@@ -76,9 +77,14 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   for (size_t i = 0; i < images; i++) {
     float *kept = keep ? b->probabilities + i * dli_vit_kept_of_attention(vit, queries) : NULL;
     const struct dli_qkv in = dli_vit_qkv(vit, ws, b->qkv, false, i);
-    dli_vit_attention(vit, k, ws, &in, queries, kept, b->o + i * queries * dim, NULL);
+    dli_vit_attention(vit, k, ws, &in, queries, kept, (w->inner1_gain ? b->raw_o : b->o) + i * queries * dim, NULL);
   }
   dli_profile_lap(profile, DLI_ATTENTION);
+  if (w->inner1_gain) {
+    k->layer_norm(dli_const_view(b->raw_o, tail, dim, dim), w->inner1_gain, w->inner1_bias, vit->eps,
+                  dli_view(b->o, tail, dim, dim), b->mean3, b->rstd3);
+    dli_profile_lap(profile, DLI_NORMS);
+  }
 
   /* 4: the product is added to a copy of x_in, which in inference is the same array */
   for (size_t i = 0; i < tail; i++) {
@@ -97,8 +103,13 @@ static void block_forward(const struct dli_block_call *call, bool keep, float *x
   dli_profile_lap(profile, DLI_PRODUCTS);
   dli_block_hook(call, DLORA_SITE_FC1, 0, h2, queries, f);
   /* 7: f stays where the backward pass needs it; in inference g takes its place */
-  k->activation[vit->activation](b->f, tail, mlp, b->g);
+  k->activation[vit->activation](b->f, tail, mlp, w->inner2_gain ? b->raw_g : b->g);
   dli_profile_lap(profile, DLI_ACTIVATION);
+  if (w->inner2_gain) {
+    k->layer_norm(dli_const_view(b->raw_g, tail, mlp, mlp), w->inner2_gain, w->inner2_bias, vit->eps,
+                  dli_view(b->g, tail, mlp, mlp), b->mean4, b->rstd4);
+    dli_profile_lap(profile, DLI_NORMS);
+  }
   /* 8: the product is added to a copy of x_mid */
   if (x_out != x_mid) memcpy(x_out, x_mid, tail * dim * sizeof *x_out);
   dli_profile_lap(profile, DLI_COPIES);

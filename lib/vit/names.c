@@ -215,13 +215,14 @@ static size_t first_name(const char *pattern) {
 static bool is_of_family(const struct dli_vit_naming *n, const char *rest) {
   const struct dli_vit_pool_naming *p = &n->pool;
   const char *const patterns[] = {
-      n->anchor,    n->patch_bias, n->patch_norm, n->class_token, n->distillation_token,
-      n->registers, n->positions,  n->pre_norm,   n->norm,        n->norm1,
-      n->norm2,     n->qkv,        n->query_bias, n->value_bias,  n->query,
-      n->key,       n->value,      n->output,     n->scale1,      n->fc1,
-      n->gate,      n->up,         n->fc2,        n->scale2,      p->norm_behind,
-      p->probe,     p->query,      p->kv,         p->qkv_weight,  p->qkv_bias,
-      p->output,    p->norm,       p->fc1,        p->fc2,
+      n->anchor,      n->patch_bias,  n->patch_norm, n->class_token, n->distillation_token,
+      n->registers,   n->positions,   n->pre_norm,   n->norm,        n->norm1,
+      n->norm2,       n->qkv,         n->query_bias, n->value_bias,  n->query,
+      n->key,         n->value,       n->output,     n->scale1,      n->fc1,
+      n->gate,        n->up,          n->fc2,        n->scale2,      n->inner_norm1,
+      n->inner_norm2, p->norm_behind, p->probe,      p->query,       p->kv,
+      p->qkv_weight,  p->qkv_bias,    p->output,     p->norm,        p->fc1,
+      p->fc2,
   };
   for (size_t i = 0; i < COUNT(patterns); i++) {
     for (const char *at = patterns[i]; at && *at; at += strspn(at, "|")) {

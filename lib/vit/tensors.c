@@ -73,16 +73,21 @@ dlora_status dli_vit_load_vector(struct dli_vit_loader *l, const char *pattern, 
   return dli_vit_load_tensor(l, name, 1, (size_t[]){count}, out);
 }
 
-dlora_status dli_vit_load_norm(struct dli_vit_loader *l, const char *pattern, size_t block, const float **gain,
-                               const float **bias) {
-  DLI_TRY(dli_vit_load_vector(l, pattern, block, ".weight", l->vit->dim, gain));
+static dlora_status load_norm(struct dli_vit_loader *l, const char *pattern, size_t block, size_t dim,
+                              const float **gain, const float **bias) {
+  DLI_TRY(dli_vit_load_vector(l, pattern, block, ".weight", dim, gain));
   if (l->names.family->rms_norm) {
     float *zero;
-    DLI_TRY(dli_vit_keep(l, l->vit->dim, &zero));
+    DLI_TRY(dli_vit_keep(l, dim, &zero));
     *bias = zero;
     return DLORA_OK;
   }
-  return dli_vit_load_vector(l, pattern, block, ".bias", l->vit->dim, bias);
+  return dli_vit_load_vector(l, pattern, block, ".bias", dim, bias);
+}
+
+dlora_status dli_vit_load_norm(struct dli_vit_loader *l, const char *pattern, size_t block, const float **gain,
+                               const float **bias) {
+  return load_norm(l, pattern, block, l->vit->dim, gain, bias);
 }
 
 /* ---- projections ---- */
@@ -139,8 +144,9 @@ static dlora_status load_stacked(struct dli_vit_loader *l, const char *const *pa
 static dlora_status load_qkv(struct dli_vit_loader *l, size_t block, size_t dim, struct dli_weight *weight,
                              const float **bias) {
   const struct dli_vit_naming *n = l->names.naming;
-  if (!n->qkv)
+  if (n->query) {
     return load_stacked(l, (const char *const[]){n->query, n->key, n->value}, 3, block, dim, dim, weight, bias);
+  }
   const bool apart = dli_vit_has(l, n->query_bias, block, "") && !dli_vit_has(l, n->qkv, block, ".bias");
   DLI_TRY(dli_vit_load_linear(l, n->qkv, block, 3 * dim, dim, weight, bias));
   if (!apart) return DLORA_OK;
@@ -190,6 +196,8 @@ dlora_status dli_vit_load_block(struct dli_vit_loader *l, size_t index) {
   DLI_TRY(load_qkv(l, index, dim, &b->qkv, &b->qkv_bias));
   DLI_TRY(dli_vit_load_linear(l, n->output, index, dim, dim, &b->output, &b->output_bias));
   DLI_TRY(fold_scale(l, n->scale1, index, &b->output, &b->output_bias));
+  if (l->vit->inner_norm1) DLI_TRY(load_norm(l, n->inner_norm1, index, dim, &b->inner1_gain, &b->inner1_bias));
+  if (l->vit->inner_norm2) DLI_TRY(load_norm(l, n->inner_norm2, index, mlp, &b->inner2_gain, &b->inner2_bias));
   DLI_TRY(dli_vit_load_norm(l, n->norm2, index, &b->norm2_gain, &b->norm2_bias));
   DLI_TRY(load_fc1(l, index, &b->fc1, &b->fc1_bias));
   DLI_TRY(dli_vit_load_linear(l, n->fc2, index, dim, mlp, &b->fc2, &b->fc2_bias));

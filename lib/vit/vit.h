@@ -26,6 +26,8 @@ struct dli_vit_block {
   const float *fc1_bias;                /* [fc1_dim] */
   struct dli_weight fc2;                /* [dim, mlp_dim], layer scale folded in */
   const float *fc2_bias;                /* [dim] */
+  /* Norms of what output and fc2 read, [dim] and [mlp_dim], where the model has them (EVA-02, BEiT-3); or NULL. */
+  const float *inner1_gain, *inner1_bias, *inner2_gain, *inner2_bias;
 };
 
 /* Attention of one learnt query to the patch tokens, and an MLP, that make the pooled token (SigLIP). */
@@ -50,7 +52,9 @@ struct dli_vit {
   int32_t pool, activation;    /* DLORA_POOL_..., DLORA_ACTIVATION_... */
   float eps;
   float mean[3], std[3];
-  bool rms_norm; /* all norms are RMS norms: for dli_kernels_select */
+  bool inner_norm1, inner_norm2; /* whether blocks norm what output reads, and what fc2 reads */
+  bool interleaved;              /* rotary positions turn pairs (2 j, 2 j + 1) of a head, not (j, j + head_dim / 2) */
+  bool rms_norm;                 /* all norms are RMS norms: for dli_kernels_select */
   int32_t naming;
   char fingerprint[40];
   char name_prefix[DLI_PREFIX_SIZE]; /* of its tensors in the file */
@@ -115,6 +119,10 @@ struct dli_block_buffers {
   float *f;             /* [Q, fc1_dim] before the activation */
   uint16_t *f_half;     /* the same memory: in bfloat16, in slabs, instead */
   float *g;             /* [Q, mlp_dim] fc2 input */
+  float *raw_o;         /* [Q, dim] o before its inner norm, where there is one */
+  float *mean3, *rstd3; /* [Q] of it */
+  float *raw_g;         /* [Q, mlp_dim] g before its inner norm, where there is one; never kept */
+  float *mean4, *rstd4; /* [Q] of it */
 };
 
 /* What blocks in bfloat16 work in. */
@@ -172,6 +180,7 @@ struct dli_vit_workspace {
   float *d_h;                     /* [G, dim] */
   float *d_qkv;                   /* [G, 3 * dim] */
   float *d_f;                     /* [G, fc1_dim] */
+  float *d_raw;                   /* [G, mlp_dim] or [G, dim], behind an inner norm, where there is one */
   struct dli_products *products;  /* NULL without packed weights */
   struct dli_profile profile;     /* of the passes in this workspace */
 };
@@ -267,7 +276,7 @@ struct dli_block_call {
   struct dli_block_buffers buffers;
 };
 /* Whether blocks without hooks, of which nothing is kept, are those below: not with gated MLPs, whose slabs belong
- * together in pairs. */
+ * together in pairs, nor with inner norms, which need all slabs. */
 bool dli_vit_in_bfloat16(const struct dli_vit *vit);
 /* Whether the blocks from `first` on are those below. Where something is kept or hooks are called it takes adapters at
  * the input of attention alone, and weights that are packed for the backward pass. */

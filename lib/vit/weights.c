@@ -125,7 +125,7 @@ static dlora_status check_claim(const struct dli_vit_loader *l, enum dli_claim_i
 static dlora_status refuse_eva02(const struct dli_vit_loader *l, bool gated) {
   char name[DLI_NAME_SIZE];
   const size_t enormous = 1792;
-  if (!dli_vit_has(l, l->names.naming->query_bias, 0, "") || l->names.family->positions == DLI_POSITIONS_ROTARY) {
+  if (!dli_vit_has(l, l->names.naming->query_bias, 0, "") || l->names.family->rotary) {
     return DLORA_OK;
   }
   if (!gated && l->vit->dim != enormous) return DLORA_OK;
@@ -153,6 +153,8 @@ static dlora_status read_mlp(struct dli_vit_loader *l) {
   const bool packed = !l->split_gate && fc2 && fc2->num_dims == 2 && fc1->shape[0] == 2 * fc2->shape[1];
   vit->mlp_dim = packed ? fc1->shape[0] / 2 : fc1->shape[0];
   vit->fc1_dim = l->split_gate ? 2 * vit->mlp_dim : fc1->shape[0];
+  vit->inner_norm1 = dli_vit_has(l, n->inner_norm1, 0, ".weight");
+  vit->inner_norm2 = dli_vit_has(l, n->inner_norm2, 0, ".weight");
   DLI_TRY(refuse_eva02(l, l->split_gate || packed));
   DLI_TRY(check_claim(l, DLI_CLAIM_MLP_DIM, "mlp_dim", vit->mlp_dim));
   DLI_TRY(check_claim(l, DLI_CLAIM_GATED, "gated MLPs:", l->split_gate || packed));
@@ -208,9 +210,9 @@ static dlora_status load_all(struct dli_vit_loader *l, const struct dli_model_fi
   /* 2 */
   DLI_TRY(dli_settings_read(l->settings, files, options));
   DLI_TRY(read_geometry(l));
-  /* A block keeps at most 23 arrays (each of 12 tensors, 3 of qkv, 4 of folding, 4 of a LoRA), the rest of the model at
+  /* A block keeps at most 27 arrays (each of 16 tensors, 3 of qkv, 4 of folding, 4 of a LoRA), the rest of the model at
    * most 34. */
-  vit->max_owned = 23 * vit->depth + 34;
+  vit->max_owned = 27 * vit->depth + 34;
   DLI_TRY(DLI_NEW(l->allocator, vit->owned, vit->max_owned));
   DLI_TRY(DLI_NEW(l->allocator, vit->blocks, vit->depth));
   /* 3 */

@@ -45,6 +45,8 @@ static void plan_shared(struct arena *arena, struct dli_block_buffers *b, const 
   take(arena, &b->h2, rows, vit->dim);
   take(arena, &b->f, rows, vit->fc1_dim);
   b->g = b->f;
+  if (vit->inner_norm1) take(arena, &b->raw_o, rows, vit->dim);
+  if (vit->inner_norm2) take(arena, &b->raw_g, rows, vit->mlp_dim);
 }
 
 /* What the backward pass of a block reads. An input that no adapter reads it does without: the shared array serves. */
@@ -77,6 +79,16 @@ static void plan_kept(struct arena *arena, struct dli_block_buffers *b, const st
   take(arena, &b->mean2, tail, 1);
   take(arena, &b->rstd2, tail, 1);
   take(arena, &b->f, tail, vit->fc1_dim);
+  if (vit->inner_norm1) {
+    take(arena, &b->raw_o, tail, vit->dim);
+    take(arena, &b->mean3, tail, 1);
+    take(arena, &b->rstd3, tail, 1);
+  }
+  if (vit->inner_norm2) {
+    b->raw_g = shared->raw_g;
+    take(arena, &b->mean4, tail, 1);
+    take(arena, &b->rstd4, tail, 1);
+  }
 }
 
 static size_t attention_scratch(const struct dli_vit *vit, bool training) {
@@ -140,6 +152,9 @@ static void plan(struct arena *arena, struct dli_vit_workspace *w, const struct 
   take(arena, &w->d_h, together, vit->dim);
   take(arena, &w->d_qkv, together, 3 * vit->dim);
   take(arena, &w->d_f, together, vit->fc1_dim);
+  if (vit->inner_norm1 || vit->inner_norm2) {
+    take(arena, &w->d_raw, together, vit->mlp_dim > vit->dim ? vit->mlp_dim : vit->dim);
+  }
 }
 
 dlora_status dli_vit_workspace_create(struct dli_vit_workspace *out, const struct dli_vit *vit, size_t max_images,
@@ -200,6 +215,15 @@ struct dli_block_buffers dli_vit_buffers(const struct dli_vit *vit, const struct
   b.rstd2 += query;
   b.f += query * vit->fc1_dim;
   b.f_half = (uint16_t *)b.f;
+  if (vit->inner_norm1) {
+    b.raw_o += query * vit->dim;
+    b.mean3 += query;
+    b.rstd3 += query;
+  }
+  if (vit->inner_norm2) {
+    b.mean4 += query;
+    b.rstd4 += query;
+  }
   if (w->inputs & 1u << DLORA_INPUT_ATTENTION) b.h1 += row * vit->dim;
   if (w->inputs & 1u << DLORA_INPUT_OUTPUT) b.o += query * vit->dim;
   if (w->inputs & 1u << DLORA_INPUT_FC1) b.h2 += query * vit->dim;

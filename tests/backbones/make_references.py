@@ -93,7 +93,8 @@ def sites_of(params):
             sites.update(fused(block, params[block + "attn.qkv.weight"].shape[1]))
         else:
             for site, letter in ((QUERY, "q"), (KEY, "k"), (VALUE, "v")):
-                name = find(block, f"attention.{letter}_proj.weight", f"self_attn.{letter}_proj.weight")
+                name = find(block, f"attention.{letter}_proj.weight", f"self_attn.{letter}_proj.weight",
+                            f"attn.{letter}_proj.weight")
                 sites[site] = [(name, 0, params[name].shape[0])]
         output = find(block, "attn.proj.weight", "attention.o_proj.weight", "self_attn.out_proj.weight",
                       "attention.out_proj.weight")
@@ -163,18 +164,23 @@ def of_timm(architecture, seed, **options):
 
 
 class Features(torch.nn.Module):
-    """A timm model whose call gives all normed tokens."""
+    """A timm model whose call gives all normed tokens, or what it pools itself."""
 
     def __init__(self, model):
         super().__init__()
         self.model = model
 
-    def forward(self, x):
-        return self.model.forward_features(x)
+    def forward(self, x, pooled=False):
+        tokens = self.model.forward_features(x)
+        return self.model.forward_head(tokens, pre_logits=True) if pooled else tokens
 
 
 def class_token(call, x):
     return call(x)[:, 0]
+
+
+def patches_then_norm(call, x):
+    return call(x, pooled=True)
 
 
 def mean_of_patches(call, x):
@@ -235,6 +241,9 @@ FAMILIES = {
     "timm_dinov3_qkvb": lambda n: timm_family(n, "vit_small_patch16_dinov3_qkvb", 108, mlp_ratio=2),
     "timm_dinov3_plus": lambda n: timm_family(n, "vit_small_plus_patch16_dinov3", 109, mlp_ratio=2),
     "timm_aimv2": lambda n: timm_family(n, "aimv2_large_patch14_224", 111, mlp_ratio=2, feature=mean_of_patches),
+    "timm_eva02": lambda n: timm_family(n, "eva02_base_patch14_224", 112, mlp_ratio=2, feature=patches_then_norm),
+    "timm_eva02_clip": lambda n: timm_family(n, "eva02_base_patch16_clip_224", 113, mlp_ratio=2),
+    "timm_beit3": lambda n: timm_family(n, "beit3_base_patch16_224", 114, mlp_ratio=2, feature=patches_then_norm),
     "timm_eva_giant_clip": lambda n: timm_family(n, "eva_giant_patch14_clip_224", 110, mlp_ratio=2),
     "hf_vit": lambda n: hf_family(n, transformers.ViTModel(transformers.ViTConfig(
         **COMMON, intermediate_size=64, layer_norm_eps=1e-6)), 120, in_memory="hf_vit_5"),
