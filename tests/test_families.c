@@ -353,8 +353,8 @@ static void learners_adapt_every_projection(void **state) {
     options.first_block = 0;
     dlora_learner *learner = test_learner(model, &options);
     dlora_task_report report = {.struct_size = sizeof report};
-    test_learn(learner, classes, 2, 20, 7, &report);
-    struct test_pictures pictures = test_pictures(classes, 2, 10, 8);
+    test_learn(learner, classes, 2, 40, 7, &report);
+    struct test_pictures pictures = test_pictures(classes, 2, 50, 8);
     assert_true(test_accuracy(learner, &pictures) > 0.9);
     test_pictures_free(&pictures);
     dlora_learner_destroy(learner);
