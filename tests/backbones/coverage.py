@@ -77,6 +77,9 @@ def open_settled(library, path, row, result):
     if row.activation and ACTIVATIONS[info.activation] != row.activation:
         settings["activation"] = ACTIVATIONS.index(row.activation)
         result.settings.append("activation")
+    if row.size and info.image_size != row.size:
+        settings["image_size"] = row.size
+        result.settings.append("image_size")
     supposed = POOLS[info.pool]
     if row.pool and supposed != row.pool:
         settings["pool"] = POOLS.index(row.pool)

@@ -51,11 +51,12 @@ CLASSES = (
     ("CLIP with text", "CLIPModel", "CLIPConfig", dict(vision=MLP), "vision_model", "CLASS", pooler),
     ("SigLIP", "SiglipVisionModel", "SiglipVisionConfig", MLP, None, "ATTENTION", pooler),
     ("SigLIP with text", "SiglipModel", "SiglipConfig", dict(vision=MLP), "vision_model", "ATTENTION", pooler),
-    ("I-JEPA", "IJepaModel", "IJepaConfig", MLP, None, "MEAN_TOKENS", mean_of_all),
+    ("I-JEPA", "IJepaModel", "IJepaConfig", MLP, None, "MEAN_PATCHES", mean_of_all),
     ("BEiT", "BeitModel", "BeitConfig", {**MLP, **RELATIVE}, None, "MEAN_PATCHES", pooler),
     ("BEiT, absolute positions", "BeitModel", "BeitConfig", {**MLP, **POSITIONS}, None, "MEAN_PATCHES", pooler),
     ("Data2Vec", "Data2VecVisionModel", "Data2VecVisionConfig", {**MLP, **RELATIVE}, None, "MEAN_PATCHES", pooler),
-    ("AIMv2", "Aimv2VisionModel", "Aimv2VisionConfig", MLP, None, "ATTENTION", pooler),
+    ("AIMv2", "Aimv2VisionModel", "Aimv2VisionConfig", {**MLP, "use_head": False}, None, "MEAN_PATCHES", mean_of_all),
+    ("AIMv2 with a head", "Aimv2VisionModel", "Aimv2VisionConfig", MLP, None, None, pooler),
 )
 ACTIVATIONS = {"gelu": "GELU", "quick_gelu": "QUICK_GELU", "gelu_pytorch_tanh": "GELU_TANH", "silu": "SWIGLU"}
 

@@ -10,7 +10,7 @@ size_t, pointer, i32, f32 = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int32, ct
 AUTO = -1
 POOLS = ("CLASS", "MEAN_PATCHES", "MEAN_TOKENS", "DISTILLED", "ATTENTION")
 ACTIVATIONS = ("GELU", "GELU_TANH", "QUICK_GELU", "SWIGLU")
-NAMINGS = ("timm", "HF ViT", "HF DINOv2", "HF CLIP", "HF SigLIP", "HF DINOv3")
+NAMINGS = ("timm", "HF ViT", "HF DINOv2", "HF CLIP", "HF SigLIP", "HF DINOv3", "HF AIMv2")
 QUERY, KEY, VALUE, OUTPUT, FC1, FC2 = 1, 2, 4, 8, 16, 32
 TERM_RESIDUAL = 4
 

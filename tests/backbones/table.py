@@ -14,7 +14,7 @@ float64, relative to the largest feature. **Gradients** is the same of the gradi
 output, fc1 and fc2 of every block, relative to the largest number of the factor. No row may load and differ by more than
 {tolerance:g}.
 
-The number of heads is always set, as tensors do not tell it. **Set** names the other options that were needed because
+timm's own test models (`test_vit`) are left out. The number of heads is always set, as tensors do not tell it. **Set** names the other options that were needed because
 the tensors alone made the library suppose something else: `eps` is `layer_norm_eps`. The files beside the weights that
 hubs have tell all of them.
 

@@ -12,6 +12,13 @@ from models import Row, randomise, tensors_of
 # Modules of timm with plain Vision Transformers. Of eva.py all are tried; the second pattern tells which ones count.
 MODULES = ("vision_transformer", "deit", "eva")
 COUNTED = {"eva": r"dinov3|clip"}
+# timm's own tests use these. The tensors of test_vit3 are those of vit_so150m_patch16_reg4_map_256, whose attention does
+# not read the registers; nobody has weights of it.
+LEFT_OUT = r"^test_"
+# Half as many keys and values as queries, as an argument for each block.
+GROUPED_QUERIES = r"sapiens2"
+# Known to the library by its width alone: it has the tensors of EVA-CLIP giant, and norms behind its layers.
+FULL_WIDTH = ("eva02_enormous_patch14_clip_224",)
 
 # The first that matches an architecture's name.
 FAMILIES = (
@@ -37,13 +44,12 @@ FAMILIES = (
     (r"lingbot", "LingBot"),
     (r"sapiens", "Sapiens 2"),
     (r"rope", "ViT with rotary positions"),
-    (r"_xp_|18x2", "ViT, parallel layers"),
+    (r"_xp_|18x2|_d?pwee_", "ViT, parallel layers"),
     (r"rpn", "ViT, norms behind the layers"),
     (r"reg\d_map", "ViT, registers, attention pool"),
     (r"reg\d_gap", "ViT, registers, mean pool"),
     (r"_gap_", "ViT, mean pool"),
     (r"^flexivit", "FlexiViT"),
-    (r"^test_", "timm's test models"),
     (r"", "ViT"),
 )
 ACTIVATIONS = {"GELU": "GELU", "GELUTanh": "GELU_TANH", "QuickGELU": "QUICK_GELU", "SiLU": "SWIGLU"}
@@ -52,7 +58,7 @@ ACTIVATIONS = {"GELU": "GELU", "GELUTanh": "GELU_TANH", "QuickGELU": "QUICK_GELU
 def architectures():
     """[(name, whether it counts as a plain Vision Transformer)]"""
     return [(name, re.search(COUNTED.get(module, ""), name) is not None)
-            for module in MODULES for name in timm.list_models(module=module)]
+            for module in MODULES for name in timm.list_models(module=module) if not re.search(LEFT_OUT, name)]
 
 
 def heads_of(model):
@@ -64,12 +70,14 @@ def heads_of(model):
 
 def small(name, seed):
     """The architecture with 2 heads of its own width, 2 blocks and 4 x 4 patches."""
+    more = {"num_kv_heads": 1} if re.search(GROUPED_QUERIES, name) else {}
     with torch.device("meta"):
-        large = timm.create_model(name)
-    patch = large.patch_embed.patch_size[0]
-    width = large.embed_dim // heads_of(large)
-    model = timm.create_model(name, num_classes=0, embed_dim=2 * width, num_heads=2, depth=2, img_size=4 * patch)
-    return randomise(model, seed)
+        large = timm.create_model(name, depth=1, **more)
+    patch, heads = large.patch_embed.patch_size[0], heads_of(large)
+    size = dict(embed_dim=2 * large.embed_dim // heads, num_heads=2, depth=2)
+    if name in FULL_WIDTH:
+        size = dict(depth=1)
+    return randomise(timm.create_model(name, num_classes=0, img_size=4 * patch, **size, **more), seed)
 
 
 def pooled(pool):
@@ -107,5 +115,7 @@ def rows(name, seed):
     if model.global_pool:
         features[pool] = lambda inner, x: inner.forward_head(inner.forward_features(x), pre_logits=True)
     eps = next(m.eps for m in model.modules() if hasattr(m, "eps"))
-    yield Row(family, name, "timm", model, heads_of(model), eps, ACTIVATIONS.get(type(act).__name__), pool, features,
+    row = Row(family, name, "timm", model, heads_of(model), eps, ACTIVATIONS.get(type(act).__name__), pool, features,
               lambda path: save_file(tensors_of(model), path))
+    row.size = None if getattr(model, "dynamic_img_size", False) else model.patch_embed.img_size[0]
+    yield row
