@@ -32,6 +32,7 @@ static const char *const harmless_siglip[] = {"embeddings.position_ids"};
 static const char *const harmless_outside[] = {
     "classifier.",
     "cls_classifier.",
+    "distillation_classifier.",
     "head.",
     "heads.",
     "fc.",
