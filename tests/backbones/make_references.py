@@ -196,6 +196,13 @@ def timm_family(name, architecture, seed, renamed=None, feature=class_token, **o
     write_reference(name, Features(model), feature, seed)
 
 
+def own_pool(name, architecture, seed, **options):
+    """By the pooling of the architecture."""
+    model = of_timm(architecture, seed, **options)
+    write_model(name, model.state_dict(), HEADS, "num_heads")
+    write_reference(name, model, lambda call, x: call(x), seed)
+
+
 COMMON = dict(hidden_size=DIM, num_hidden_layers=DEPTH, num_attention_heads=HEADS, image_size=SIZE, patch_size=PATCH)
 
 
@@ -245,6 +252,17 @@ FAMILIES = {
     "timm_eva02_clip": lambda n: timm_family(n, "eva02_base_patch16_clip_224", 113, mlp_ratio=2),
     "timm_beit3": lambda n: timm_family(n, "beit3_base_patch16_224", 114, mlp_ratio=2, feature=patches_then_norm),
     "timm_eva_giant_clip": lambda n: timm_family(n, "eva_giant_patch14_clip_224", 110, mlp_ratio=2),
+    "timm_deit_distilled_mean": lambda n: own_pool(n, "deit_tiny_distilled_patch16_224", 103, mlp_ratio=2),
+    "timm_siglip": lambda n: own_pool(n, "vit_base_patch16_siglip_224", 140, mlp_ratio=2),
+    "timm_siglip_gap": lambda n: own_pool(n, "vit_base_patch16_siglip_gap_224", 141, mlp_ratio=2),
+    "timm_reg4_map": lambda n: own_pool(n, "vit_so150m_patch16_reg4_map_256", 142, mlp_ratio=2),
+    "timm_reg4_gap": lambda n: own_pool(n, "vit_medium_patch16_reg4_gap_256", 143, mlp_ratio=2),
+    "timm_radio": lambda n: own_pool(n, "vit_base_patch16_radio_v3", 144, mlp_ratio=2),
+    "hf_siglip": lambda n: hf_family(n, transformers.SiglipVisionModel(transformers.SiglipVisionConfig(
+        **COMMON, intermediate_size=64)), 145, feature=pooled),
+    "hf_ijepa": lambda n: hf_family(n, transformers.IJepaModel(transformers.IJepaConfig(
+        **COMMON, intermediate_size=64, layer_norm_eps=1e-6)), 146,
+        feature=lambda call, x: call(pixel_values=x).last_hidden_state.mean(1)),
     "hf_vit": lambda n: hf_family(n, transformers.ViTModel(transformers.ViTConfig(
         **COMMON, intermediate_size=64, layer_norm_eps=1e-6)), 120, in_memory="hf_vit_5"),
     "hf_deit": lambda n: hf_family(n, transformers.DeiTModel(transformers.DeiTConfig(
