@@ -187,7 +187,8 @@ def main():
     print(f"{sum(r.loads for r in results)} of {len(results)} load, "
           f"{sum(r.differs for r in results)} of these differ by more than {TOLERANCE:g}")
     if not options.short and not options.only:
-        versions = f"torch {torch.__version__.split('+')[0]}, timm {timm.__version__}, transformers {transformers.__version__}"
+        versions = (f"torch {torch.__version__.split('+')[0]}, timm {timm.__version__}, "
+                    f"transformers {transformers.__version__}")
         write_document(options.output, results, versions, TOLERANCE)
     bad = failures(results, options.short) if not options.only else [r.name for r in results if r.differs]
     for sentence in bad:

@@ -11,12 +11,12 @@ Each architecture is a small random model: the modules of timm or of Hugging Fac
 architecture's own width, 2 blocks, 4 x 4 patches, and every parameter away from its initial value. The library opens
 the file through its public header. **Features** is the largest difference of the features from those of torch in
 float64, relative to the largest feature. **Gradients** is the same of the gradients of adapters at query, key, value,
-output, fc1 and fc2 of every block, relative to the largest number of the factor. No row may load and differ by more than
-{tolerance:g}.
+output, fc1 and fc2 of every block, relative to the largest number of the factor. No row may load and differ by more
+than {tolerance:g}.
 
-timm's own test models (`test_vit`) are left out. The number of heads is always set, as tensors do not tell it. **Set** names the other options that were needed because
+The number of heads is always set, as tensors do not tell it. **Set** names the other options that were needed because
 the tensors alone made the library suppose something else: `eps` is `layer_norm_eps`. The files beside the weights that
-hubs have tell all of them.
+hubs have tell all of them. timm's own test models (`test_vit`) are left out.
 
 Measured with {versions}.
 
