@@ -40,6 +40,8 @@ install_missing() {
   if ! installed libopenblas-openmp-dev && ! installed libopenblas-pthread-dev && ! installed libopenblas-serial-dev; then
     missing="$missing libopenblas-openmp-dev"
   fi
+  # For the crates; Debian's package cargo is too old for them.
+  command -v cargo >/dev/null || missing="$missing cargo-web rustfmt-web"
   [ -n "$missing" ] || return 0
   step "installing$missing"
   as_root=

@@ -42,7 +42,7 @@ fn libclang_is_there() -> bool {
 #[test]
 fn the_declarations_are_those_that_bindgen_makes_of_the_header() {
     if !libclang_is_there() {
-        eprintln!("skipped: libclang is missing (Debian: libclang-dev); names and members are compared without it");
+        eprintln!("skipped: libclang is missing (Debian 12: libclang1-14); names and members are compared without it");
         return;
     }
     let (path, fresh) = (in_crate("src/bindings.rs"), generate());
