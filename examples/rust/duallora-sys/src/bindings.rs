@@ -259,7 +259,7 @@ pub const DLORA_POOL_MEAN_PATCHES: dlora_pool = 1;
 pub const DLORA_POOL_MEAN_TOKENS: dlora_pool = 2;
 ///< the mean of class and distillation token, after the final norm (DeiT)
 pub const DLORA_POOL_DISTILLED: dlora_pool = 3;
-///< attention of one learnt query to all tokens, and an MLP (SigLIP)
+///< attention of a learnt query to the patch tokens, and an MLP (SigLIP)
 pub const DLORA_POOL_ATTENTION: dlora_pool = 4;
 /// What makes the feature [embed_dim] of an image out of the tokens behind the last block.
 pub type dlora_pool = ::std::os::raw::c_uint;
@@ -269,7 +269,12 @@ pub const DLORA_ACTIVATION_GELU: dlora_activation = 0;
 pub const DLORA_ACTIVATION_GELU_TANH: dlora_activation = 1;
 ///< x sigmoid(1.702 x) (OpenAI's CLIP)
 pub const DLORA_ACTIVATION_QUICK_GELU: dlora_activation = 2;
-/// Activations of the MLP in a block.
+/**< silu(gate) up, with fc1 = [gate; up], 2 mlp_dim outputs, and fc2 of mlp_dim inputs
+(DINOv2-g, DINOv3 S+ and H+)*/
+pub const DLORA_ACTIVATION_SWIGLU: dlora_activation = 3;
+/** Activations of the MLP in a block. Only SwiGLU is told by the tensors. Of the others the option counts, else the
+ file's metadata (hidden_act or activation, in the names of transformers), else the family: quick GELU for CLIP in
+ Hugging Face's names, GELU by tanh for SigLIP in these, GELU for all else, as for CLIP and SigLIP in timm's names.*/
 pub type dlora_activation = ::std::os::raw::c_uint;
 ///< bicubic with a = -0.5 and antialiasing
 pub const DLORA_POSITIONS_TIMM: dlora_position_resampling = 0;
@@ -325,9 +330,20 @@ pub struct dlora_model_options {
     ///< in (0, 1]; default 0: as in the file
     pub crop_fraction: f32,
 }
+///< timm: ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP, EVA
 pub const DLORA_NAMING_TIMM: dlora_naming = 0;
+///< Hugging Face: ViT, DeiT
 pub const DLORA_NAMING_HF_VIT: dlora_naming = 1;
+///< Hugging Face: DINOv2, with and without register tokens
 pub const DLORA_NAMING_HF_DINOV2: dlora_naming = 2;
+///< Hugging Face: CLIP
+pub const DLORA_NAMING_HF_CLIP: dlora_naming = 3;
+///< Hugging Face: SigLIP
+pub const DLORA_NAMING_HF_SIGLIP: dlora_naming = 4;
+///< Hugging Face: DINOv3
+pub const DLORA_NAMING_HF_DINOV3: dlora_naming = 5;
+///< Hugging Face: AIMv2
+pub const DLORA_NAMING_HF_AIMV2: dlora_naming = 6;
 /// Schemes of tensor names.
 pub type dlora_naming = ::std::os::raw::c_uint;
 /// Description of a loaded model.
@@ -341,7 +357,7 @@ pub struct dlora_model_info {
     pub depth: usize,
     ///< attention heads
     pub num_heads: usize,
-    ///< hidden width of the MLP
+    ///< inputs of fc2; fc1 has as many outputs, or twice as many with SwiGLU
     pub mlp_dim: usize,
     ///< pixels a side
     pub patch_size: usize,
@@ -1206,9 +1222,9 @@ extern "C" {
     /** Copies an input of the last forward call of a training session: values [*rows, *dim], image after image. values
  NULL: only *rows and *dim are set.
 
- In the last block inputs other than the attention input have the class token only. block: the lowest adapted one or a
- higher one. input: enum dlora_input, one that a site of the bank reads in some block; without a bank, any. Error:
- STATE without a forward call or training.*/
+ With DLORA_POOL_CLASS the last block's inputs other than the attention input have the class token only. block: the
+ lowest adapted one or a higher one. input: enum dlora_input, one that a site of the bank reads in some block; without
+ a bank, any. Error: STATE without a forward call or training.*/
     pub fn dlora_session_get_input(
         session: *const dlora_session,
         block: usize,
@@ -1220,8 +1236,8 @@ extern "C" {
 }
 extern "C" {
     /** Computes early features of the last forward call: [class token, mean patch token] of the first adapted block's
- input, layer-normed without gain, [count, 2 * embed_dim]. Learning never changes them. METHOD.md 6 and 7. Error:
- STATE without a forward call.*/
+ input, layer-normed without gain, [count, 2 * embed_dim]. Without a class token the standard deviation of the patch
+ tokens takes its place. Learning never changes them. METHOD.md 6 and 7. Error: STATE without a forward call.*/
     pub fn dlora_session_get_early_features(
         session: *mut dlora_session,
         features: *mut f32,
@@ -1262,7 +1278,7 @@ pub type dlora_class_scores = ::std::os::raw::c_uint;
 pub const DLORA_FEATURE_LAYERS_AT_ADAPTER: dlora_feature_layers = 0;
 pub const DLORA_FEATURE_LAYERS_FINAL: dlora_feature_layers = 1;
 pub const DLORA_FEATURE_LAYERS_AT_MIDDLE: dlora_feature_layers = 2;
-/** Layers whose features statistics are kept on (METHOD.md 7). Each has the final class token. AT_ADAPTER adds the
+/** Layers whose features statistics are kept on (METHOD.md 7). Each has the backbone's feature. AT_ADAPTER adds the
  input of the first adapted block. AT_MIDDLE adds the input of the middle block, or of the first adapted one if that
  lies higher. FINAL adds nothing.*/
 pub type dlora_feature_layers = ::std::os::raw::c_uint;
@@ -1947,6 +1963,37 @@ extern "C" {
         block: usize,
         input: i32,
     ) -> *const dlora_projector;
+}
+extern "C" {
+    /** Writes an update of the backbone as a LoRA that PEFT opens: adapter_config.json and adapter_model.safetensors in
+ folder, which is made unless it is there.
+
+ task DLORA_AUTO: what every image sees, M of equation (1), with the rank that it has, exact to 1e-5. Otherwise the
+ residual adapter of this task alone; PEFT adds it to another one (add_weighted_adapter). Module names are those of
+ the model class that the backbone's file belongs to, as its own module: of timm (with qkv in one layer), or of
+ transformers from version 5 on. Errors: STATE if there is no such update,
+ ARGUMENT for an unknown task, UNSUPPORTED, IO.*/
+    pub fn dlora_learner_export_peft(
+        learner: *const dlora_learner,
+        folder: *const ::std::os::raw::c_char,
+        task: i64,
+    ) -> dlora_status;
+}
+extern "C" {
+    /** Writes the backbone with W + M as its weights, and a classifier, for timm and transformers: model.safetensors with
+ the tensor names of the backbone's file, config.json and, for Hugging Face's names, preprocessor_config.json, in
+ folder, which is made unless it is there.
+
+ The classifier is the readout of the final feature (dlora_predictor_linear_weights), divided by the temperature. Its
+ decisions are the library's with this readout; the library's probabilities have a broad part besides (METHOD.md 7.1).
+ It has a row for each component, so that a class that was learnt in several tasks has several. Its tensors are head.*
+ of timm, classifier.* of transformers. Residual adapters, other levels of features and the untouched backbone have no
+ part in it. timm opens the folder as "local-dir:FOLDER". Backbones other than plain ones of timm's names and Hugging
+ Face's ViT and DINOv2 are refused (docs/INTEROP.md). Errors: STATE before the first task, UNSUPPORTED, IO.*/
+    pub fn dlora_learner_export_backbone(
+        learner: *const dlora_learner,
+        folder: *const ::std::os::raw::c_char,
+    ) -> dlora_status;
 }
 /// One tensor of a safetensors file, as dlora_inspect lists it. Pointers live during the callback only.
 #[repr(C)]

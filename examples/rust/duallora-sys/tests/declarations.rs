@@ -1,4 +1,4 @@
-//! The declarations checked in are those of the header. `DUALLORA_UPDATE=1 cargo test -p duallora-sys` rewrites them.
+//! The declarations checked in are those of the header. `DUALLORA_UPDATE=1 cargo test -p duallora-sys bindgen` rewrites them.
 // SPDX-License-Identifier: Apache-2.0
 
 use std::collections::BTreeMap;

@@ -67,6 +67,8 @@ choices! {
         GeluTanh = DLORA_ACTIVATION_GELU_TANH,
         /// x sigmoid(1.702 x).
         QuickGelu = DLORA_ACTIVATION_QUICK_GELU,
+        /// Gated SiLU.
+        Swiglu = DLORA_ACTIVATION_SWIGLU,
     }
     /// How position embeddings are resampled.
     PositionResampling {
@@ -93,10 +95,18 @@ choices! {
     Naming {
         /// timm.
         Timm = DLORA_NAMING_TIMM,
-        /// Hugging Face ViT.
+        /// Hugging Face: ViT, DeiT.
         HfVit = DLORA_NAMING_HF_VIT,
-        /// Hugging Face DINOv2.
+        /// Hugging Face: DINOv2.
         HfDinov2 = DLORA_NAMING_HF_DINOV2,
+        /// Hugging Face: CLIP.
+        HfClip = DLORA_NAMING_HF_CLIP,
+        /// Hugging Face: SigLIP.
+        HfSiglip = DLORA_NAMING_HF_SIGLIP,
+        /// Hugging Face: DINOv3.
+        HfDinov3 = DLORA_NAMING_HF_DINOV3,
+        /// Hugging Face: AIMv2.
+        HfAimv2 = DLORA_NAMING_HF_AIMV2,
     }
     /// Optimizers of trained parameters.
     Optimizer {

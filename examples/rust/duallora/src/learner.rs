@@ -451,6 +451,27 @@ impl Learner {
         check(unsafe { sys::dlora_learner_save(self.raw(), path.as_ptr()) })
     }
 
+    /// Writes an update of the backbone as a LoRA that PEFT opens, into a folder: what every image sees, or with `task`
+    /// the residual adapter of this task alone.
+    pub fn export_peft(&self, folder: impl AsRef<Path>, task: Option<i64>) -> Result<()> {
+        let folder = c_path(folder.as_ref())?;
+        let task = match task {
+            None => sys::DLORA_AUTO.into(),
+            Some(task) if task >= 0 => task,
+            Some(task) => return Err(Error::argument(format!("task is {}, expected at least 0", task))),
+        };
+        // SAFETY: a live learner and a path.
+        check(unsafe { sys::dlora_learner_export_peft(self.raw(), folder.as_ptr(), task) })
+    }
+
+    /// Writes the backbone with what every image sees merged into its weights, and a classifier, for timm and
+    /// transformers, into a folder.
+    pub fn export_backbone(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = c_path(folder.as_ref())?;
+        // SAFETY: a live learner and a path.
+        check(unsafe { sys::dlora_learner_export_backbone(self.raw(), folder.as_ptr()) })
+    }
+
     /// Times of learning and of evaluations.
     pub fn profile(&self) -> Result<Profile> {
         // SAFETY: a live learner.

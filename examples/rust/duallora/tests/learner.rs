@@ -295,3 +295,22 @@ fn a_model_keeps_the_bytes_it_was_loaded_from() {
     drop(model);
     assert_eq!(clone.embed(&image).unwrap().rows(), 1);
 }
+
+#[test]
+fn what_was_learned_is_exported() {
+    let folder = Folder::new();
+    let learner = taught();
+    learner.export_peft(folder.path("lora"), None).unwrap();
+    assert!(folder.path("lora/adapter_model.safetensors").exists() && folder.path("lora/adapter_config.json").exists());
+    let error = learner.export_peft(folder.path("task"), Some(7)).unwrap_err();
+    assert_eq!(error.status(), Status::Argument);
+    assert_eq!(learner.export_peft(folder.path("task"), Some(-1)).unwrap_err().status(), Status::Argument);
+    learner.export_backbone(folder.path("merged")).unwrap();
+    let merged = Model::load(folder.path("merged/model.safetensors")).map(|model| model.info().embed_dim);
+    match merged {
+        Ok(width) => assert_eq!(width, learner.model().info().embed_dim),
+        Err(error) => assert!(error.message().contains("num_heads"), "{}", error), // which stands in config.json
+    }
+    let fresh = Learner::new(learner.model()).unwrap();
+    assert_eq!(fresh.export_backbone(folder.path("none")).unwrap_err().status(), Status::State);
+}
