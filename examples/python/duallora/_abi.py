@@ -118,16 +118,22 @@ class Pool(enum.IntEnum):
 
 
 class Activation(enum.IntEnum):
-    """Activations of the MLP in a block.
+    """Activations of the MLP in a block. Only SwiGLU is told by the tensors. Of the others the option counts, else the
+    file's metadata (hidden_act or activation, in the names of transformers), else the family: quick GELU for CLIP
+    in Hugging Face's names, GELU by tanh for SigLIP in these, GELU for all else, as for CLIP and SigLIP in timm's
+    names.
 
     GELU: x Phi(x), exact
     GELU_TANH: GELU by tanh (SigLIP)
     QUICK_GELU: x sigmoid(1.702 x) (OpenAI's CLIP)
+    SWIGLU: silu(gate) up, with fc1 = [gate; up], 2 mlp_dim outputs, and fc2 of mlp_dim inputs (DINOv2-g, DINOv3 S+
+        and H+)
     """
 
     GELU = 0
     GELU_TANH = 1
     QUICK_GELU = 2
+    SWIGLU = 3
 
 
 class PositionResampling(enum.IntEnum):
@@ -160,11 +166,22 @@ class Interpolation(enum.IntEnum):
 
 
 class Naming(enum.IntEnum):
-    """Schemes of tensor names."""
+    """Schemes of tensor names.
+
+    TIMM: timm: ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP, EVA
+    HF_VIT: Hugging Face: ViT, DeiT
+    HF_DINOV2: Hugging Face: DINOv2, with and without register tokens
+    HF_CLIP: Hugging Face: CLIP
+    HF_SIGLIP: Hugging Face: SigLIP
+    HF_DINOV3: Hugging Face: DINOv3
+    """
 
     TIMM = 0
     HF_VIT = 1
     HF_DINOV2 = 2
+    HF_CLIP = 3
+    HF_SIGLIP = 4
+    HF_DINOV3 = 5
 
 
 class Projection(enum.IntFlag):
@@ -785,7 +802,7 @@ class ModelInfo:
     embed_dim: D, width of tokens and features
     depth: transformer blocks
     num_heads: attention heads
-    mlp_dim: hidden width of the MLP
+    mlp_dim: inputs of fc2; fc1 has as many outputs, or twice as many with SwiGLU
     patch_size: pixels a side
     image_size: pixels a side
     num_tokens: prefix tokens + patches
@@ -962,44 +979,6 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenTask:
-    """Progress of an open task. After dlora_learner_load it tells what is still to be done.
-
-    num_classes: observed so far
-    num_observed: images given to dlora_learner_observe
-    planned_steps: as given to dlora_learner_begin_task
-    num_steps: optimizer steps done
-    num_observed_trained: images given to dlora_learner_observe_trained
-    num_source_images: images of its source; 0: a loop of your own
-    is_open: 0: no task is open, and all of this is 0
-    phase: DLORA_PHASE_OBSERVE; _TRAIN from dlora_learner_begin_training on; _STATISTICS from
-        dlora_learner_observe_trained on
-    """
-
-    num_classes: int
-    num_observed: int
-    planned_steps: int
-    num_steps: int
-    num_observed_trained: int
-    num_source_images: int
-    is_open: int
-    phase: int
-
-    @classmethod
-    def _of(cls, struct: dlora_open_task) -> OpenTask:
-        return cls(
-            num_classes=struct.num_classes,
-            num_observed=struct.num_observed,
-            planned_steps=struct.planned_steps,
-            num_steps=struct.num_steps,
-            num_observed_trained=struct.num_observed_trained,
-            num_source_images=struct.num_source_images,
-            is_open=struct.is_open,
-            phase=struct.phase,
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class OptionInfo:
     """Description of one option. Strings are static.
 
@@ -1038,6 +1017,44 @@ class OptionInfo:
             type=_member(OptionType, struct.type),
             scope=_member(OptionScope, struct.scope),
             above_least=struct.above_least,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenTask:
+    """Progress of an open task. After dlora_learner_load it tells what is still to be done.
+
+    num_classes: observed so far
+    num_observed: images given to dlora_learner_observe
+    planned_steps: as given to dlora_learner_begin_task
+    num_steps: optimizer steps done
+    num_observed_trained: images given to dlora_learner_observe_trained
+    num_source_images: images of its source; 0: a loop of your own
+    is_open: 0: no task is open, and all of this is 0
+    phase: DLORA_PHASE_OBSERVE; _TRAIN from dlora_learner_begin_training on; _STATISTICS from
+        dlora_learner_observe_trained on
+    """
+
+    num_classes: int
+    num_observed: int
+    planned_steps: int
+    num_steps: int
+    num_observed_trained: int
+    num_source_images: int
+    is_open: int
+    phase: int
+
+    @classmethod
+    def _of(cls, struct: dlora_open_task) -> OpenTask:
+        return cls(
+            num_classes=struct.num_classes,
+            num_observed=struct.num_observed,
+            planned_steps=struct.planned_steps,
+            num_steps=struct.num_steps,
+            num_observed_trained=struct.num_observed_trained,
+            num_source_images=struct.num_source_images,
+            is_open=struct.is_open,
+            phase=struct.phase,
         )
 
 

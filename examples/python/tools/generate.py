@@ -36,11 +36,6 @@ TYPEDEFS = {
     "stddef.h": "typedef unsigned long size_t;\n",
     "stdint.h": "typedef int int32_t; typedef long int64_t; typedef unsigned char uint8_t; typedef unsigned long uint64_t;\n",
 }
-# Structs that the library fills become records of Python. Of the others programs see keywords or arrays.
-RECORDS = (
-    "dlora_site", "dlora_progress", "dlora_profile", "dlora_model_info", "dlora_task_report", "dlora_evaluation",
-    "dlora_open_task", "dlora_option_info", "dlora_tensor_info",
-)
 UNSEEN = ("struct_size", "reserved")
 # Written after the header: the sentences of the statuses, which are arguments of a macro.
 STATUS_SENTENCES = """
@@ -169,6 +164,13 @@ class Generator:
         return {name for name, values in self.enums.items()
                 if len(values) > 2 and all(value > 0 and value & (value - 1) == 0 for value in values.values())}
 
+    @property
+    def records(self) -> list[str]:
+        """Structs that the library fills, which become records of Python: those that grow, but for options, of which
+        programs see keywords. A source of images is read by the library, a site goes both ways."""
+        grow = [name for name, struct in self.structs.items() if struct.decls[0].name == "struct_size"]
+        return ["dlora_site"] + [name for name in grow if not name.endswith("_options") and name != "dlora_image_source"]
+
     def output(self) -> str:
         version = [re.search(rf"DLORA_VERSION_{part} (\d+)", self.text)[1] for part in ("MAJOR", "MINOR", "PATCH")]
         lines = [
@@ -189,7 +191,7 @@ class Generator:
             lines += self.enum(name, values)
         for name, struct in self.structs.items():
             lines += self.struct(name, struct)
-        for name in RECORDS:
+        for name in self.records:
             lines += self.record(name, self.structs[name])
         lines += ["", "# Types of callbacks."]
         for name in self.callbacks:
