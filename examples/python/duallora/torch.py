@@ -12,6 +12,7 @@ project_gradients: keeps an optimizer's updates of any linear layer out of direc
     for images, labels in loader:
         loss = torch.nn.functional.cross_entropy(head(network(images)), labels)
         optimizer.zero_grad(); loss.backward(); optimizer.step()
+    network.observe(images)                              # what later tasks must avoid
     network.end_task()
 """
 
@@ -134,7 +135,7 @@ class LoRALinear(nn.Module):  # type: ignore[misc]
     layer = LoRALinear(nn.Linear(64, 32), rank=8)
     layer.observe(inputs_of_the_task); layer.begin_task()
     ... train layer.parameters() by any optimizer ...
-    layer.end_task()
+    layer.observe(inputs_of_the_task); layer.end_task()
 
     The adapters of a task read directions that earlier tasks did not use: their outputs stay as they are. What a task
     has learned is merged into one update, so that nothing grows with tasks.
@@ -151,10 +152,18 @@ class LoRALinear(nn.Module):  # type: ignore[misc]
         self.projector = Projector(linear.in_features)
         self.register_parameter("adapter", None)
         self.observing = False
+        self._observed_trained = False
 
     def observe(self, x: Any) -> None:
         """Adds inputs of the task [..., in_features] to what its directions are chosen from. With layer.observing =
-        True forward does it."""
+        True forward does it.
+
+        Where layers below are trained too, the inputs change with training. Observed again before end_task, the new
+        ones take the place of the old ones: what later tasks must avoid is what the trained network computes with.
+        """
+        if self.adapter is not None and not self._observed_trained:
+            self.projector.discard_task()
+            self._observed_trained = True
         self.projector.observe(_numpy(x).reshape(-1, self.linear.in_features))
 
     def begin_task(self) -> None:
@@ -168,6 +177,7 @@ class LoRALinear(nn.Module):  # type: ignore[misc]
         except BaseException:
             self.bank.discard_task()
             raise
+        self._observed_trained = False
         weight = self.linear.weight
         self.adapter = nn.Parameter(torch.zeros(self.bank.parameters.size, device=weight.device, dtype=weight.dtype))
 
@@ -227,14 +237,22 @@ class AdaptedBackbone(nn.Module):  # type: ignore[misc]
         self.bank = Bank(self._sites)
         self._model, self._options = model, options
         self.session = Session(model, self.bank, training=True, **options)
+        self._observed_trained = False
         self.projectors = {(s.block, _INPUTS[s.projection]): Projector(s.input_dim) for s in self._sites}
         self.register_parameter("adapter", None)
 
     def observe(self, images: Any) -> None:
         """Adds images of the task, at most max_batch, to what its directions are chosen from. Call it before
-        begin_task."""
-        self.session.forward(images, Terms.MERGED)
+        begin_task; and again before end_task, where the inputs of the trained network take the place of the old ones."""
+        if self.adapter is None:
+            self.session.forward(images, Terms.MERGED)
+        else:
+            self(images)
+        renewed = self.adapter is not None and not self._observed_trained
+        self._observed_trained = self.adapter is not None
         for (block, name), projector in self.projectors.items():
+            if renewed:
+                projector.discard_task()
             projector.observe(self.session.input(block, name))
 
     def begin_task(self) -> None:
@@ -248,6 +266,7 @@ class AdaptedBackbone(nn.Module):  # type: ignore[misc]
         except BaseException:
             self.bank.discard_task()
             raise
+        self._observed_trained = False
         self.adapter = nn.Parameter(torch.zeros(self.bank.parameters.size))
 
     def end_task(self) -> None:
