@@ -107,7 +107,7 @@ class Pool(enum.IntEnum):
     MEAN_PATCHES: the mean of the patch tokens
     MEAN_TOKENS: the mean of all tokens
     DISTILLED: the mean of class and distillation token, after the final norm (DeiT)
-    ATTENTION: attention of one learnt query to all tokens, and an MLP (SigLIP)
+    ATTENTION: attention of a learnt query to the patch tokens, and an MLP (SigLIP)
     """
 
     CLASS = 0
@@ -174,6 +174,7 @@ class Naming(enum.IntEnum):
     HF_CLIP: Hugging Face: CLIP
     HF_SIGLIP: Hugging Face: SigLIP
     HF_DINOV3: Hugging Face: DINOv3
+    HF_AIMV2: Hugging Face: AIMv2
     """
 
     TIMM = 0
@@ -182,6 +183,26 @@ class Naming(enum.IntEnum):
     HF_CLIP = 3
     HF_SIGLIP = 4
     HF_DINOV3 = 5
+    HF_AIMV2 = 6
+
+
+class Origin(enum.IntEnum):
+    """Who said what a setting of a model is.
+
+    OPTION: the caller's options
+    METADATA: metadata of the safetensors file
+    JSON: config.json or preprocessor_config.json
+    TABLE: the library's table of architectures and model types, by a name in config.json
+    TENSORS: tensors and their shapes
+    DEFAULT: default of the family
+    """
+
+    OPTION = 0
+    METADATA = 1
+    JSON = 2
+    TABLE = 3
+    TENSORS = 4
+    DEFAULT = 5
 
 
 class Projection(enum.IntFlag):
@@ -292,7 +313,7 @@ class ClassScores(enum.IntEnum):
 
 
 class FeatureLayers(enum.IntEnum):
-    """Layers whose features statistics are kept on (METHOD.md 7). Each has the final class token. AT_ADAPTER adds the
+    """Layers whose features statistics are kept on (METHOD.md 7). Each has the backbone's feature. AT_ADAPTER adds the
     input of the first adapted block. AT_MIDDLE adds the input of the middle block, or of the first adapted one if
     that lies higher. FINAL adds nothing.
     """
@@ -448,6 +469,7 @@ class dlora_model_options(ctypes.Structure):
         ("resize", c_int32),
         ("interpolation", c_int32),
         ("crop_fraction", c_float),
+        ("adapter", c_char_p),
     ]
 
 
@@ -476,6 +498,17 @@ class dlora_model_info(ctypes.Structure):
         ("resize", c_int32),
         ("interpolation", c_int32),
         ("crop_fraction", c_float),
+    ]
+
+
+class dlora_model_setting(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("name", c_char_p),
+        ("value", c_char_p),
+        ("place", c_char_p),
+        ("origin", c_int32),
+        ("reserved", c_int32),
     ]
 
 
@@ -872,6 +905,31 @@ class ModelInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class ModelSetting:
+    """One setting of a model: what shapes do not tell. Texts live as long as the model.
+
+    name: as the member of dlora_model_options
+    value: a number, three with commas between them, or a word as `quick-gelu`
+    place: file and key, as `config.json: hidden_act` or `metadata num_heads`; else ""
+    origin: enum dlora_origin
+    """
+
+    name: str | None
+    value: str | None
+    place: str | None
+    origin: Origin
+
+    @classmethod
+    def _of(cls, struct: dlora_model_setting) -> ModelSetting:
+        return cls(
+            name=None if struct.name is None else struct.name.decode(),
+            value=None if struct.value is None else struct.value.decode(),
+            place=None if struct.place is None else struct.place.decode(),
+            origin=_member(Origin, struct.origin),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskReport:
     """Summary of one learned task.
 
@@ -1098,6 +1156,7 @@ MEMBER_ENUMS: dict[str, dict[str, type[enum.IntEnum] | type[enum.IntFlag]]] = {
     "dlora_progress": {"phase": Phase},
     "dlora_model_options": {"products": Products, "pool": Pool, "activation": Activation, "position_resampling": PositionResampling, "resize": Resize, "interpolation": Interpolation},
     "dlora_model_info": {"naming": Naming, "products": Products, "pool": Pool, "activation": Activation, "position_resampling": PositionResampling, "resize": Resize, "interpolation": Interpolation},
+    "dlora_model_setting": {"origin": Origin},
     "dlora_site": {"projection": Projection},
     "dlora_bank_options": {"optimizer": Optimizer},
     "dlora_predictor_options": {"readout": Readout},
@@ -1131,6 +1190,12 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "dlora_model_destroy": (None, [c_void_p], False),
     # dlora_status dlora_model_get_info(const dlora_model *, dlora_model_info *)
     "dlora_model_get_info": (c_int32, [c_void_p, c_void_p], True),
+    # dlora_status dlora_model_setting_init(dlora_model_setting *, size_t)
+    "dlora_model_setting_init": (c_int32, [c_void_p, c_size_t], True),
+    # size_t dlora_model_num_settings(const dlora_model *)
+    "dlora_model_num_settings": (c_size_t, [c_void_p], False),
+    # dlora_status dlora_model_get_setting(const dlora_model *, size_t, dlora_model_setting *)
+    "dlora_model_get_setting": (c_int32, [c_void_p, c_size_t, c_void_p], True),
     # dlora_status dlora_model_embed(const dlora_model *, const dlora_images *, float *)
     "dlora_model_embed": (c_int32, [c_void_p, c_void_p, c_void_p], True),
     # dlora_status dlora_bank_options_init(dlora_bank_options *, size_t)
@@ -1383,6 +1448,10 @@ FUNCTIONS: dict[str, tuple[Any, list[Any], bool]] = {
     "dlora_learner_get_predictor": (c_void_p, [c_void_p], False),
     # const dlora_projector * dlora_learner_get_projector(const dlora_learner *, size_t, int32_t)
     "dlora_learner_get_projector": (c_void_p, [c_void_p, c_size_t, c_int32], False),
+    # dlora_status dlora_learner_export_peft(const dlora_learner *, const char *, int64_t)
+    "dlora_learner_export_peft": (c_int32, [c_void_p, c_char_p, c_int64], True),
+    # dlora_status dlora_learner_export_backbone(const dlora_learner *, const char *)
+    "dlora_learner_export_backbone": (c_int32, [c_void_p, c_char_p], True),
     # dlora_status dlora_inspect(const char *, int32_t (*)(const dlora_tensor_info *, void *), void *)
     "dlora_inspect": (c_int32, [c_char_p, c_void_p, c_void_p], True),
 }
