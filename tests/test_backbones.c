@@ -575,7 +575,12 @@ static void folders_and_empty_and_cut_files_are_named(void **state) {
   (void)state;
   const char *folder = test_temporary("folder");
   assert_int_equal(mkdir(folder, 0700), 0);
-  refuse_file(folder, DLORA_ERR_IO, "is a directory without model.safetensors");
+  dlora_model *model = NULL;
+  dlora_bank *bank = NULL;
+  assert_status(DLORA_ERR_IO, dlora_model_load(&model, folder, NULL));
+  assert_error_names("is a directory without model.safetensors");
+  assert_status(DLORA_ERR_IO, dlora_bank_load(&bank, folder, NULL));
+  assert_error_names("is a directory, expected a file");
   assert_int_equal(rmdir(folder), 0);
   const char *path = test_temporary("model.safetensors");
   test_write_file(path, "", 0);

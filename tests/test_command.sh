@@ -45,7 +45,7 @@ expect 2 'needs a value' learn --out
 expect 2 'takes no value' learn --quiet=1
 expect 2 'not expected here' learn surplus
 expect 2 'which images' predict --backbone "$backbone" --checkpoint c
-expect 2 'one file is expected' inspect
+expect 2 'one file or folder is expected' inspect
 
 # ---- learning, evaluating, going on ----
 
@@ -316,6 +316,36 @@ cp my-fashion/train-labels-idx1-ubyte bad/train-images-idx3-ubyte
 wrong 'no idx file of bytes in 3' --train bad --test my-fashion
 rm bad/train-labels-idx1-ubyte
 wrong 'no labels file beside it' --train bad --test my-fashion
+
+# ---- a backbone in a folder, as hubs ship them ----
+
+mkdir hub
+ln -s "$backbone" hub/model.safetensors
+printf '{"num_attention_heads": 8, "layer_norm_eps": 1e-05, "hidden_act": "gelu"}' >hub/config.json
+printf '{"image_mean": [0.4, 0.5, 0.6], "image_std": [0.1, 0.2, 0.3], "size": {"height": 16, "width": 16}}' \
+  >hub/preprocessor_config.json
+expect 0 '^setting   num_heads            3                          metadata num_heads' inspect hub
+expect 0 '^setting   activation           gelu                       config.json: hidden_act' inspect --summary hub/
+expect 0 '^setting   pool                 class                      tensors' inspect --summary hub
+expect 0 'A backbone with timm names: 6 blocks' inspect hub
+expect 0 . learn --backbone hub --instant --train data --out hub.safetensors
+expect 0 . evaluate --backbone hub/ --checkpoint hub.safetensors --test data
+expect 0 . evaluate --backbone hub/model.safetensors --checkpoint hub.safetensors --test data
+expect 1 'fingerprint' evaluate --backbone hub --eps 0.001 --checkpoint hub.safetensors --test data
+expect 1 'fingerprint' evaluate --backbone hub --pool mean-patches --checkpoint hub.safetensors --test data
+expect 1 '^duallora evaluate: hub/model.safetensors: --pool is attention, but' \
+  evaluate --backbone hub --pool attention --checkpoint hub.safetensors --test data
+expect 1 -- '--activation asks for silu' \
+  evaluate --backbone hub --activation swiglu --checkpoint hub.safetensors --test data
+expect 2 "--pool: 'cls' is none of" evaluate --backbone hub --pool cls --checkpoint hub.safetensors --test data
+expect 2 '--crop-fraction must be between' \
+  evaluate --backbone hub --crop-fraction 2 --checkpoint hub.safetensors --test data
+expect 2 '--eps needs a number' evaluate --backbone hub --eps tiny --checkpoint hub.safetensors --test data
+expect 2 'hub/model.safetensors' learn --backbone hub --instant --train data --out hub/model.safetensors --overwrite
+expect 2 'the same file' learn --backbone hub --instant --train data --out hub
+printf '{"hidden_size": 768}' >hub/config.json
+expect 1 'hub/model.safetensors: config.json: hidden_size is 768, but its tensors have embed_dim 192' \
+  learn --backbone hub --instant --train data --out other.safetensors
 
 # ---- files that do not belong together, inspecting, interrupting ----
 

@@ -9,10 +9,12 @@
 #include "settings.h"
 #include "utf8.h"
 
-static const char usage[] = "inspect [--summary] FILE";
+static const char usage[] = "inspect [--summary] FILE_OR_FOLDER";
 static const char about[] =
-    "Checks a safetensors file and lists its metadata and tensors; then says what it is: a checkpoint of duallora, a\n"
-    "backbone, or why it is none.\n";
+    "Checks a safetensors file, or the weights in a folder as hubs ship them, and lists metadata and tensors; then "
+    "says\n"
+    "what it is: a checkpoint of duallora, a backbone with its settings and where each comes from, or why it is "
+    "none.\n";
 
 typedef struct listing {
   bool summary; /* no list */
@@ -74,6 +76,27 @@ static const char *naming(int32_t naming) {
   return naming >= 0 && (size_t)naming < sizeof names / sizeof *names ? names[naming] : "unknown";
 }
 
+static const char *origin_name(int32_t origin) {
+  static const char *const names[] = {"an option", "metadata", "JSON", "the table, by", "tensors", "the default"};
+  return origin >= 0 && origin < (int32_t)(sizeof names / sizeof names[0]) ? names[origin] : "?";
+}
+
+/* What shapes do not tell, with the file and the key that tell it. */
+static void print_settings(const dlora_model *model) {
+  for (size_t i = 0; i < dlora_model_num_settings(model); i++) {
+    dlora_model_setting setting = DLORA_MODEL_SETTING_INIT;
+    if (dlora_model_get_setting(model, i, &setting) != DLORA_OK) return;
+    printf("setting   ");
+    print_column(setting.name, 20);
+    print_column(setting.value, 26);
+    /* Metadata and JSON files are named by the place itself. */
+    bool said = setting.origin == DLORA_ORIGIN_METADATA || setting.origin == DLORA_ORIGIN_JSON;
+    if (!said) printf("%s%s", origin_name(setting.origin), setting.place[0] == '\0' ? "" : " ");
+    utf8_print(stdout, setting.place);
+    putchar('\n');
+  }
+}
+
 /* A backbone is what dlora_model_load accepts; of other files it is said why it does not. */
 static void describe_backbone(const char *path) {
   dlora_model *model = NULL;
@@ -92,9 +115,8 @@ static void describe_backbone(const char *path) {
         "%zu x %zu pixels (%zu tokens), %zu parameters\n",
         naming(info.naming), info.depth, info.embed_dim, info.num_heads, info.mlp_dim, info.patch_size, info.image_size,
         info.image_size, info.num_tokens, info.num_parameters);
-    printf("mean %g, %g, %g  std %g, %g, %g  layer norm epsilon %g  fingerprint %s\n", (double)info.mean[0],
-           (double)info.mean[1], (double)info.mean[2], (double)info.std[0], (double)info.std[1], (double)info.std[2],
-           (double)info.layer_norm_eps, info.fingerprint);
+    printf("fingerprint %s\n\n", info.fingerprint);
+    print_settings(model);
   }
   dlora_model_destroy(model);
 }
@@ -110,12 +132,13 @@ int inspect_command(int argc, char **argv) {
   const char *operands[3] = {NULL};
   size_t count = 0;
   if (argc > 5) {
-    fprintf(stderr, "duallora inspect: one file, please. Try 'duallora inspect --help'.\n");
+    fprintf(stderr, "duallora inspect: one file or folder, please. Try 'duallora inspect --help'.\n");
     return EXIT_USAGE;
   }
   if (!command_begin(usage, about, entries, 1, argc, argv, operands, &count, &code)) return code;
   if (count != 1) {
-    fprintf(stderr, "duallora inspect: one file is expected, and %zu are given. Try 'duallora inspect --help'.\n",
+    fprintf(stderr,
+            "duallora inspect: one file or folder is expected, and %zu are given. Try 'duallora inspect --help'.\n",
             count);
     return EXIT_USAGE;
   }

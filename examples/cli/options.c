@@ -49,6 +49,15 @@ static bool parse_unsigned(const option *entry, const char *text, uint64_t *valu
   return true;
 }
 
+static bool parse_one(const option *entry, const char *text, float *out, problem *why) {
+  const char *rest = text;
+  double value = 0.0;
+  if (!parse_real(entry, text, &rest, &value, why)) return false;
+  if (*rest != '\0') return problem_set(why, "--%s needs a number, and '%s' is none", entry->name, text);
+  *out = (float)value;
+  return true;
+}
+
 static bool parse_triple(const option *entry, const char *text, float *values, problem *why) {
   const char *rest = text;
   for (int i = 0; i < 3; i++) {
@@ -94,6 +103,8 @@ static bool parse_value(const option *entry, const char *text, problem *why) {
       if (!parse_unsigned(entry, text, &number, why)) return false;
       *(size_t *)entry->target = (size_t)number;
       break;
+    case OPTION_REAL:
+      return parse_one(entry, text, entry->target, why);
     case OPTION_TRIPLE:
       return parse_triple(entry, text, entry->target, why);
     case OPTION_CHOICE:

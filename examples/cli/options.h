@@ -16,6 +16,7 @@ typedef enum option_kind {
   OPTION_TEXT,    /* const char *, points into argv */
   OPTION_EMPTY,   /* the same, and may be empty */
   OPTION_SIZE,    /* size_t */
+  OPTION_REAL,    /* float */
   OPTION_TRIPLE,  /* float[3], as "0.5,0.5,0.5" */
   OPTION_CHOICE,  /* int32_t, index of the word in choices */
   OPTION_LIBRARY, /* dlora_learner_options, by the library's name for the option: `choices` */

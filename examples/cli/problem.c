@@ -23,7 +23,10 @@ bool problem_set(problem *why, const char *format, ...) {
 bool problem_set_library(problem *why, const char *doing) {
   const char *error = dlora_last_error();
   size_t length = strlen(doing);
-  if (strncmp(error, doing, length) == 0 && error[length] == ':') return problem_set(why, "%s", error);
+  while (length > 1 && doing[length - 1] == '/') length--;
+  /* It names the path, or a file in the folder that the path is. */
+  if (strncmp(error, doing, length) == 0 && (error[length] == ':' || error[length] == '/'))
+    return problem_set(why, "%s", error);
   return problem_set(why, "%s: %s", doing, error);
 }
 

@@ -14,8 +14,10 @@ size_t backbone_settings_options(backbone_settings *settings, option *table) {
   dlora_model_options *to = &settings->options;
   const option entries[] = {
       {OPTION_HEADING, NULL, NULL, "Backbone:", 0, 0, NULL, false, NULL, NULL},
-      {OPTION_TEXT, "backbone", "FILE", "pre-trained ViT as safetensors with timm or Hugging Face names", 0, 0, NULL,
-       true, &settings->path, NULL},
+      {OPTION_TEXT, "backbone", "PATH",
+       "pre-trained ViT with timm or Hugging Face names: a safetensors file, or a folder as hubs ship them, whose "
+       "config.json and preprocessor_config.json set what follows",
+       0, 0, NULL, true, &settings->path, NULL},
       {OPTION_EMPTY, "prefix", "TEXT",
        "what precedes the backbone's tensor names, as 'teacher.'; needed where the file holds several (default: found)",
        0, 0, NULL, false, &to->prefix, NULL},
@@ -23,12 +25,33 @@ size_t backbone_settings_options(backbone_settings *settings, option *table) {
        "pixels a side that images are resized to; a multiple of the patch size (default: what the checkpoint or the "
        "backbone says)",
        1, 8192, NULL, false, &to->image_size, NULL},
-      {OPTION_SIZE, "num-heads", "H", "attention heads, where the backbone's metadata does not tell", 1, 1024, NULL,
-       false, &to->num_heads, NULL},
-      {OPTION_TRIPLE, "mean", "R,G,B", "of pixels in [0, 1], where the metadata is silent (default: 0.5 each)", -1e3,
-       1e3, NULL, false, to->mean, NULL},
+      {OPTION_SIZE, "num-heads", "H", "attention heads, where the backbone's files do not tell", 1, 1024, NULL, false,
+       &to->num_heads, NULL},
+      {OPTION_REAL, "eps", "X", "epsilon of the layer norms (default: as the backbone says, or its family's)", 1e-30,
+       0.999, NULL, false, &to->layer_norm_eps, NULL},
+      {OPTION_TRIPLE, "mean", "R,G,B", "of pixels in [0, 1]; needs --std (default: as the backbone says, or 0.5 each)",
+       -1e3, 1e3, NULL, false, to->mean, NULL},
       {OPTION_TRIPLE, "std", "R,G,B", "standard deviation of pixels; needed together with --mean", 1e-6, 1e3, NULL,
        false, to->std, NULL},
+      {OPTION_CHOICE, "pool", "P",
+       "what of the tokens is the feature: class, mean-patches, mean-tokens, distilled, attention (default: as the "
+       "backbone says)",
+       0, 0, "class|mean-patches|mean-tokens|distilled|attention", false, &to->pool, NULL},
+      {OPTION_CHOICE, "activation", "A",
+       "of the MLPs: gelu, gelu-tanh, quick-gelu, swiglu (default: as the backbone says)", 0, 0,
+       "gelu|gelu-tanh|quick-gelu|swiglu", false, &to->activation, NULL},
+      {OPTION_CHOICE, "position-resampling", "RULE",
+       "how positions come to another image size: timm, hugging-face (default: as the names of the tensors)", 0, 0,
+       "timm|hugging-face", false, &to->position_resampling, NULL},
+      {OPTION_CHOICE, "resize", "HOW",
+       "squash: both sides of an image to S; crop: the shorter one, and the centre is cut out (default: as the "
+       "backbone "
+       "says)",
+       0, 0, "squash|crop", false, &to->resize, NULL},
+      {OPTION_CHOICE, "interpolation", "K", "of resizing: bicubic, bilinear (default: as the backbone says)", 0, 0,
+       "bicubic|bilinear", false, &to->interpolation, NULL},
+      {OPTION_REAL, "crop-fraction", "X", "share of the resized side that is kept (default: as the backbone says)",
+       0.01, 1.0, NULL, false, &to->crop_fraction, NULL},
       {OPTION_CHOICE, "products", "HOW",
        "products with the backbone's weights: blas (default), packed (float32, needs AVX-512) or bfloat16 (needs "
        "AVX512_BF16); the last two by oneDNN",
@@ -164,9 +187,19 @@ bool learner_settings_apply(const learner_settings *settings, dlora_learner_opti
 
 /* The switch for a member of the library's options, or NULL. */
 static const char *switch_of(const char *member, size_t length) {
-  static const char *const of_model[][2] = {{"num_heads", "num-heads"}, {"image_size", "image-size"},
-                                            {"mean", "mean"},           {"std", "std"},
-                                            {"products", "products"},   {"prefix", "prefix"}};
+  static const char *const of_model[][2] = {{"num_heads", "num-heads"},
+                                            {"image_size", "image-size"},
+                                            {"layer_norm_eps", "eps"},
+                                            {"mean", "mean"},
+                                            {"std", "std"},
+                                            {"pool", "pool"},
+                                            {"activation", "activation"},
+                                            {"position_resampling", "position-resampling"},
+                                            {"resize", "resize"},
+                                            {"interpolation", "interpolation"},
+                                            {"crop_fraction", "crop-fraction"},
+                                            {"products", "products"},
+                                            {"prefix", "prefix"}};
   for (size_t i = 0; i < sizeof of_model / sizeof of_model[0]; i++)
     if (strlen(of_model[i][0]) == length && strncmp(of_model[i][0], member, length) == 0) return of_model[i][1];
   for (size_t i = 0; i < dlora_option_count() && i < SETTINGS_MAX; i++) {

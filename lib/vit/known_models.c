@@ -201,18 +201,18 @@ const struct dli_known_architecture dli_known_architectures[] = {
 const size_t dli_num_known_architectures = sizeof dli_known_architectures / sizeof *dli_known_architectures;
 
 const struct dli_known_type dli_known_types[] = {
-  {"vit", 12, 768, 12, 16, 1e-12f, GELU, CLASS},
-  {"vit_mae", 12, 768, 12, 16, 1e-12f, GELU, CLASS},
-  {"vit_msn", 12, 768, 12, 16, 1e-06f, GELU, CLASS},
-  {"deit", 12, 768, 12, 16, 1e-12f, GELU, CLASS},
-  {"dinov2", 12, 768, 12, 14, 1e-06f, GELU, CLASS},
-  {"dinov2_with_registers", 12, 768, 12, 16, 1e-06f, GELU, CLASS},
-  {"dinov3_vit", 6, 384, 12, 16, 1e-05f, GELU, CLASS},
-  {"clip", 12, 768, 12, 32, 1e-05f, QUICK_GELU, CLASS},
-  {"clip_vision_model", 12, 768, 12, 32, 1e-05f, QUICK_GELU, CLASS},
-  {"siglip", 12, 768, 12, 16, 1e-06f, GELU_TANH, ATTENTION},
-  {"siglip_vision_model", 12, 768, 12, 16, 1e-06f, GELU_TANH, ATTENTION},
-  {"ijepa", 12, 768, 12, 16, 1e-12f, GELU, MEAN_TOKENS},
-  {"beit", 12, 768, 12, 16, 1e-12f, GELU, MEAN_PATCHES},
+  {"vit", 12, 768, 12, 16, 1e-12f, GELU, CLASS, HALF},
+  {"vit_mae", 12, 768, 12, 16, 1e-12f, GELU, CLASS, IMAGENET},
+  {"vit_msn", 12, 768, 12, 16, 1e-06f, GELU, CLASS, IMAGENET},
+  {"deit", 12, 768, 12, 16, 1e-12f, GELU, CLASS, IMAGENET},
+  {"dinov2", 12, 768, 12, 14, 1e-06f, GELU, CLASS, IMAGENET},
+  {"dinov2_with_registers", 12, 768, 12, 16, 1e-06f, GELU, CLASS, IMAGENET},
+  {"dinov3_vit", 6, 384, 12, 16, 1e-05f, GELU, CLASS, IMAGENET},
+  {"clip", 12, 768, 12, 32, 1e-05f, QUICK_GELU, CLASS, OPENAI},
+  {"clip_vision_model", 12, 768, 12, 32, 1e-05f, QUICK_GELU, CLASS, OPENAI},
+  {"siglip", 12, 768, 12, 16, 1e-06f, GELU_TANH, ATTENTION, HALF},
+  {"siglip_vision_model", 12, 768, 12, 16, 1e-06f, GELU_TANH, ATTENTION, HALF},
+  {"ijepa", 12, 768, 12, 16, 1e-12f, GELU, MEAN_TOKENS, IMAGENET},
+  {"beit", 12, 768, 12, 16, 1e-12f, GELU, MEAN_PATCHES, HALF},
 };
 const size_t dli_num_known_types = sizeof dli_known_types / sizeof *dli_known_types;

@@ -96,6 +96,7 @@ struct dli_known_type {
   size_t num_heads, hidden_size, num_layers, patch_size;
   float layer_norm_eps;
   int32_t activation, pool;
+  float mean[3], std[3];
 };
 extern const struct dli_known_architecture dli_known_architectures[];
 extern const size_t dli_num_known_architectures;

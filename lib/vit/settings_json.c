@@ -258,6 +258,10 @@ static void fill_type(const struct source *s, const struct dli_known_type *type,
   if (!gated)
     dli_settings_fill(to, DLI_SET_ACTIVATION, DLORA_ORIGIN_TABLE, place, (double[]){(double)type->activation});
   dli_settings_fill(to, DLI_SET_POOL, DLORA_ORIGIN_TABLE, place, (double[]){(double)type->pool});
+  dli_settings_fill(to, DLI_SET_MEAN, DLORA_ORIGIN_TABLE, place,
+                    (double[]){(double)type->mean[0], (double)type->mean[1], (double)type->mean[2]});
+  dli_settings_fill(to, DLI_SET_STD, DLORA_ORIGIN_TABLE, place,
+                    (double[]){(double)type->std[0], (double)type->std[1], (double)type->std[2]});
   dli_settings_fill(to, DLI_SET_POSITION_RESAMPLING, DLORA_ORIGIN_TABLE, place,
                     (double[]){(double)DLORA_POSITIONS_HUGGING_FACE});
 }

@@ -21,21 +21,22 @@ NORMALISATIONS = {((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)): "IMAGENET",
                   ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)): "OPENAI",
                   ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)): "HALF",
                   ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)): "NONE"}
-# What transformers' models of a type give as the feature of an image; their configurations do not say it.
+# What transformers' models of a type give as the feature of an image, and how the published ones normalise images: their
+# configurations do not say it.
 TYPES = {
-    "vit": ("ViTConfig", "CLASS"),
-    "vit_mae": ("ViTMAEConfig", "CLASS"),
-    "vit_msn": ("ViTMSNConfig", "CLASS"),
-    "deit": ("DeiTConfig", "CLASS"),
-    "dinov2": ("Dinov2Config", "CLASS"),
-    "dinov2_with_registers": ("Dinov2WithRegistersConfig", "CLASS"),
-    "dinov3_vit": ("DINOv3ViTConfig", "CLASS"),
-    "clip": ("CLIPVisionConfig", "CLASS"),
-    "clip_vision_model": ("CLIPVisionConfig", "CLASS"),
-    "siglip": ("SiglipVisionConfig", "ATTENTION"),
-    "siglip_vision_model": ("SiglipVisionConfig", "ATTENTION"),
-    "ijepa": ("IJepaConfig", "MEAN_TOKENS"),
-    "beit": ("BeitConfig", "MEAN_PATCHES"),
+    "vit": ("ViTConfig", "CLASS", "HALF"),
+    "vit_mae": ("ViTMAEConfig", "CLASS", "IMAGENET"),
+    "vit_msn": ("ViTMSNConfig", "CLASS", "IMAGENET"),
+    "deit": ("DeiTConfig", "CLASS", "IMAGENET"),
+    "dinov2": ("Dinov2Config", "CLASS", "IMAGENET"),
+    "dinov2_with_registers": ("Dinov2WithRegistersConfig", "CLASS", "IMAGENET"),
+    "dinov3_vit": ("DINOv3ViTConfig", "CLASS", "IMAGENET"),
+    "clip": ("CLIPVisionConfig", "CLASS", "OPENAI"),
+    "clip_vision_model": ("CLIPVisionConfig", "CLASS", "OPENAI"),
+    "siglip": ("SiglipVisionConfig", "ATTENTION", "HALF"),
+    "siglip_vision_model": ("SiglipVisionConfig", "ATTENTION", "HALF"),
+    "ijepa": ("IJepaConfig", "MEAN_TOKENS", "IMAGENET"),
+    "beit": ("BeitConfig", "MEAN_PATCHES", "HALF"),
 }
 HIDDEN_ACT = {"gelu": "GELU", "quick_gelu": "QUICK_GELU", "gelu_pytorch_tanh": "GELU_TANH"}
 
@@ -128,10 +129,10 @@ const struct dli_known_architecture dli_known_architectures[] = {{""")
 const size_t dli_num_known_architectures = sizeof dli_known_architectures / sizeof *dli_known_architectures;
 
 const struct dli_known_type dli_known_types[] = {""")
-    for name, (config, pool) in TYPES.items():
+    for name, (config, pool, normalisation) in TYPES.items():
         c = getattr(transformers, config)()
         print(f'  {{"{name}", {c.num_attention_heads}, {c.hidden_size}, {c.num_hidden_layers}, {c.patch_size}, '
-              f"{c.layer_norm_eps:g}f, {HIDDEN_ACT[c.hidden_act]}, {pool}}},")
+              f"{c.layer_norm_eps:g}f, {HIDDEN_ACT[c.hidden_act]}, {pool}, {normalisation}}},")
     print("""};
 const size_t dli_num_known_types = sizeof dli_known_types / sizeof *dli_known_types;""")
 
