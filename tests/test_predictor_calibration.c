@@ -64,22 +64,26 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
       }
     }
     for (size_t j = 0; j < dim; j++) covariance[j * dim + j] += raised[j];
-    for (size_t t = 0; t <= classes; t++) { /* the last one is everything: its mean, and what the means scatter too */
+    double everything = 0.0;
+    for (size_t t = 0; t < classes + 2; t++) { /* the last two: around the centre, by wider matrices */
       double matrix[MOST * MOST], difference[MOST], solved[MOST], square = 0.0;
-      for (size_t k = 0; k < dim * dim; k++) matrix[k] = covariance[k] + (t < classes ? 0.0 : between[k]);
+      for (size_t k = 0; k < dim * dim; k++) {
+        matrix[k] = (t < classes ? 1.0 : 1.1) * covariance[k] + (t == classes ? between[k] : 0.0);
+      }
       for (size_t j = 0; j < dim; j++) {
         difference[j] = (double)data.x[i * dim + j] - (t < classes ? less[t * dim + j] : other[j]);
         solved[j] = difference[j];
       }
       eliminate(matrix, solved, dim);
       for (size_t j = 0; j < dim; j++) square += solved[j] * difference[j];
-      if (t == classes) {
-        unknown[i] = nearest - square;
+      if (t >= classes) {
+        everything += (t == classes ? 0.75 : 0.25) * square;
       } else {
         scores[i * classes + t] = -0.5 * square + noise / count[t];
         nearest = fmin(nearest, square);
       }
     }
+    unknown[i] = nearest - everything;
     double solved[MOST]; /* of both views' mean, from the own one */
     for (size_t j = 0; j < dim; j++) solved[j] = middle[i * dim + j] - less[c * dim + j];
     eliminate(covariance, solved, dim);

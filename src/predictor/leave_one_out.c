@@ -10,13 +10,14 @@
  *               u = V r,               h = r^T u,   k = n / (n - 1) / (N - K),   a = k / (1 - k h)
  *               v = (V + a u u^T) d,   g = d^T v,   l = 1 / (N - K),             b = l / (1 - l g)
  *
- * and d = 0 for a single view. The score is that of the first view z. The unknown score compares d_C with d_E, where
- * E = C + U U^T and N U U^T is the scatter of the means around mu. With g the mean of the views minus mu, without the
- * image
+ * and d = 0 for a single view. The score is that of the first view z. The unknown score compares d_C with d_E and d_B,
+ * where B = (1 + rho) C, E = B + U U^T, and N U U^T is the scatter of the means around mu. With g the mean of the views
+ * minus mu, without the image
  *
  *   mu        becomes mu - g / (N - 1)
  *   N U U^T   becomes N U U^T - N / (N - 1) g g^T + n / (n - 1) r r^T
- *   E         becomes E - (k - n / (n - 1) / N) r r^T - l d d^T - 1 / (N - 1) g g^T
+ *   B         becomes B - (1 + rho) k r r^T - (1 + rho) l d d^T
+ *   E         becomes E - ((1 + rho) k - n / (n - 1) / N) r r^T - (1 + rho) l d d^T - 1 / (N - 1) g g^T
  *
  * Degrees of freedom, the a_i of the shrinkage and the divisor N stay unchanged. For a block of images:
  *
@@ -124,15 +125,17 @@ static void leave_out_gaussian(const struct dli_readout *readout, size_t num, si
               t->b * aside_c * (t->vz - 0.5 * aside_c);
 }
 
-/* The square of x' by the inverse of E without the image (see above). products: inner products of x, r and d by E^-1.
- * With x' = x + g / (N - 1) and g = x - d the four vectors x', r, d and g span all of it. Each of the last three adds a
- * weight times its outer product to E, which changes all inner products by Sherman and Morrison. */
+/* The square of x' by the inverse of B or, with_means, of E, without the image (see above). products: inner products of
+ * x, r and d by that inverse. With x' = x + g / (N - 1) and g = x - d the four vectors x', r, d and g span all of it.
+ * Each of the last three adds a weight times its outer product to the matrix, which changes all inner products by
+ * Sherman and Morrison. */
 static double distance_without(const double products[NUM_DIRECTIONS][NUM_DIRECTIONS], const struct terms *t,
-                               double total) {
-  const double rest = total - 1.0;
+                               double total, double rho, bool with_means) {
+  const double rest = total - 1.0, of_means = with_means ? 1.0 : 0.0;
   const double made_of[4][NUM_DIRECTIONS] = {
       {1.0 + 1.0 / rest, 0.0, -1.0 / rest}, {0.0, 1.0, 0.0}, {0.0, 0.0, 1.0}, {1.0, 0.0, -1.0}};
-  const double weights[4] = {0.0, t->n / (t->n - 1.0) / total - t->k, -t->l, -1.0 / rest};
+  const double weights[4] = {0.0, of_means * t->n / (t->n - 1.0) / total - (1.0 + rho) * t->k, -(1.0 + rho) * t->l,
+                             -of_means / rest};
   double gram[4][4] = {{0.0}};
   for (size_t i = 0; i < 4; i++) {
     for (size_t j = 0; j < 4; j++) {
@@ -153,11 +156,13 @@ static double distance_without(const double products[NUM_DIRECTIONS][NUM_DIRECTI
   return gram[0][0];
 }
 
-/* unknown [rows] += square of x by V without the image, less the distance d_E without it. By E^-1 the inner product of
- * p and q is p^T V q - (U^T V p)^T (I + U^T V U)^-1 U^T V q. Destroys z, r, d, along, aside and spread. */
+/* unknown [rows] += square of x by V without the image, less gamma d_E + (1 - gamma) d_B without it. By B^-1 the inner
+ * product of p and q is p^T V q / (1 + rho), by E^-1 (p^T V q - (U^T V p)^T ((1 + rho) I + U^T V U)^-1 U^T V q) /
+ * (1 + rho). Destroys z, r, d, along, aside and spread. */
 static void add_distances(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num, size_t rows,
                           double total, const struct terms *terms, struct block *b, double *unknown) {
   const size_t width = readout->between ? num : predictor->dim;
+  const double rho = readout->unknown.spread, gamma = readout->unknown.along;
   double *const roots[NUM_DIRECTIONS] = {readout->between ? b->spread : b->z, readout->between ? b->along : b->r,
                                          readout->between ? b->aside : b->d};
   if (readout->between) {
@@ -172,14 +177,16 @@ static void add_distances(const dlora_predictor *predictor, const struct dli_rea
   }
   for (size_t i = 0; i < rows; i++) {
     const struct terms *t = &terms[i];
-    double products[NUM_DIRECTIONS][NUM_DIRECTIONS];
+    double by_b[NUM_DIRECTIONS][NUM_DIRECTIONS], by_e[NUM_DIRECTIONS][NUM_DIRECTIONS];
     for (size_t k = 0; k < NUM_DIRECTIONS * NUM_DIRECTIONS; k++) {
       const size_t p = k / NUM_DIRECTIONS, q = k % NUM_DIRECTIONS;
       const double by_roots = dot(roots[p] + i * width, roots[q] + i * width, width);
-      products[p][q] = readout->between ? t->products[p][q] - by_roots : by_roots;
+      by_b[p][q] = t->products[p][q] / (1.0 + rho);
+      by_e[p][q] = readout->between ? by_b[p][q] - by_roots / (1.0 + rho) : by_roots;
     }
     unknown[i] += t->products[X][X] + t->a * t->uz * t->uz + t->b * t->vz * t->vz;
-    unknown[i] -= distance_without((const double(*)[NUM_DIRECTIONS])products, t, total);
+    unknown[i] -= gamma * distance_without((const double(*)[NUM_DIRECTIONS])by_e, t, total, rho, true);
+    unknown[i] -= (1.0 - gamma) * distance_without((const double(*)[NUM_DIRECTIONS])by_b, t, total, rho, false);
   }
 }
 
