@@ -16,8 +16,8 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
          spread = 0.0, noise = 0.0;
   const double n = (double)data.n, degrees = n - (double)classes;
   double *middle = calloc(data.n * dim, sizeof *middle), *half = calloc(data.n * dim, sizeof *half); /* of two views */
-  double *own = calloc(data.n, sizeof *own);
-  assert_true(middle && half && own);
+  double *own = calloc(data.n, sizeof *own), *around = calloc(data.n, sizeof *around);
+  assert_true(middle && half && own && around);
   for (size_t i = 0; i < data.n * dim; i++) {
     middle[i] = 0.5 * ((double)data.x[i] + (double)mirrored[i]);
     half[i] = 0.5 * ((double)data.x[i] - (double)mirrored[i]);
@@ -45,7 +45,7 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
   }
   for (size_t i = 0; i < data.n; i++) {
     const size_t c = (size_t)data.y[i];
-    double less[MOST * MOST], covariance[MOST * MOST] = {0}, between[MOST * MOST] = {0}, nearest = HUGE_VAL;
+    double less[MOST * MOST], covariance[MOST * MOST] = {0}, between[MOST * MOST] = {0};
     double other[MOST]; /* the centre of the other features */
     memcpy(less, mean, sizeof less);
     for (size_t j = 0; j < dim; j++) {
@@ -80,10 +80,9 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
         everything += (t == classes ? 0.75 : 0.25) * square;
       } else {
         scores[i * classes + t] = -0.5 * square + noise / count[t];
-        nearest = fmin(nearest, square);
       }
     }
-    unknown[i] = nearest - everything;
+    around[i] = everything;
     double solved[MOST]; /* of both views' mean, from the own one */
     for (size_t j = 0; j < dim; j++) solved[j] = middle[i * dim + j] - less[c * dim + j];
     eliminate(covariance, solved, dim);
@@ -92,8 +91,12 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
   }
   for (size_t i = 0; i < data.n; i++) {
     const double k = count[data.y[i]];
+    double best = -HUGE_VAL;
     scores[i * classes + (size_t)data.y[i]] += 0.5 * spread * (1.0 / (k - 1.0) - 1.0 / k);
+    for (size_t c = 0; c < classes; c++) best = fmax(best, scores[i * classes + c] - noise / count[c]);
+    unknown[i] = -2.0 * best - around[i];
   }
+  free(around);
   free(own);
   free(half);
   free(middle);

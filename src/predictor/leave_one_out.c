@@ -27,7 +27,8 @@
  *   4. The unknown score, from the inner products of x, r and d by E^-1 (add_distances).
  *   5. With a random projection, the ridge outputs without it (leave_out_ridge).
  *
- * Afterwards every row gets the offsets of the readout, and the score of c the noise of its smaller mean. */
+ * Afterwards every row gets the offsets of the readout, and the score of c the noise of its smaller mean, also inside
+ * the unknown score. */
 #include <math.h>
 #include <string.h>
 
@@ -236,10 +237,11 @@ static void set_products(struct terms *t, double xx, double rd, double xd, doubl
 }
 
 /* Steps 1 to 5 above for one batch. scores [count, num]; unknown [count]; own [count]: square of the distance from the
- * mean of the views to mu_c, both without the image. */
+ * mean of the views to mu_c, and lead [count]: the largest other Gaussian score less that of c, all without the image.
+ */
 static void leave_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                       const struct dli_readout *readout, const double *ridge_factor, const struct batch *batch,
-                      struct block *b, double *scores, double *unknown, double *own) {
+                      struct block *b, double *scores, double *unknown, double *own, double *lead) {
   const size_t dim = predictor->dim, num = statistics->num, rows = batch->count;
   const double degrees = dli_statistics_degrees(statistics), total = (double)dli_statistics_total(statistics);
   struct terms *terms = b->terms;
@@ -281,9 +283,9 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
     own[i] = t->n / (t->n - 1.0) * (t->n / (t->n - 1.0)) * (t->h + t->a * t->h * t->h + t->b * t->vr * t->vr);
     for (size_t j = 0; j < num; j++) spread[j] = readout->root_fraction[j] * (row[j] - readout->bias[j]);
     leave_out_gaussian(readout, num, c, t, along, aside, row);
-    double best = row[0];
-    for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
-    unknown[i] = -2.0 * best;
+    lead[i] = -HUGE_VAL;
+    for (size_t j = 0; j < num; j++) lead[i] = j != c ? fmax(lead[i], row[j] - row[c]) : lead[i];
+    unknown[i] = -2.0 * (row[c] + fmax(lead[i], 0.0));
   }
   add_distances(predictor, readout, num, rows, total, terms, b, unknown);
   if (ridge_factor) {
@@ -302,7 +304,7 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
   struct block block = {0};
   struct batch batch = {0};
   size_t *components = NULL, values = 0;
-  double *ridge_factor = NULL, *own = NULL, noise = 0.0;
+  double *ridge_factor = NULL, *own = NULL, *lead = NULL, noise = 0.0;
   dlora_status status = DLORA_OK;
   *out = left_out;
   if (rows->count == 0) return DLORA_OK;
@@ -314,6 +316,7 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
   DLI_TRY_DONE(DLI_NEW(allocator, left_out.expected, rows->count));
   DLI_TRY_DONE(DLI_NEW(allocator, components, rows->count));
   DLI_TRY_DONE(DLI_NEW(allocator, own, rows->count));
+  DLI_TRY_DONE(DLI_NEW(allocator, lead, rows->count));
   DLI_TRY_DONE(block_new(predictor, rows->count < DLI_SCORE_ROWS ? rows->count : DLI_SCORE_ROWS, num, &block));
   if (predictor->random_features > 0) DLI_TRY_DONE(dli_ridge_factor(predictor, statistics, &ridge_factor));
   for (size_t i = 0; i < rows->count; i++) {
@@ -327,21 +330,24 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
     if (batch.count == DLI_SCORE_ROWS || (batch.count > 0 && i + 1 == rows->count)) {
       const size_t first = left_out.count - batch.count;
       leave_out(predictor, statistics, readout, ridge_factor, &batch, &block, left_out.scores + first * num,
-                left_out.unknown + first, own + first);
+                left_out.unknown + first, own + first, lead + first);
       batch.count = 0;
     }
   }
   /* nu: mean over the features of e (1 - 1 / n_c), e being `own`. The mean of c has one feature less here than in the
-   * scores to be calibrated; its additional noise, nu (1 / (n_c - 1) - 1 / n_c), is given back to its score. */
+   * scores to be calibrated; half of its additional noise, nu (1 / (n_c - 1) - 1 / n_c), is given back to its score.
+   * The unknown score takes twice the largest score off, which changes where the score of c becomes the largest. */
   for (size_t i = 0; i < left_out.count; i++) {
     const double n = (double)statistics->counts[components[i]];
     noise += own[i] * (n - 1.0) / n / (double)left_out.count;
   }
   for (size_t i = 0; i < left_out.count; i++) {
     const double n = (double)statistics->counts[components[i]];
+    const double back = 0.5 * noise / (n * (n - 1.0));
     double *row = left_out.scores + i * num;
     for (size_t j = 0; j < num; j++) row[j] += readout->offset[j];
-    if (!ridge_factor) row[components[i]] += 0.5 * noise / (n * (n - 1.0));
+    if (!ridge_factor) row[components[i]] += back;
+    left_out.unknown[i] -= 2.0 * fmax(back - fmax(lead[i], 0.0), 0.0);
   }
   *out = left_out;
   left_out = (struct dli_left_out){0};
@@ -349,6 +355,7 @@ done:
   dli_free(allocator, ridge_factor);
   dli_free(allocator, block.memory);
   dli_free(allocator, block.terms);
+  dli_free(allocator, lead);
   dli_free(allocator, own);
   dli_free(allocator, components);
   dli_left_out_free(predictor, &left_out);
