@@ -9,7 +9,7 @@
 
 #define FEATURE_TOLERANCE 1e-5 /* relative to the largest */
 #define GRADIENT_TOLERANCE 1e-3
-enum { SITES = 12, IMAGES = 3, DIM = 32 };
+enum { SITES = 12, IMAGES = 3, DIM = 32, MOST_PARAMETERS = 8192 };
 
 struct family {
   const char *file, *fixture; /* of tests/data/backbones */
@@ -107,13 +107,14 @@ static size_t factor_dim(const struct setup *s, size_t site, char letter, size_t
   return test_fixture_dim(s->fixture, name, dim);
 }
 
-static struct setup set_up(const struct family *family, size_t first, size_t count) {
+static struct setup set_up_with(const struct family *family, size_t first, size_t count, int32_t products) {
   struct setup s = {.fixture = test_fixture_open(path_of(family->fixture, "bin")), .first = first, .count = count};
-  const dlora_model_options options = options_of(family);
+  dlora_model_options options = options_of(family);
   const int32_t *places = test_fixture_ints(s.fixture, "sites", NULL);
   dlora_site sites[SITES];
   float *parameters = NULL;
   size_t at = 0, total = 0;
+  options.products = products;
   assert_status(DLORA_OK, dlora_model_load(&s.model, path_of(family->file, "safetensors"), &options));
   assert_int_equal(test_fixture_dim(s.fixture, "sites", 0), SITES);
   for (size_t i = 0; i < count; i++) {
@@ -144,6 +145,10 @@ static struct setup set_up(const struct family *family, size_t first, size_t cou
   assert_int_equal(s.images.count, IMAGES);
   assert_int_equal(test_fixture_dim(s.fixture, "features", 1), DIM);
   return s;
+}
+
+static struct setup set_up(const struct family *family, size_t first, size_t count) {
+  return set_up_with(family, first, count, DLORA_PRODUCTS_BLAS);
 }
 
 static void tear_down(struct setup *s) {
@@ -284,6 +289,79 @@ static void fingerprints_are_those_of_what_is_computed(void **state) {
   }
 }
 
+/* ---- packed and bfloat16 products, where this machine has them ---- */
+
+static int has_products(int32_t products) {
+  dlora_model_options options = options_of(&families[0]);
+  dlora_model *model = NULL;
+  options.products = products;
+  const dlora_status status = dlora_model_load(&model, path_of(families[0].file, "safetensors"), &options);
+  dlora_model_destroy(model);
+  assert_true(status == DLORA_OK || status == DLORA_ERR_UNSUPPORTED);
+  return status == DLORA_OK;
+}
+
+/* |found - expected| / |expected| */
+static double distance(const float *found, const float *expected, size_t count) {
+  double error = 0.0, norm = 0.0;
+  for (size_t i = 0; i < count; i++) {
+    const double d = (double)found[i] - (double)expected[i];
+    error += d * d;
+    norm += (double)expected[i] * (double)expected[i];
+  }
+  return sqrt(error / norm);
+}
+
+/* Features and gradients with these products, each [rows] of a batch at a time. */
+static void run_with(const struct family *family, int32_t products, size_t rows, float *features, float *gradients) {
+  struct setup s = set_up_with(family, 0, SITES, products);
+  dlora_session *session = session_of(&s, 1, 1);
+  const float *feature_gradients = test_fixture_floats(s.fixture, "feature_gradients", NULL);
+  float *sums = NULL;
+  size_t total = 0;
+  for (size_t i = 0; i < IMAGES; i += rows) {
+    dlora_images part = s.images;
+    part.f32 += i * 3 * part.height * part.width;
+    part.count = rows;
+    assert_status(DLORA_OK, dlora_session_forward(session, &part, DLORA_TERM_RESIDUAL, NULL, features + i * DIM));
+    assert_status(DLORA_OK, dlora_session_backward(session, s.bank, feature_gradients + i * DIM));
+  }
+  assert_status(DLORA_OK, dlora_bank_get_parameters(s.bank, NULL, &sums, &total));
+  assert_true(total <= MOST_PARAMETERS);
+  memcpy(gradients, sums, total * sizeof *sums);
+  memset(gradients + total, 0, (MOST_PARAMETERS - total) * sizeof *sums);
+  dlora_session_destroy(session);
+  tear_down(&s);
+}
+
+static void other_products_agree_with_those_of_the_blas(void **state) {
+  (void)state;
+  static const struct {
+    int32_t products;
+    double features, gradients;
+  } kinds[] = {{DLORA_PRODUCTS_PACKED, 1e-5, 1e-3}, {DLORA_PRODUCTS_BFLOAT16, 5e-2, 1e-1}};
+  if (!has_products(DLORA_PRODUCTS_PACKED)) skip();
+  float *gradients[2];
+  for (size_t i = 0; i < 2; i++) assert_non_null(gradients[i] = malloc(MOST_PARAMETERS * sizeof **gradients));
+  for (size_t k = 0; k < 2; k++) {
+    if (!has_products(kinds[k].products)) continue;
+    for (size_t f = 0; f < FAMILIES; f++) {
+      float wanted[IMAGES * DIM], together[IMAGES * DIM], alone[IMAGES * DIM];
+      print_message("%s, products %d\n", families[f].file, (int)kinds[k].products);
+      run_with(&families[f], DLORA_PRODUCTS_BLAS, IMAGES, wanted, gradients[0]);
+      run_with(&families[f], kinds[k].products, IMAGES, together, gradients[1]);
+      assert_true(distance(together, wanted, IMAGES * DIM) < kinds[k].features);
+      assert_true(distance(gradients[1], gradients[0], MOST_PARAMETERS) < kinds[k].gradients);
+      run_with(&families[f], kinds[k].products, 1, alone, gradients[1]);
+      /* In bfloat16 bit by bit, as rounding would make more of any difference. */
+      if (kinds[k].products == DLORA_PRODUCTS_BFLOAT16) assert_memory_equal(alone, together, sizeof alone);
+      assert_true(distance(alone, together, IMAGES * DIM) < 1e-5);
+      assert_true(distance(gradients[1], gradients[0], MOST_PARAMETERS) < kinds[k].gradients);
+    }
+  }
+  for (size_t i = 0; i < 2; i++) free(gradients[i]);
+}
+
 /* ---- against finite differences ---- */
 
 static double loss(const struct setup *s, dlora_session *session) {
@@ -418,6 +496,7 @@ int main(void) {
       cmocka_unit_test(merged_updates_give_the_same_features),
       cmocka_unit_test(an_image_does_not_depend_on_the_others),
       cmocka_unit_test(fingerprints_are_those_of_what_is_computed),
+      cmocka_unit_test(other_products_agree_with_those_of_the_blas),
       cmocka_unit_test(gradients_match_finite_differences_at_every_site),
       cmocka_unit_test(learners_adapt_every_projection),
       cmocka_unit_test(activations_that_contradict_the_gate_are_refused),
