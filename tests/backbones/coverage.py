@@ -71,8 +71,8 @@ class Result:
 
 
 def open_settled(library, path, row, result):
-    """Loads it by the number of heads alone, and then with what the library supposed otherwise."""
-    settings = {"num_heads": row.heads}
+    """Loads it by the number of heads alone, and then with what the library supposed otherwise. A folder tells all."""
+    settings = {} if row.folder else {"num_heads": row.heads}
     model = library.load(path, settings)
     info = model.info
     if row.eps and abs(info.layer_norm_eps - row.eps) > 1e-3 * row.eps:
@@ -129,12 +129,12 @@ def compare(library, row, result, path):
 
 def run_row(library, row, counted, folder):
     result = Result(row, counted)
-    path = os.path.join(folder, "model.safetensors")
+    path = os.path.join(folder, "model" if row.folder else "model.safetensors")
     row.save(path)
     try:
         compare(library, row, result, path)
     except Refused as refusal:
-        result.sentence = str(refusal).replace(path + ": ", "")
+        result.sentence = str(refusal).replace(path + ": ", "").replace(path + "/", "")
     return result
 
 

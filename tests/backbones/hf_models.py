@@ -3,6 +3,7 @@
 that the modules have in memory."""
 
 import os
+import shutil
 import tempfile
 
 import transformers
@@ -72,7 +73,17 @@ def make(kind, config, arguments, seed):
     return randomise(getattr(transformers, kind)(config), seed)
 
 
+def save_folder(model):
+    """As in a hub, with config.json beside the weights."""
+    def save(path):
+        shutil.rmtree(path, ignore_errors=True)
+        model.float().save_pretrained(path)
+        model.double()
+    return save
+
+
 def save_pretrained(model):
+    """The weights alone."""
     def save(path):
         with tempfile.TemporaryDirectory() as folder:
             model.float().save_pretrained(folder)
@@ -96,7 +107,9 @@ def rows(index, seed):
         pool: lambda m, x: feature(m(pixel_values=x)),
     }
     eps = getattr(vision, "layer_norm_eps", getattr(vision, "rms_norm_eps", None))
-    for naming, save in (("save_pretrained", save_pretrained(model)),
+    for naming, save in (("folder", save_folder(model)), ("save_pretrained", save_pretrained(model)),
                          ("state_dict", lambda path: save_file(tensors_of(model), path))):
-        yield Row(family, kind, naming, inner, vision.num_attention_heads, eps,
+        row = Row(family, kind, naming, inner, vision.num_attention_heads, eps,
                   "SWIGLU" if swiglu else ACTIVATIONS.get(act), pool, features, save)
+        row.folder = naming == "folder"
+        yield row

@@ -44,6 +44,7 @@ class Row:
         self.pool = pool  # of POOLS, or None
         self.features = features  # {of POOLS: feature(inner, x)}
         self.save = save  # writes the file or folder of this path
+        self.folder = False  # save writes a folder that tells all settings
         self.size = None  # pixels a side that it takes, if it does not take every size
 
     def module(self, pool):

@@ -14,9 +14,9 @@ float64, relative to the largest feature. **Gradients** is the same of the gradi
 output, fc1 and fc2 of every block, relative to the largest number of the factor. No row may load and differ by more
 than {tolerance:g}.
 
-The number of heads is always set, as tensors do not tell it. **Set** names the other options that were needed because
-the tensors alone made the library suppose something else: `eps` is `layer_norm_eps`. The files beside the weights that
-hubs have tell all of them. timm's own test models (`test_vit`) are left out.
+A folder is opened as it is. Of a file by itself the number of heads is always set, as tensors do not tell it. **Set**
+names the other options that were needed because the tensors alone made the library suppose something else: `eps` is
+`layer_norm_eps`. timm's own test models (`test_vit`) are left out.
 
 Measured with {versions}.
 
@@ -63,9 +63,10 @@ def write_document(path, results, versions, tolerance):
         count("plain Vision Transformers of timm: vision_transformer.py, deit.py, DINOv3 and CLIP of eva.py",
               [r for r in timm if r.counted]),
         count("the others of eva.py", [r for r in timm if not r.counted]),
-        count("classes of transformers, as `save_pretrained` writes them",
+        count("classes of transformers, folders with config.json", [r for r in results if r.naming == "folder"]),
+        count("the same, the weights alone as `save_pretrained` writes them",
               [r for r in results if r.naming == "save_pretrained"]),
-        count("the same, with the names of the modules in memory",
+        count("the same, the weights with the names of the modules in memory",
               [r for r in results if r.naming == "state_dict"]),
     ]
     groups = grouped(results)
