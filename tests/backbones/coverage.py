@@ -85,6 +85,8 @@ def open_settled(library, path, row, result):
         settings["image_size"] = row.size
         result.settings.append("image_size")
     supposed = POOLS[info.pool]
+    if supposed == "MEAN_TOKENS" and info.num_prefix_tokens == 0:
+        supposed = "MEAN_PATCHES"  # the same
     if row.pool and supposed != row.pool:
         settings["pool"] = POOLS.index(row.pool)
         result.settings.append("pool")
