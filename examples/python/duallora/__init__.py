@@ -17,7 +17,7 @@ docs/PYTHON.md describes all of it.
 
 from ._abi import (
     VERSION,
-    Activation, Evaluation, Input, Interpolation, ModelInfo, OpenTask, OptionInfo, OptionScope, OptionType, Phase, Pool,
+    Activation, Evaluation, Input, Interpolation, ModelInfo, ModelSetting, OpenTask, OptionInfo, OptionScope, OptionType, Origin, Phase, Pool,
     PositionResampling, Products, Profile, Progress, Projection, Resize, Site, Status, TaskReport, TensorInfo, Terms,
 )
 from ._inspect import inspect
@@ -40,8 +40,8 @@ __version__ = ".".join(map(str, VERSION))
 __all__ = [
     "PREDICTION", "Activation", "ArgumentError", "ArgumentTypeError", "Bank", "CancelledError", "ClosedError", "Components",
     "ConcurrentUseError", "DualLoRAError", "Evaluation", "FileError", "FormatError", "Input", "Interpolation", "Learner",
-    "LibraryVersionError", "MismatchError", "Model", "ModelInfo", "NotFiniteError", "NumericError", "OpenTask", "OptionInfo",
-    "OptionScope", "OptionType", "OutOfMemoryError", "Phase", "Pool", "PositionResampling", "Posterior", "Predictor",
+    "LibraryVersionError", "MismatchError", "Model", "ModelInfo", "ModelSetting", "NotFiniteError", "NumericError", "OpenTask", "OptionInfo",
+    "OptionScope", "OptionType", "Origin", "OutOfMemoryError", "Phase", "Pool", "PositionResampling", "Posterior", "Predictor",
     "Products", "Profile", "Progress", "Projection", "Projector", "Resize", "Session", "Site", "StateError", "Status",
     "StructSizeError", "TaskReport", "TensorInfo", "Terms", "UnsupportedError", "build_info", "inspect", "learner_defaults",
     "learner_option_table", "site", "version",

@@ -45,11 +45,39 @@ def timm_config(model: Any) -> dict[str, Any]:
         if size[0] != size[1]:
             raise ArgumentError(f"the model takes images of {size[0]} x {size[1]}; the library takes square ones")
         config["image_size"] = size[0]
+    if isinstance(getattr(model, "global_pool", None), str):
+        config["global_pool"] = model.global_pool
+    activation = _activation(block)
+    if activation is not None:
+        config["hidden_act"] = activation
     pretrained = getattr(model, "pretrained_cfg", None) or {}
     for name in ("mean", "std"):
         if pretrained.get(name) is not None:
             config[name] = tuple(pretrained[name])
     return config
+
+
+def _activation(block: Any) -> str | None:
+    """The activation of a block's MLP, in the names of transformers; None: the library finds it."""
+    act = getattr(getattr(block, "mlp", None), "act", None)
+    if act is None:
+        return None
+    if getattr(act, "approximate", "none") == "tanh":
+        return "gelu_tanh"
+    return {"GELU": "gelu", "GELUTanh": "gelu_tanh", "QuickGELU": "quick_gelu", "SiLU": "silu"}.get(type(act).__name__)
+
+
+def timm_options(model: Any) -> dict[str, Any]:
+    """How timm evaluates the model's images."""
+    pretrained = getattr(model, "pretrained_cfg", None) or {}
+    options: dict[str, Any] = {}
+    if pretrained.get("interpolation") in ("bicubic", "bilinear"):
+        options["interpolation"] = pretrained["interpolation"]
+    if pretrained.get("crop_mode") == "squash":
+        options["resize"] = "squash"
+    elif pretrained.get("crop_pct"):
+        options.update(resize="crop", crop_fraction=float(pretrained["crop_pct"]))
+    return options
 
 
 def _raw(name: str, tensor: Any) -> tuple[str, list[int], bytes]:

@@ -91,6 +91,11 @@ class LearnerOptions:
             library.learner_options_set(self.buffer, name.encode(), _text(name, value).encode())
         return self
 
+    def check(self) -> LearnerOptions:
+        """Refuses what no learner can be created with, as far as it does not depend on the model."""
+        library.learner_options_check(self.buffer, None)
+        return self
+
     def get(self, name: str) -> OptionValue:
         if name not in _known():
             raise _unknown(name, _known(), "a learner")

@@ -157,6 +157,22 @@ class Learner(Handle):
         return _unpickled, (self.model, self.to_bytes(), {"threads": self.options["threads"]},
                             [label for label in self._labels._ids])
 
+    def export_peft(self, folder: str | os.PathLike[str], task: int | None = None) -> None:
+        """Writes an update of the backbone as a LoRA that PEFT opens: adapter_config.json, adapter_model.safetensors.
+
+        task None: what every image sees. Otherwise the residual adapter of this task.
+        """
+        encoded = path_bytes(folder)
+        with self._shared as pointer:
+            library.learner_export_peft(pointer, encoded, int(_abi.Auto.AUTO) if task is None else task)
+
+    def export_backbone(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the backbone with what was learned merged into its weights, and a classifier, for timm and
+        transformers."""
+        encoded = path_bytes(folder)
+        with self._shared as pointer:
+            library.learner_export_backbone(pointer, encoded)
+
     # ---- options, classes and tasks ----
 
     @property

@@ -54,6 +54,7 @@ class Model(Handle):
             products: "blas", "packed" or "bfloat16"
             threads: of embed; default all processors
             pool, activation, position_resampling, resize, interpolation: see the enums of these names
+            adapter: folder of a LoRA of PEFT to merge into the weights
         """
         model = cls.__new__(cls)
         struct, encoded = model_options(options), path_bytes(path)
@@ -89,19 +90,19 @@ class Model(Handle):
 
     @classmethod
     def from_timm(cls, model: Any, **options: Any) -> Model:
-        """Takes the weights, geometry and normalisation of a timm Vision Transformer, through memory.
+        """Takes the weights, geometry and preprocessing of a timm Vision Transformer, through memory.
 
         model: a torch.nn.Module made by timm.create_model. options: as for load; they override the model's.
         """
-        from ._hub import timm_config
-        return cls.from_torch(model.state_dict(), timm_config(model), **options)
+        from ._hub import timm_config, timm_options
+        return cls.from_torch(model.state_dict(), timm_config(model), **{**timm_options(model), **options})
 
     @classmethod
     def from_torch(cls, state_dict: Mapping[str, Any], config: Mapping[str, Any] | None = None, **options: Any) -> Model:
         """Takes weights with names of timm or Hugging Face, through memory.
 
         state_dict: name -> torch tensor or array, float32, float16 or bfloat16.
-        config: num_heads (or num_attention_heads), image_size, layer_norm_eps, mean, std.
+        config: num_heads (or num_attention_heads), image_size, layer_norm_eps, hidden_act, global_pool, mean, std.
         options: as for load; they override config.
         """
         from ._hub import safetensors_bytes
@@ -114,6 +115,17 @@ class Model(Handle):
         with self._shared as pointer:
             library.model_get_info(pointer, ctypes.byref(struct))
         return _abi.ModelInfo._of(struct)
+
+    @property
+    def settings(self) -> list[_abi.ModelSetting]:
+        """What shapes do not tell, as the number of heads or the activation, and who said it."""
+        found = []
+        with self._shared as pointer:
+            for index in range(library.model_num_settings(pointer)):
+                struct = sized(_abi.dlora_model_setting)
+                library.model_get_setting(pointer, index, ctypes.byref(struct))
+                found.append(_abi.ModelSetting._of(struct))
+        return found
 
     def embed(self, images: Any) -> FloatArray:
         """Computes features of images: float32 [n, embed_dim]."""

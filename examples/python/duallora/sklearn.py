@@ -215,7 +215,7 @@ class DualLoRAClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Sets parameters by name; options of the learner are checked. They count from the next fit on."""
         from ._options import LearnerOptions
         options = {name: value for name, value in params.items() if name not in ("backbone", "paper")}
-        LearnerOptions().set(options)
+        LearnerOptions(self.paper).set({**self._options, **options}).check()
         self.backbone = params.get("backbone", self.backbone)
         self.paper = params.get("paper", self.paper)
         self._options.update(options)

@@ -100,6 +100,14 @@ def test_every_function_of_the_header_is_declared_and_exported():
         assert getattr(library.cdll, name)
 
 
+def test_every_function_is_used_by_the_package():
+    used = {name for path in pathlib.Path(_abi.__file__).parent.glob("*.py") if path.name != "_abi.py"
+            for name in re.findall(r"(?:library|cdll)\.(?:dlora_)?(\w+)", path.read_text())}
+    unused = {name.removeprefix("dlora_") for name in _abi.FUNCTIONS} - used
+    # Structs that the library fills are made with their size set; statuses are an enum.
+    assert {name for name in unused if not name.endswith("_init")} == {"status_name"}
+
+
 def test_every_struct_that_knows_its_size_has_the_librarys_size():
     # An init function refuses sizes that no version has, and fills the struct up to its end.
     for name, kind in STRUCTS.items():

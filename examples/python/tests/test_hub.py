@@ -8,10 +8,7 @@ import duallora
 import numpy as np
 import pytest
 from conftest import backbone_path, pictures
-from duallora._library import library
 
-needs_folders = pytest.mark.skipif(not hasattr(library.cdll, "dlora_model_get_setting"),
-                                   reason="this library does not load folders")
 CONFIG = {"model_type": "dinov2", "num_attention_heads": 2, "hidden_act": "gelu", "image_size": 16, "layer_norm_eps": 1e-6}
 
 
@@ -22,7 +19,6 @@ def snapshot(folder):
     return folder
 
 
-@needs_folders
 def test_a_model_of_the_hubs_cache_is_loaded_offline(tmp_path):
     pytest.importorskip("huggingface_hub", reason="no huggingface_hub")
     repository = tmp_path / "models--someone--tiny"
@@ -38,7 +34,6 @@ def test_a_model_of_the_hubs_cache_is_loaded_offline(tmp_path):
         duallora.Model.from_pretrained("someone/other", cache_dir=tmp_path, local_files_only=True)
 
 
-@needs_folders
 def test_a_local_folder_needs_no_hub(tmp_path):
     with duallora.Model.from_pretrained(str(snapshot(tmp_path / "tiny"))) as model:
         assert model.info.embed_dim == 32

@@ -320,3 +320,26 @@ def test_parts_of_a_learner_can_be_read_and_cloned(model, learned):
     part.close()
     with pytest.raises(duallora.ClosedError):
         part.size
+
+
+def test_settings_say_where_they_come_from(model):
+    settings = {setting.name: setting for setting in model.settings}
+    assert settings["num_heads"].value == "2" and settings["num_heads"].origin is duallora.Origin.METADATA
+    with duallora.Model.load(backbone_path(), layer_norm_eps=1e-5) as other:
+        changed = {setting.name: setting for setting in other.settings}["layer_norm_eps"]
+        assert changed.origin is duallora.Origin.OPTION and float(changed.value) == pytest.approx(1e-5)
+
+
+def test_what_was_learned_goes_out_to_other_libraries(model, learned, tmp_path):
+    learned.export_peft(tmp_path / "lora")
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in (tmp_path / "lora").iterdir()}
+    learned.export_backbone(tmp_path / "merged")
+    names = {entry.name for entry in duallora.inspect(tmp_path / "merged" / "model.safetensors") if entry.dtype}
+    assert any(name.endswith("head.weight") for name in names)
+    # Merged in at loading, the LoRA makes the features that the learner has.
+    pixels, _ = pictures([3, 50], 4, 9)
+    with duallora.Model.load(backbone_path(), adapter=tmp_path / "lora") as adapted:
+        assert np.allclose(adapted.embed(pixels), learned.embed(pixels), atol=1e-3)
+        assert not np.allclose(adapted.embed(pixels), model.embed(pixels), atol=1e-3)
+    with pytest.raises(duallora.ArgumentError):
+        learned.export_peft(tmp_path / "none", task=17)

@@ -109,6 +109,8 @@ def test_parameters_are_the_options_by_name():
     assert copy.set_params(epochs=2, learning_rate=1e-3).get_params()["epochs"] == 2 and forest.get_params()["epochs"] == 3
     with pytest.raises(duallora.ArgumentError, match="did you mean 'epochs'"):
         forest.set_params(epoch=3)
+    with pytest.raises(duallora.ArgumentError, match="held_out"):
+        forest.set_params(held_out=7.0)
     assert "epochs=3" in repr(forest)
     from sklearn.exceptions import NotFittedError
     with pytest.raises(NotFittedError):
