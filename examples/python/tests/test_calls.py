@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls: exceptions in callbacks, Ctrl-C, threads, processes, other libraries beside, and the life of handles."""
 
+import ctypes
 import gc
 import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 from conftest import SMALL, backbone_path, pictures
 
+CC = os.environ.get("CC") or shutil.which("cc")
 PIXELS, LABELS = pictures([1, 2], 20, 1)
 
 
@@ -218,25 +221,41 @@ def test_a_change_is_refused_while_others_read():
     assert projector.num_observed == 8
 
 
-def test_long_calls_release_the_interpreter(model):
-    # While one thread is inside the library, this one goes on counting.
-    learner = learner_of(model, epochs=60)
-    done = threading.Event()
-    gaps = []
+WAITING = r"""
+#include <stdint.h>
+#include <unistd.h>
+int32_t wait_for(const void *progress, volatile int32_t *flag) {
+  (void)progress;
+  for (int i = 0; i < 20000 && !*flag; i++) usleep(1000);
+  return !*flag;
+}
+"""
 
-    def work():
-        learner.learn(PIXELS, LABELS)
-        done.set()
 
-    thread = threading.Thread(target=work)
-    last = time.perf_counter()
+@pytest.mark.skipif(CC is None, reason="no C compiler")
+def test_long_calls_release_the_interpreter(model, tmp_path):
+    # The call waits, in C, for what another thread of Python does meanwhile. If it kept the lock it would wait in vain.
+    (tmp_path / "waiting.c").write_text(WAITING)
+    subprocess.run([CC, "-shared", "-fPIC", str(tmp_path / "waiting.c"), "-o", str(tmp_path / "waiting.so")], check=True)
+    waiting = ctypes.CDLL(str(tmp_path / "waiting.so"))
+    learner, flag, outcome = learner_of(model), ctypes.c_int32(0), []
+    struct, library = duallora._images.struct_of(PIXELS), duallora._library.library
+
+    def learn():
+        with learner._exclusive as pointer:
+            library.learner_set_progress(pointer, waiting.wait_for, ctypes.byref(flag))
+            try:
+                library.learner_learn_task(pointer, ctypes.byref(struct), LABELS.ctypes.data, None)
+                outcome.append("learned")
+            except duallora.CancelledError:
+                outcome.append("waited in vain")
+
+    thread = threading.Thread(target=learn)
     thread.start()
-    while not done.is_set():
-        now = time.perf_counter()
-        gaps.append(now - last)
-        last = now
+    time.sleep(0.1)
+    flag.value = 1
     thread.join()
-    assert len(gaps) > 100
+    assert outcome == ["learned"]
 
 
 # ---- processes ----
