@@ -193,6 +193,7 @@ static void dinov2_matches_torch(void **state) {
   }
   dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
   options.image_size = 84;
+  options.position_resampling = DLORA_POSITIONS_TIMM;
   check_all(weights, &options, "dinov2_small_84_gradients.bin", DLORA_AUTO);
 }
 

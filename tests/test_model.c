@@ -164,6 +164,11 @@ static void pretrained_dinov2_matches_transformers_at_84_pixels(void **state) {
   assert_int_equal(info.num_heads, 6);
   assert_int_equal(info.naming, DLORA_NAMING_HF_DINOV2);
   const dlora_images u8 = bytes_of(fixture, "u8");
+  assert_int_equal(info.position_resampling, DLORA_POSITIONS_HUGGING_FACE);
+  free(embed(model, &u8, test_fixture_floats(fixture, "features_hugging_face", NULL)));
+  dlora_model_destroy(model);
+  options.position_resampling = DLORA_POSITIONS_TIMM;
+  model = load(weights, &options);
   free(embed(model, &u8, test_fixture_floats(fixture, "features", NULL)));
   dlora_model_destroy(model);
   test_fixture_close(fixture);

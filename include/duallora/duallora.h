@@ -141,8 +141,9 @@ typedef struct dlora_allocator {
 
 /** A batch of images of one size. Exactly one of u8 and f32 is set. This struct never grows.
  *
- * u8: [count, height, width, channels] in 0 ... 255. Images are resized to the model's image size (bicubic with
- * antialiasing) and normalised by the model's mean and standard deviation.
+ * u8: [count, height, width, channels] in 0 ... 255. Images become image_size pixels a side as the model's resize,
+ * interpolation and crop_fraction say (dlora_model_options), clipped to 0 ... 255 but never rounded, and are normalised
+ * by the model's mean and standard deviation. Every function of the library does the same.
  *
  * f32: [count, 3, height, width], normalised already: (pixel / 255 - mean) / std with the model's values. Height and
  * width must be the model's image size. Values must lie within 20 times the largest magnitude of a normalised pixel, or
@@ -261,13 +262,13 @@ enum dlora_activation {
 };
 /** How position embeddings are resampled to another grid. */
 enum dlora_position_resampling {
-  DLORA_POSITIONS_TIMM = 0,        /**< bicubic with a = -0.5 and antialiasing */
-  DLORA_POSITIONS_HUGGING_FACE = 1 /**< bicubic with a = -0.75, four taps, no antialiasing */
+  DLORA_POSITIONS_TIMM = 0,        /**< bicubic with a = -0.5 and antialiasing; default for timm's names */
+  DLORA_POSITIONS_HUGGING_FACE = 1 /**< bicubic with a = -0.75, no antialiasing; default for Hugging Face's names */
 };
-/** How images of bytes become image_size pixels a side. */
+/** How images of bytes are resized, before the centre of image_size pixels a side is cut out. */
 enum dlora_resize {
-  DLORA_RESIZE_SQUASH = 0, /**< both sides to image_size, whatever the aspect ratio */
-  DLORA_RESIZE_CROP = 1    /**< the shorter side to image_size / crop_fraction, then the centre is cut out */
+  DLORA_RESIZE_SQUASH = 0, /**< both sides to image_size / crop_fraction, whatever the aspect ratio */
+  DLORA_RESIZE_CROP = 1    /**< the shorter side to image_size / crop_fraction; the aspect ratio stays */
 };
 /** Kernels of image resizing, both with antialiasing. */
 enum dlora_interpolation { DLORA_INTERPOLATION_BICUBIC = 0, DLORA_INTERPOLATION_BILINEAR = 1 };
@@ -286,10 +287,10 @@ typedef struct dlora_model_options {
   const char *prefix; /**< prefix of the backbone's tensor names, as "teacher."; "": none; default NULL: found */
   int32_t pool;       /**< enum dlora_pool; default DLORA_AUTO: as in the file */
   int32_t activation; /**< enum dlora_activation; default DLORA_AUTO: as in the file */
-  int32_t position_resampling; /**< enum dlora_position_resampling; default DLORA_AUTO: as in the file */
-  int32_t resize;              /**< enum dlora_resize; default DLORA_AUTO: as in the file */
-  int32_t interpolation;       /**< enum dlora_interpolation; default DLORA_AUTO: as in the file */
-  float crop_fraction;         /**< in (0, 1]; default 0: as in the file */
+  int32_t position_resampling; /**< enum dlora_position_resampling; default DLORA_AUTO: as in the file, else by names */
+  int32_t resize;              /**< enum dlora_resize; default DLORA_AUTO: as in the file, else SQUASH */
+  int32_t interpolation;       /**< enum dlora_interpolation; default DLORA_AUTO: as in the file, else BICUBIC */
+  float crop_fraction;         /**< 0.01 ... 1; default 0: as in the file, else 1, as where resize is not the file's */
   const char *adapter;         /**< folder of a LoRA of PEFT to merge into the weights; default NULL: none */
 } dlora_model_options;
 #define DLORA_MODEL_OPTIONS_INIT \
@@ -332,7 +333,7 @@ typedef struct dlora_model_info {
   int32_t position_resampling; /**< enum dlora_position_resampling */
   int32_t resize;              /**< enum dlora_resize */
   int32_t interpolation;       /**< enum dlora_interpolation */
-  float crop_fraction;         /**< of DLORA_RESIZE_CROP */
+  float crop_fraction;         /**< image_size over the resized side */
 } dlora_model_info;
 /** Sets struct_size, and every other member to 0. size: sizeof(dlora_model_info). */
 DLORA_API dlora_status dlora_model_info_init(dlora_model_info *info, size_t size);

@@ -1,4 +1,4 @@
-/* Turns an image into the model's input: 8-bit pixels are scaled to [0, 1], resampled to the model's size and
+/* Turns an image into the model's input: 8-bit pixels are scaled to [0, 1], resampled, cut to the model's size and
  * normalised, (pixel - mean) / std, as planes [3, image_size, image_size]. A training image may be changed at random on
  * the way (METHOD.md 8).
  * SPDX-License-Identifier: Apache-2.0 */
@@ -19,24 +19,24 @@
  * pixels in 0 ... 255 do not. */
 #define MOST_NORMALISED 20.0
 
-/* What one image size needs; without axes when it is the model's size already. */
+/* What one image size needs; without axes when it is the model's size already. The axes know only the rows and columns
+ * that the model's input is made of, from `top` and `left` on. */
 struct scratch {
   size_t height; /* 0: nothing prepared */
   size_t width;
   size_t channels;
+  size_t top, left;
   struct dli_axis horizontal;
   struct dli_axis vertical;
-  float *row;        /* [width, channels] */
-  float *middle;     /* [height, image_size, channels] */
+  float *row;        /* [horizontal.in, channels] */
+  float *middle;     /* [vertical.in, image_size, channels] */
   float *pixels;     /* [image_size, image_size, channels], in [0, 1] */
   float *normalised; /* [3, image_size, image_size] */
 };
 
 struct dli_image_plan {
   dlora_allocator allocator;
-  size_t image_size;
-  float mean[3];
-  float std[3];
+  struct dli_image_format format;
   float limit; /* of the magnitude of float pixels */
   struct scratch scratch;
 };
@@ -51,8 +51,11 @@ static void scratch_free(struct scratch *scratch, const dlora_allocator *allocat
   *scratch = (struct scratch){0};
 }
 
-dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allocator *allocator, size_t image_size,
-                                   const float mean[3], const float std[3]) {
+dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allocator *allocator,
+                                   const struct dli_image_format *format) {
+  const size_t image_size = format->image_size;
+  const float *mean = format->mean, *std = format->std;
+  DLI_ASSERT(format->resized >= image_size && format->filter != DLI_FILTER_FOUR_TAPS);
   *out = NULL;
   dlora_allocator used;
   struct dli_image_plan *plan = NULL;
@@ -75,9 +78,7 @@ dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allo
   }
   plan->limit = (float)fmin(MOST_NORMALISED * largest, (double)FLT_MAX);
   plan->allocator = used;
-  plan->image_size = image_size;
-  memcpy(plan->mean, mean, sizeof plan->mean);
-  memcpy(plan->std, std, sizeof plan->std);
+  plan->format = *format;
   *out = plan;
   return DLORA_OK;
 }
@@ -89,23 +90,52 @@ void dli_image_plan_destroy(struct dli_image_plan *plan) {
   dli_free(&allocator, plan);
 }
 
+/* Where the model's input lies on an axis that is resized to `full` pixels: in the middle. */
+static struct dli_window centre_of(const struct dli_image_format *format, size_t full) {
+  const size_t surplus = full - format->image_size;
+  const size_t up = format->even_centre && surplus % 4 == 3 ? 1 : 0;
+  return (struct dli_window){full, surplus / 2 + up, format->image_size};
+}
+
+/* The longer side of an image whose shorter one is resized; false where it exceeds a size_t. */
+static bool longer_side(size_t resized, size_t longer, size_t shorter, size_t *out) {
+  /* resized * longer / shorter, rounded down, in parts that stay small */
+  size_t whole = 0, rest = 0;
+  if (!dli_multiply(&whole, longer / shorter, resized) || !dli_multiply(&rest, longer % shorter, resized)) return false;
+  rest /= shorter;
+  if (whole > SIZE_MAX - rest) return false;
+  *out = whole + rest;
+  return true;
+}
+
 static dlora_status scratch_create(struct scratch *scratch, const struct dli_image_plan *plan, size_t height,
                                    size_t width, size_t channels) {
   dlora_status status = DLORA_OK;
   const dlora_allocator *allocator = &plan->allocator;
-  const size_t size = plan->image_size;
+  const struct dli_image_format *format = &plan->format;
+  const size_t size = format->image_size;
+  size_t rows = format->resized, columns = format->resized;
   *scratch = (struct scratch){.height = height, .width = width, .channels = channels};
+  const bool fits = format->squash || (height > width ? longer_side(format->resized, height, width, &rows)
+                                                      : longer_side(format->resized, width, height, &columns));
+  if (!fits) {
+    return dli_raise(DLORA_ERR_ARGUMENT,
+                     "images of %zu x %zu pixels are too long to be resized to %zu on the other side", width, height,
+                     format->resized);
+  }
   DLI_TRY_DONE(DLI_NEW(allocator, scratch->pixels, size * size * channels));
   DLI_TRY_DONE(DLI_NEW(allocator, scratch->normalised, 3 * size * size));
-  if (height != size || width != size) {
+  if (height != size || width != size || rows != size || columns != size) {
     size_t middle_size = 0;
-    if (!dli_multiply(&middle_size, height, size * channels)) {
+    DLI_TRY_DONE(dli_axis_create(&scratch->horizontal, allocator, format->filter, width, centre_of(format, columns)));
+    DLI_TRY_DONE(dli_axis_create(&scratch->vertical, allocator, format->filter, height, centre_of(format, rows)));
+    scratch->left = dli_axis_trim(&scratch->horizontal);
+    scratch->top = dli_axis_trim(&scratch->vertical);
+    if (!dli_multiply(&middle_size, scratch->vertical.in, size * channels)) {
       status = dli_raise(DLORA_ERR_NO_MEMORY, "out of memory: images of %zu x %zu pixels", width, height);
       goto done;
     }
-    DLI_TRY_DONE(dli_axis_create(&scratch->horizontal, allocator, width, size));
-    DLI_TRY_DONE(dli_axis_create(&scratch->vertical, allocator, height, size));
-    DLI_TRY_DONE(DLI_NEW(allocator, scratch->row, width * channels));
+    DLI_TRY_DONE(DLI_NEW(allocator, scratch->row, scratch->horizontal.in * channels));
     DLI_TRY_DONE(DLI_NEW(allocator, scratch->middle, middle_size));
   }
 done:
@@ -137,7 +167,7 @@ static dlora_status prepare_u8(struct dli_image_plan *plan, const dlora_images *
 }
 
 static dlora_status check_f32(const struct dli_image_plan *plan, const dlora_images *images, const char *caller) {
-  const size_t size = plan->image_size;
+  const size_t size = plan->format.image_size;
   const size_t per_image = 3 * size * size;
   size_t total = 0;
   if (images->channels != 0 && images->channels != 3) {
@@ -185,11 +215,13 @@ static void to_unit(const uint8_t *from, size_t count, float *to) {
 
 /* Fills scratch->pixels from one image [height, width, channels] of bytes:
  *
- *     1   each row in [0, 1], resampled to the model's width      middle [height, size, channels]
+ *     1   each row in [0, 1], resampled to the model's width      middle [vertical.in, size, channels]
  *     2   the columns, resampled to the model's height            pixels [size, size, channels]
  *     3   clipped, because the cubic overshoots at edges: no pixel is darker than black or brighter than white
  *
- * Row by row, so that the image never exists as floats. An image of the model's size is converted only. */
+ * Row by row, so that the image never exists as floats. PIL, and torchvision on bytes, round to bytes after either
+ * step; here nothing is rounded, as where torchvision resizes floats. An image of the model's size is converted only.
+ */
 static void resize(struct scratch *scratch, size_t size, const uint8_t *image) {
   const size_t channels = scratch->channels;
   const size_t count = size * size * channels;
@@ -200,8 +232,9 @@ static void resize(struct scratch *scratch, size_t size, const uint8_t *image) {
   /* 1 */
   const size_t in_row = scratch->width * channels;
   const size_t out_row = size * channels;
-  for (size_t y = 0; y < scratch->height; y++) {
-    to_unit(image + y * in_row, in_row, scratch->row);
+  const uint8_t *corner = image + scratch->top * in_row + scratch->left * channels;
+  for (size_t y = 0; y < scratch->vertical.in; y++) {
+    to_unit(corner + y * in_row, scratch->horizontal.in * channels, scratch->row);
     dli_axis_resample_columns(&scratch->horizontal, 1, channels, scratch->row, scratch->middle + y * out_row);
   }
   /* 2 */
@@ -215,10 +248,10 @@ static void resize(struct scratch *scratch, size_t size, const uint8_t *image) {
 
 /* out [3, size, size] = (scratch->pixels - mean) / std; a gray image gives all three planes. */
 static void normalise(const struct dli_image_plan *plan, float *out) {
-  const size_t size = plan->image_size, channels = plan->scratch.channels;
+  const size_t size = plan->format.image_size, channels = plan->scratch.channels;
   for (size_t c = 0; c < 3; c++) {
     const float *from = plan->scratch.pixels + (channels == 3 ? c : 0);
-    for (size_t i = 0; i < size * size; i++) *out++ = (from[i * channels] - plan->mean[c]) / plan->std[c];
+    for (size_t i = 0; i < size * size; i++) *out++ = (from[i * channels] - plan->format.mean[c]) / plan->format.std[c];
   }
 }
 
@@ -271,12 +304,12 @@ static void change_plane(const float *from, size_t size, const struct dli_augmen
 
 /* Mean over all pixels and channels of a normalised image, as it was before normalisation. */
 static double mean_pixel(const struct dli_image_plan *plan, const float *image) {
-  const size_t count = plan->image_size * plan->image_size;
+  const size_t count = plan->format.image_size * plan->format.image_size;
   double mean = 0.0;
   for (size_t c = 0; c < 3; c++) {
     double sum = 0.0;
     for (size_t i = 0; i < count; i++) sum += (double)image[c * count + i];
-    mean += (sum / (double)count * (double)plan->std[c] + (double)plan->mean[c]) / 3.0;
+    mean += (sum / (double)count * (double)plan->format.std[c] + (double)plan->format.mean[c]) / 3.0;
   }
   return mean;
 }
@@ -288,20 +321,20 @@ static double mean_pixel(const struct dli_image_plan *plan, const float *image) 
  *
  * so that no image has to be normalised twice. */
 static void change(const struct dli_image_plan *plan, const float *image, const struct dli_augment *a, float *out) {
-  const size_t count = plan->image_size * plan->image_size;
+  const size_t count = plan->format.image_size * plan->format.image_size;
   const bool adjusts = a->brightness != 1.0f || a->contrast != 1.0f;
   const double level = adjusts ? (double)(a->brightness - a->contrast) * mean_pixel(plan, image) : 0.0;
   for (size_t c = 0; c < 3; c++) {
-    const float mean = plan->mean[c], std = plan->std[c];
+    const float mean = plan->format.mean[c], std = plan->format.std[c];
     const float add = adjusts ? ((float)level + (a->contrast - 1.0f) * mean) / std : 0.0f;
-    change_plane(image + c * count, plan->image_size, a, a->contrast, add, (0.0f - mean) / std, out + c * count);
+    change_plane(image + c * count, plan->format.image_size, a, a->contrast, add, (0.0f - mean) / std, out + c * count);
   }
 }
 
 void dli_image_plan_run(struct dli_image_plan *plan, const dlora_images *images, size_t index,
                         const struct dli_augment *augment, float *out) {
   struct scratch *scratch = &plan->scratch;
-  const size_t size = plan->image_size, count = 3 * size * size;
+  const size_t size = plan->format.image_size, count = 3 * size * size;
   DLI_ASSERT(index < images->count);
   if (images->u8) {
     DLI_ASSERT(scratch->height == images->height && scratch->width == images->width); /* prepared for this batch */

@@ -6,17 +6,27 @@
 #include <stdbool.h>
 
 #include "duallora/duallora.h"
+#include "io/resample.h"
 
-/* Bicubic resampling (a = -0.5) with antialias, pixel centres at half integers, edges renormalised: what PIL,
- * torchvision and torch's interpolate(mode="bicubic", antialias=True, align_corners=False) compute. in: [in_height,
- * in_width, channels], out: [out_height, out_width, channels]. Error: NO_MEMORY. */
-dlora_status dli_resample(const dlora_allocator *allocator, const float *in, size_t in_height, size_t in_width,
-                          size_t channels, size_t out_height, size_t out_width, float *out);
+/* in: [in_height, in_width, channels], out: [out_height, out_width, channels]. Error: NO_MEMORY. */
+dlora_status dli_resample(const dlora_allocator *allocator, enum dli_filter filter, const float *in, size_t in_height,
+                          size_t in_width, size_t channels, size_t out_height, size_t out_width, float *out);
+
+/* What the model's input is: how bytes become pixels, and their normalisation. */
+struct dli_image_format {
+  size_t image_size; /* pixels a side */
+  size_t resized;    /* pixels of the shorter side, or of both, before the centre is cut out: >= image_size */
+  bool squash;       /* of both, whatever the aspect ratio */
+  bool even_centre;  /* where an odd number of pixels is to be cut off, torchvision begins at the even one of the two
+                        middle positions; false: at the lower one, as transformers do */
+  enum dli_filter filter; /* cubic or linear */
+  float mean[3], std[3];
+};
 
 /* A plan to turn images of one size into model inputs; reused while the size stays the same. */
 struct dli_image_plan;
-dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allocator *allocator, size_t image_size,
-                                   const float mean[3], const float std[3]);
+dlora_status dli_image_plan_create(struct dli_image_plan **out, const dlora_allocator *allocator,
+                                   const struct dli_image_format *format);
 void dli_image_plan_destroy(struct dli_image_plan *plan);
 /* Checks the batch (exactly one of u8 and f32, sizes, channels, finite values, floats within what normalised pixels can
  * be) and readies the plan for its image size; memory is taken only when a size is new. `caller` names the function in

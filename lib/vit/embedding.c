@@ -1,12 +1,12 @@
 /* What a file says of the tokens that enter the first block: those before the patches, position embeddings on the grid
- * in use, and the angles of rotary positions. Constants are added in advance. SPDX-License-Identifier: Apache-2.0 */
+ * in use, and the angles of rotary positions. Constants are added in advance.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/memory.h"
 #include "base/status.h"
-#include "io/image.h"
 #include "vit/loader.h"
 
 enum { MAX_UPSAMPLING = 4, MAX_IMAGE_SIZE = 16384 };
@@ -115,8 +115,8 @@ static size_t divide_positions(const struct tokens *tokens, size_t count, size_t
   return 0;
 }
 
-/* Position embeddings [count, dim], resampled to the grid in use. */
-static dlora_status load_learnt(struct dli_vit_loader *l, const struct tokens *tokens, float **grid) {
+/* Position embeddings [count, dim]: those of the patches are to be resampled to the grid in use. */
+static dlora_status load_learnt(struct dli_vit_loader *l, const struct tokens *tokens) {
   struct dli_vit *vit = l->vit;
   const size_t dim = vit->dim;
   const bool flat = l->names.family->flat_tokens;
@@ -142,13 +142,8 @@ static dlora_status load_learnt(struct dli_vit_loader *l, const struct tokens *t
   }
   DLI_TRY(dli_vit_load_tensor(l, name, tensor->num_dims, tensor->shape, &positions));
   DLI_TRY(choose_grid(l, side, name));
-  DLI_TRY(join_prefix(l, tokens, positions, first));
-  DLI_TRY(dli_vit_keep(l, vit->grid * vit->grid * dim, grid));
-  if (side == vit->grid) {
-    memcpy(*grid, positions + first * dim, side * side * dim * sizeof **grid);
-    return DLORA_OK;
-  }
-  return dli_resample(l->allocator, positions + first * dim, side, side, dim, vit->grid, vit->grid, *grid);
+  vit->in_file = (struct dli_vit_learnt_positions){side, positions + first * dim, NULL};
+  return join_prefix(l, tokens, positions, first);
 }
 
 /* ---- rotary positions ---- */
@@ -197,9 +192,8 @@ dlora_status dli_vit_load_embedding(struct dli_vit_loader *l) {
     const size_t side = family->image_size / vit->patch_size;
     DLI_TRY(choose_grid(l, side ? side : 1, NULL));
     DLI_TRY(join_prefix(l, &tokens, NULL, 0));
-    DLI_TRY(dli_vit_keep(l, vit->grid * vit->grid * dim, &grid));
   } else {
-    DLI_TRY(load_learnt(l, &tokens, &grid));
+    DLI_TRY(load_learnt(l, &tokens));
   }
   if (family->rotary) DLI_TRY(make_rotation(l));
   const struct dli_vit_naming *n = l->names.naming;
@@ -213,9 +207,9 @@ dlora_status dli_vit_load_embedding(struct dli_vit_loader *l) {
     vit->patch_bias = patch_bias;
     patch_bias = NULL;
   }
-  for (size_t i = 0; patch_bias && i < vit->grid * vit->grid; i++) {
-    for (size_t j = 0; j < dim; j++) grid[i * dim + j] += patch_bias[j];
-  }
+  vit->in_file.bias = patch_bias;
+  DLI_TRY(dli_vit_keep(l, vit->grid * vit->grid * dim, &grid));
+  DLI_TRY(dli_vit_resample_positions(vit, vit->position_resampling, l->allocator, grid));
   vit->positions = grid;
   return DLORA_OK;
 }

@@ -1,6 +1,7 @@
 /* A 128-bit fingerprint of a backbone. It tells backbones apart; it does not authenticate them.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,6 +52,18 @@ static void add_attention_pool(struct hash *h, const struct dli_vit *vit) {
   add_floats(h, pool->fc2_bias, dim);
 }
 
+/* How bytes are resized, where it is not to image_size on both sides by the cubic. Which middle is cut out matters only
+ * where an odd number of pixels may be left over. Positions need no word: those that are hashed are resampled. */
+static void add_preprocessing(struct hash *h, const struct dli_vit *vit) {
+  const struct dli_image_format format = dli_vit_image_format(vit);
+  const size_t surplus = format.resized - format.image_size;
+  if (format.squash && surplus == 0 && format.filter == DLI_FILTER_CUBIC) return;
+  const bool even = format.even_centre && (!format.squash || surplus % 4 == 3);
+  const uint64_t words[] = {UINT64_C(0x726573697a696e67), (uint64_t)vit->resize, (uint64_t)vit->interpolation,
+                            format.resized, even};
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) add_word(h, words[i]);
+}
+
 void dli_vit_fingerprint(struct dli_vit *vit) {
   struct hash h = {UINT64_C(0x6475616c6c6f7261), UINT64_C(0x76697420626f6479)};
   const size_t dim = vit->dim, mlp = vit->mlp_dim;
@@ -59,6 +72,7 @@ void dli_vit_fingerprint(struct dli_vit *vit) {
   add_floats(&h, &vit->eps, 1);
   add_floats(&h, vit->mean, 3);
   add_floats(&h, vit->std, 3);
+  add_preprocessing(&h, vit);
   add_floats(&h, vit->patch.data, vit->patch.rows * vit->patch.cols);
   add_floats(&h, vit->prefix, vit->num_prefix_tokens * dim);
   add_floats(&h, vit->positions, vit->grid * vit->grid * dim);

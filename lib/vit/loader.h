@@ -51,4 +51,8 @@ dlora_status dli_vit_load_pool(struct dli_vit_loader *loader);
 /* Adds the LoRA of a PEFT folder to the weights of the blocks, which are there. Errors: IO, FORMAT, UNSUPPORTED. */
 dlora_status dli_vit_merge_lora(struct dli_vit_loader *loader, const char *folder);
 
+/* vit/preprocessing.c: how images are resized and positions resampled, by the settings or, where they leave it to the
+ * family, by the naming. FORMAT or ARGUMENT for an impossible crop_fraction. */
+dlora_status dli_vit_settle_preprocessing(struct dli_vit_loader *loader);
+
 #endif

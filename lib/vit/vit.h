@@ -8,6 +8,7 @@
 
 #include "base/profile.h"
 #include "duallora/duallora.h"
+#include "io/image.h"
 #include "io/safetensors.h"
 #include "linalg/weight.h"
 #include "nn/attention.h"
@@ -43,13 +44,23 @@ struct dli_vit_attention_pool {
   const float *fc1_bias, *fc2_bias;   /* [mlp_dim], [dim] */
 };
 
+/* Position embeddings of the patches as the file has them. */
+struct dli_vit_learnt_positions {
+  size_t side;         /* positions a side; 0: there are none */
+  const float *values; /* [side^2, dim] */
+  const float *bias;   /* [dim] of the patch projection, to be added to each, or NULL */
+};
+
 struct dli_vit {
   size_t dim, depth, heads, mlp_dim, patch_size, image_size, grid, tokens;
-  size_t fc1_dim;              /* mlp_dim, or twice that of gate and up below each other (SwiGLU) */
-  size_t num_prefix_tokens;    /* in front of the patches: class, distillation and register tokens */
-  bool has_class_token;        /* the first of these */
-  bool has_distillation_token; /* the one behind it */
-  int32_t pool, activation;    /* DLORA_POOL_..., DLORA_ACTIVATION_... */
+  size_t fc1_dim;                /* mlp_dim, or twice that of gate and up below each other (SwiGLU) */
+  size_t num_prefix_tokens;      /* in front of the patches: class, distillation and register tokens */
+  bool has_class_token;          /* the first of these */
+  bool has_distillation_token;   /* the one behind it */
+  int32_t pool, activation;      /* DLORA_POOL_..., DLORA_ACTIVATION_... */
+  int32_t resize, interpolation; /* of bytes: DLORA_RESIZE_..., DLORA_INTERPOLATION_... */
+  int32_t position_resampling;   /* DLORA_POSITIONS_... */
+  float crop_fraction;           /* of the resized side, that is kept */
   float eps;
   float mean[3], std[3];
   bool inner_norm1, inner_norm2; /* whether blocks norm what output reads, and what fc2 reads */
@@ -59,9 +70,10 @@ struct dli_vit {
   char fingerprint[40];
   char name_prefix[DLI_PREFIX_SIZE]; /* of its tensors in the file */
   size_t num_parameters;
-  struct dli_weight patch; /* [dim, 3 * patch_size^2] */
-  const float *prefix;     /* [num_prefix_tokens, dim], their positions added */
-  const float *positions;  /* [grid^2, dim], the patch bias added where no norm is between them */
+  struct dli_weight patch;                 /* [dim, 3 * patch_size^2] */
+  const float *prefix;                     /* [num_prefix_tokens, dim], their positions added */
+  const float *positions;                  /* [grid^2, dim], the patch bias added where no norm is between them */
+  struct dli_vit_learnt_positions in_file; /* what the positions were made of */
   const float *patch_bias; /* [dim], and of the norm of patches before their positions (AIMv2); or NULL */
   const float *patch_norm_gain, *patch_norm_bias;
   const float *pre_norm_gain, *pre_norm_bias; /* [dim] of all tokens before the first block (CLIP), or NULL */
@@ -88,6 +100,16 @@ dlora_status dli_vit_pack(struct dli_vit *vit, const struct dli_onednn *onednn, 
 void dli_vit_release(struct dli_vit *vit, const dlora_allocator *allocator);
 /* Fills vit->fingerprint from everything that decides its features. */
 void dli_vit_fingerprint(struct dli_vit *vit);
+
+/* The smallest crop_fraction. */
+#define DLI_LEAST_CROP 0.01f
+/* vit/preprocessing.c: how images become the model's input. */
+struct dli_image_format dli_vit_image_format(const struct dli_vit *vit);
+
+/* vit/positions.c: the file's positions on the grid in use by a rule of DLORA_POSITIONS_..., with their bias: out
+ * [grid^2, dim]. Error: NO_MEMORY. */
+dlora_status dli_vit_resample_positions(const struct dli_vit *vit, int32_t rule, const dlora_allocator *allocator,
+                                        float *out);
 
 /* ---- hooks: what a caller adds at projections ---- */
 

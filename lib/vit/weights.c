@@ -106,15 +106,6 @@ static dlora_status read_activation(struct dli_vit_loader *l, bool gated) {
   return DLORA_OK;
 }
 
-static void read_preprocessing(struct dli_vit_loader *l) {
-  struct dli_settings *s = l->settings;
-  dli_settings_fill(s, DLI_SET_POSITION_RESAMPLING, DLORA_ORIGIN_DEFAULT, "", (double[]){(double)DLORA_POSITIONS_TIMM});
-  dli_settings_fill(s, DLI_SET_RESIZE, DLORA_ORIGIN_DEFAULT, "", (double[]){(double)DLORA_RESIZE_SQUASH});
-  dli_settings_fill(s, DLI_SET_INTERPOLATION, DLORA_ORIGIN_DEFAULT, "",
-                    (double[]){(double)DLORA_INTERPOLATION_BICUBIC});
-  dli_settings_fill(s, DLI_SET_CROP_FRACTION, DLORA_ORIGIN_DEFAULT, "", (double[]){1.0});
-}
-
 /* What the files beside the weights say of the tensors. */
 static dlora_status check_claim(const struct dli_vit_loader *l, enum dli_claim_id id, const char *what, size_t value) {
   return dli_settings_check_claim(l->settings, id, dli_tensors_label(l->tensors), what, value);
@@ -185,7 +176,7 @@ static dlora_status read_geometry(struct dli_vit_loader *l) {
   DLI_TRY(check_claim(l, DLI_CLAIM_PATCH_SIZE, "patch_size", vit->patch_size));
   DLI_TRY(read_mlp(l));
   DLI_TRY(read_heads(l));
-  read_preprocessing(l);
+  DLI_TRY(dli_vit_settle_preprocessing(l));
   return read_normalisation(l);
 }
 

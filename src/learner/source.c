@@ -35,6 +35,7 @@ dlora_status dli_source_read(dlora_image_source *out, const dlora_image_source *
 dlora_status dli_reader_create(struct dli_reader **out, const dlora_model *model, const dlora_image_source *source,
                                size_t max_batch, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
+  const struct dli_image_format format = dli_vit_image_format(vit);
   dlora_status status = DLORA_OK;
   struct dli_reader *reader;
   DLI_TRY(DLI_NEW(allocator, reader, 1));
@@ -42,7 +43,7 @@ dlora_status dli_reader_create(struct dli_reader **out, const dlora_model *model
   reader->model = model;
   reader->source = source;
   reader->max_batch = max_batch;
-  DLI_TRY_DONE(dli_image_plan_create(&reader->plan, allocator, vit->image_size, vit->mean, vit->std));
+  DLI_TRY_DONE(dli_image_plan_create(&reader->plan, allocator, &format));
   DLI_TRY_DONE(DLI_NEW(allocator, reader->pixels, max_batch * 3 * vit->image_size * vit->image_size));
   DLI_TRY_DONE(DLI_NEW(allocator, reader->labels, max_batch));
   DLI_TRY_DONE(DLI_NEW(allocator, reader->digests, max_batch));

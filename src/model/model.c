@@ -85,9 +85,9 @@ static dlora_status read_options(const dlora_model_options *given, dlora_model_o
     return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: %s is %d, expected DLORA_AUTO or 0 to %d",
                      choices[i].name, (int)choices[i].value, (int)choices[i].last);
   }
-  if (!(out->crop_fraction >= 0.0f && out->crop_fraction <= 1.0f)) {
-    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: crop_fraction is %g, expected it in (0, 1], or 0",
-                     (double)out->crop_fraction);
+  if (out->crop_fraction != 0.0f && !(out->crop_fraction >= DLI_LEAST_CROP && out->crop_fraction <= 1.0f)) {
+    return dli_raise(DLORA_ERR_ARGUMENT, "dlora_model_options: crop_fraction is %g, expected %g to 1, or 0",
+                     (double)out->crop_fraction, (double)DLI_LEAST_CROP);
   }
   return dli_allocator_read(allocator, out->allocator);
 }
@@ -146,6 +146,10 @@ dlora_status dlora_model_get_info(const dlora_model *model, dlora_model_info *in
       .num_prefix_tokens = vit->num_prefix_tokens,
       .pool = vit->pool,
       .activation = vit->activation,
+      .position_resampling = vit->position_resampling,
+      .resize = vit->resize,
+      .interpolation = vit->interpolation,
+      .crop_fraction = vit->crop_fraction,
       .products = model->products,
   };
   memcpy(full.mean, vit->mean, sizeof full.mean);

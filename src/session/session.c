@@ -36,6 +36,7 @@ dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
                                 struct dli_merged_weights *merged_weights, size_t first_block, size_t max_batch,
                                 size_t threads, bool training, const dlora_allocator *allocator) {
   const struct dli_vit *vit = &model->vit;
+  const struct dli_image_format format = dli_vit_image_format(vit);
   dlora_status status = DLORA_OK;
   dlora_session *session;
   if (max_batch == 0) max_batch = 1;
@@ -69,8 +70,7 @@ dlora_status dli_session_create(dlora_session **out, const dlora_model *model,
     part->session = session;
     status = dli_vit_workspace_create(&part->workspace, vit, (max_batch + threads - 1) / threads, first_block, training,
                                       inputs, allocator);
-    if (status == DLORA_OK)
-      status = dli_image_plan_create(&part->plan, allocator, vit->image_size, vit->mean, vit->std);
+    if (status == DLORA_OK) status = dli_image_plan_create(&part->plan, allocator, &format);
     if (status != DLORA_OK) {
       session->threads++; /* the half-made part is released with the others */
       goto done;

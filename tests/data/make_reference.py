@@ -309,23 +309,29 @@ def real_vit(images):
     gradient_fixture("vit_192x6_gradients_all.bin", run, layers, x[:2], everywhere, 2, 23)
 
 
-def real_dinov2(path):
-    tensors = load_tensors(path)
-    tensors["embeddings.mask_token"] = torch.zeros(1, 384).double()
-    tensors["embeddings.position_embeddings"] = resample(tensors["embeddings.position_embeddings"], 6)
+def dinov2_small(tensors, size):
     config = transformers.Dinov2Config(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, mlp_ratio=4,
-                                       image_size=84, patch_size=14)
+                                       image_size=size, patch_size=14)
     with tempfile.TemporaryDirectory() as folder:  # from_pretrained knows how the file's names map to modules
         config.save_pretrained(folder)
         save_file({k: v.contiguous() for k, v in tensors.items()}, os.path.join(folder, "model.safetensors"),
                   metadata={"format": "pt"})
         model, report = transformers.Dinov2Model.from_pretrained(folder, dtype=torch.float64, output_loading_info=True)
     assert not any(report.values()), report
-    model.eval()
+    return model.eval()
+
+
+def real_dinov2(path):
+    tensors = load_tensors(path)
+    tensors["embeddings.mask_token"] = torch.zeros(1, 384).double()
+    own = dinov2_small(tensors, 518)  # which resamples to 84 pixels in its forward pass
+    tensors["embeddings.position_embeddings"] = resample(tensors["embeddings.position_embeddings"], 6)
+    model = dinov2_small(tensors, 84)
     images = make_images(2, 84, 84, 31)
     x = normalise(images, 84, *IMAGENET)
     with torch.no_grad():
-        write_bin("dinov2_small_84.bin", {"u8": images, "features": hf_features(model)(x)})
+        write_bin("dinov2_small_84.bin", {"u8": images, "features": hf_features(model)(x),
+                                          "features_hugging_face": hf_features(own)(x)})
     chosen = [(block, projection) for block in range(6, 12) for projection in (KEY, VALUE)]
     gradient_fixture("dinov2_small_84_gradients.bin", hf_features(model), wrap_dinov2(model), x, chosen, 4, 24)
 
