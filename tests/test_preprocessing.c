@@ -399,6 +399,36 @@ static void a_learner_resizes_as_its_model_does(void **state) {
   test_pictures_free(&pictures);
 }
 
+static void another_preprocessing_is_another_backbone_and_named(void **state) {
+  (void)state;
+  static const int64_t classes[] = {0, 1};
+  dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
+  dlora_model *squash = load(test_data(TIMM_FILE), NULL);
+  options.resize = DLORA_RESIZE_CROP;
+  options.crop_fraction = 0.875f;
+  options.interpolation = DLORA_INTERPOLATION_BILINEAR;
+  dlora_model *crop = load(test_data(TIMM_FILE), &options);
+  dlora_learner_options learner_options = test_quick_options();
+  const char *path = test_temporary("learner.safetensors");
+  for (size_t i = 0; i < 2; i++) {
+    const dlora_model *own = i == 0 ? squash : crop, *other = i == 0 ? crop : squash;
+    dlora_learner *learner = test_learner(own, &learner_options), *loaded = NULL;
+    test_learn(learner, classes, 2, 6, 1, NULL);
+    assert_status(DLORA_OK, dlora_learner_save(learner, path));
+    dlora_learner_destroy(learner);
+    assert_status(DLORA_ERR_MISMATCH, dlora_learner_load(&loaded, other, path, NULL));
+    assert_null(loaded);
+    assert_error_names(info_of(own).fingerprint);
+    assert_error_names(i == 0 ? "resize was squash, here it is crop" : "resize was crop, here it is squash");
+    assert_error_names(i == 0 ? "was bicubic, here it is bilinear" : "was bilinear, here it is bicubic");
+    assert_error_names(i == 0 ? "crop_fraction was 1, here it is 0.875" : "crop_fraction was 0.875, here it is 1");
+    assert_status(DLORA_OK, dlora_learner_load(&loaded, own, path, NULL));
+    dlora_learner_destroy(loaded);
+  }
+  dlora_model_destroy(squash);
+  dlora_model_destroy(crop);
+}
+
 /* ---- settings ---- */
 
 static void metadata_and_options_choose_the_preprocessing(void **state) {
@@ -593,6 +623,83 @@ static void no_rule_matters_where_nothing_is_resampled(void **state) {
   assert_string_not_equal(by_default, by_timm);
 }
 
+/* Learnt with either rule, loaded on a model of the other one: the same predictions, further tasks and files. */
+static void a_learner_keeps_the_rule_it_was_learnt_with(void **state) {
+  (void)state;
+  static const int64_t first[] = {1, 2}, second[] = {7, 9}, all[] = {1, 2, 7, 9};
+  struct test_pictures pictures = test_pictures_sized(all, 4, 5, 77, 24, 24, 3);
+  dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
+  dlora_learner_options options = test_quick_options();
+  dlora_model *models[2]; /* DLORA_POSITIONS_... */
+  float plain[2][20 * 32];
+  model_options.image_size = 24;
+  for (int32_t rule = 0; rule < 2; rule++) {
+    model_options.position_resampling = rule;
+    models[rule] = load(test_data(HF_FILE), &model_options);
+    assert_status(DLORA_OK, dlora_model_embed(models[rule], &pictures.images, plain[rule]));
+  }
+  assert_true(test_largest_change(plain[0], plain[1], 20 * 32) > 0.05);
+  for (int32_t rule = 0; rule < 2; rule++) {
+    const char *path = test_temporary("kept.safetensors");
+    dlora_learner *straight = test_learner(models[rule], &options), *kept = NULL;
+    test_learn(straight, first, 2, 10, 5, NULL);
+    assert_status(DLORA_OK, dlora_learner_save(straight, path));
+    assert_status(DLORA_OK, dlora_learner_load(&kept, models[1 - rule], path, &options));
+    test_assert_same_learner(straight, kept);
+    test_learn(straight, second, 2, 10, 6, NULL);
+    test_learn(kept, second, 2, 10, 6, NULL);
+    test_assert_same_learner(straight, kept);
+    float log_probs[2][20 * 4], features[2][20 * 32];
+    dlora_prediction predictions[20];
+    for (size_t i = 0; i < 2; i++) {
+      const dlora_learner *learner = i == 0 ? straight : kept;
+      assert_status(DLORA_OK, dlora_learner_predict(learner, &pictures.images, predictions, log_probs[i]));
+      assert_status(DLORA_OK, dlora_learner_embed(learner, &pictures.images, NULL, features[i]));
+    }
+    assert_memory_equal(log_probs[0], log_probs[1], sizeof log_probs[0]);
+    assert_memory_equal(features[0], features[1], sizeof features[0]);
+    dlora_learner_destroy(straight);
+    dlora_learner_destroy(kept);
+  }
+  /* The model itself is what it was. */
+  float again[20 * 32];
+  assert_status(DLORA_OK, dlora_model_embed(models[0], &pictures.images, again));
+  assert_memory_equal(again, plain[0], sizeof again);
+  for (int32_t rule = 0; rule < 2; rule++) dlora_model_destroy(models[rule]);
+  test_pictures_free(&pictures);
+}
+
+static void every_failed_allocation_of_such_a_learner_is_reported(void **state) {
+  (void)state;
+  static const int64_t classes[] = {1, 2};
+  struct test_memory memory;
+  dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
+  const char *path = test_temporary("failing.safetensors");
+  model_options.image_size = 24;
+  dlora_model *by_default = load(test_data(HF_FILE), &model_options);
+  model_options.position_resampling = DLORA_POSITIONS_TIMM;
+  dlora_model *timm = load(test_data(HF_FILE), &model_options);
+  dlora_learner_options options = test_quick_options();
+  dlora_learner *learner = test_learner(timm, &options);
+  test_learn(learner, classes, 2, 6, 5, NULL);
+  assert_status(DLORA_OK, dlora_learner_save(learner, path));
+  dlora_learner_destroy(learner);
+  dlora_status status = DLORA_ERR_NO_MEMORY;
+  for (size_t i = 0; status != DLORA_OK; i++) {
+    assert_true(i < 5000);
+    test_memory_start(&memory);
+    memory.fail_at = i;
+    options.allocator = &memory.allocator;
+    learner = NULL;
+    status = dlora_learner_load(&learner, by_default, path, &options);
+    if (status != DLORA_OK) assert_status(DLORA_ERR_NO_MEMORY, status);
+    dlora_learner_destroy(learner);
+    assert_int_equal(atomic_load(&memory.live), 0);
+  }
+  dlora_model_destroy(timm);
+  dlora_model_destroy(by_default);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(pixels_are_those_of_timm_and_transformers),
@@ -600,11 +707,14 @@ int main(void) {
       cmocka_unit_test(only_the_part_that_is_kept_takes_memory),
       cmocka_unit_test(bytes_and_the_floats_they_become_have_equal_features),
       cmocka_unit_test(a_learner_resizes_as_its_model_does),
+      cmocka_unit_test(another_preprocessing_is_another_backbone_and_named),
       cmocka_unit_test(metadata_and_options_choose_the_preprocessing),
       cmocka_unit_test(unusable_settings_are_refused_by_name),
       cmocka_unit_test(fingerprints_change_with_what_changes_features),
       cmocka_unit_test(positions_are_resampled_as_the_family_does),
       cmocka_unit_test(no_rule_matters_where_nothing_is_resampled),
+      cmocka_unit_test(a_learner_keeps_the_rule_it_was_learnt_with),
+      cmocka_unit_test(every_failed_allocation_of_such_a_learner_is_reported),
   };
   return cmocka_run_group_tests(tests, open_references, close_references);
 }

@@ -1228,6 +1228,9 @@ DLORA_API dlora_status dlora_learner_get_accuracy_matrix(const dlora_learner *le
 DLORA_API dlora_status dlora_learner_save(const dlora_learner *learner, const char *path);
 /** Loads a learner on the backbone that it was learned on. An open task is open again.
  *
+ * A learner keeps the rule of position resampling that it was learnt with, even if the model has the other one. A
+ * dlora_session of that model with the learner's bank, and dlora_model_embed, follow the model.
+ *
  * options NULL: as saved, with all processors and the C library's memory. Otherwise options replaces every option that
  * is not fixed at creation; with an open task only threads, micro_batch and allocator may differ. To change one option,
  * load with NULL, then dlora_learner_get_options, change it, dlora_learner_configure. Errors: MISMATCH, naming both

@@ -1,7 +1,7 @@
 /* A learner as one safetensors file:
  *
- *   metadata  format "duallora.learner.2", fingerprint, image_size, num_tasks, option.<name>, class_name.<id>,
- *             note.<key>
+ *   metadata  format "duallora.learner.2", num_tasks, option.<name>, class_name.<id>, note.<key>, and those of
+ *             checkpoint/backbone.c
  *   bank.*                    bank/file.c
  *   used.<block>.<input>.*    projector/file.c
  *   base.* routed.* gate.* untouched.*   predictor/file.c; routed and untouched may be absent
@@ -28,6 +28,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 #include "src/bank/bank.h"
+#include "src/checkpoint/backbone.h"
 #include "src/checkpoint/format.h"
 #include "src/checkpoint/open_task.h"
 #include "src/learner/learner.h"
@@ -71,9 +72,7 @@ dlora_status dli_evidence_read(struct dli_blend_evidence *evidence, const struct
 static dlora_status write_parts(const dlora_learner *learner, struct dli_writer *writer) {
   char name[NAME_SIZE], text[32];
   DLI_TRY(dli_options_write(&learner->options, writer));
-  DLI_TRY(dli_writer_set_metadata(writer, "fingerprint", learner->model->vit.fingerprint));
-  snprintf(text, sizeof text, "%zu", learner->model->vit.image_size);
-  DLI_TRY(dli_writer_set_metadata(writer, "image_size", text));
+  DLI_TRY(dli_backbone_write(learner->model, writer));
   snprintf(text, sizeof text, "%zu", learner->num_task_heads);
   DLI_TRY(dli_writer_set_metadata(writer, "num_tasks", text));
   for (size_t i = 0; i < learner->num_names; i++) {
@@ -139,18 +138,6 @@ dlora_status dlora_learner_set_snapshot(dlora_learner *learner, const char *path
 }
 
 /* ---- reading ---- */
-
-static dlora_status check_header(const struct dli_tensors *tensors, const dlora_model *model) {
-  const char *label = dli_tensors_label(tensors), *found = dli_tensors_metadata(tensors, "fingerprint");
-  if (!found) return dli_raise(DLORA_ERR_FORMAT, "%s: metadata fingerprint is missing", label);
-  if (strcmp(found, model->vit.fingerprint) != 0) {
-    const char *size = dli_tensors_metadata(tensors, "image_size");
-    return dli_raise(DLORA_ERR_MISMATCH,
-                     "%s: was learnt on the backbone with fingerprint %.40s at image size %.8s; this one has %s at %zu",
-                     label, found, size ? size : "?", model->vit.fingerprint, model->vit.image_size);
-  }
-  return DLORA_OK;
-}
 
 static int compare_names(const void *left, const void *right) {
   const struct dli_class_name *a = left, *b = right;
@@ -408,18 +395,23 @@ dlora_status dlora_learner_load(dlora_learner **out, const dlora_model *model, c
   DLI_TRY(dli_allocator_read(&allocator, known.allocator));
   struct dli_tensors *tensors = NULL;
   dlora_learner *learner = NULL;
+  dlora_model *own = NULL;
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(dli_tensors_open(&tensors, path, &allocator));
   DLI_TRY_DONE(dli_checkpoint_names(tensors, &names));
-  DLI_TRY_DONE(check_header(tensors, model));
+  DLI_TRY_DONE(dli_backbone_find(&own, tensors, model, &allocator));
+  if (own) model = own;
   DLI_TRY_DONE(read_options(tensors, model, options, &known));
   DLI_TRY_DONE(dli_learner_new(&learner, model, &known, &allocator));
+  learner->own_model = own;
+  own = NULL;
   DLI_TRY_DONE(read_parts(learner, tensors, names));
   if (dli_task_is_open(tensors)) DLI_TRY_DONE(dli_task_read(learner, tensors, names));
   *out = learner;
   learner = NULL;
 done:
   dlora_learner_destroy(learner);
+  dli_model_free_copy(own);
   dli_tensors_close(tensors);
   return status;
 }

@@ -142,6 +142,7 @@ void dlora_learner_destroy(dlora_learner *learner) {
   dli_free(&allocator, learner->projectors);
   dli_metrics_release(&learner->metrics, &allocator);
   dli_class_index_release(&learner->class_index, &allocator);
+  dli_model_free_copy(learner->own_model);
   dli_free(&allocator, learner);
 }
 

@@ -171,6 +171,7 @@ struct dlora_learner {
   dlora_log_fn log; /* or NULL */
   void *log_user;
   const dlora_model *model;
+  dlora_model *own_model;        /* the same where the positions it was learnt with are not the caller's; or NULL */
   size_t first_block, end_block; /* adapted blocks */
   size_t middle_block;           /* the features of several layers enter it */
   size_t width;                  /* of the predictor's features: dim, or 3 * dim with several layers */

@@ -20,10 +20,18 @@ struct dlora_model {
   int32_t products;          /* DLORA_PRODUCTS_... */
   struct dli_onednn *onednn; /* NULL with DLORA_PRODUCTS_BLAS */
   struct dli_pool *sessions; /* of dlora_model_embed */
+  float *own_positions;      /* of a copy by dli_model_with_other_positions */
 };
 
 /* model/settings.c: fills setting_values, once the model is loaded. */
 void dli_model_describe_settings(dlora_model *model);
+
+/* model/positions.c: the model with its positions resampled by the rule that it does not use, for a learner that was
+ * learnt with them. It borrows everything else and must not outlive the model. *out is NULL where both rules give the
+ * same. Error: NO_MEMORY. */
+dlora_status dli_model_with_other_positions(dlora_model **out, const dlora_model *model,
+                                            const dlora_allocator *allocator);
+void dli_model_free_copy(dlora_model *copy);
 
 /* model/inputs.c: the inputs of a model's projections, four in every block, each read by one or several of them. An
  * array over all inputs, as a learner's projectors, goes block by block in the order of enum dlora_input. */
