@@ -36,6 +36,10 @@ const struct dli_known_architecture dli_known_architectures[] = {
     "vit_gigantic_patch14_224 "},
   {128, 1e-05f, IMAGENET, 1.0f, GATED, MEAN_PATCHES, CROP, BICUBIC,
     "vit_7b_patch16_dinov3 "},
+  {128, 1e-05f, OPENAI, 1.0f, GATED, MEAN_PATCHES, CROP, BICUBIC,
+    "aimv2_1b_patch14_224 aimv2_1b_patch14_336 aimv2_1b_patch14_448 aimv2_3b_patch14_224 aimv2_3b_patch14_336 "
+    "aimv2_3b_patch14_448 aimv2_huge_patch14_224 aimv2_huge_patch14_336 aimv2_huge_patch14_448 "
+    "aimv2_large_patch14_224 aimv2_large_patch14_336 aimv2_large_patch14_448 "},
   {32, 1e-06f, HALF, 0.95f, GELU, ATTENTION, CROP, BICUBIC,
     "test_vit3 "},
   {32, 1e-06f, HALF, 0.95f, GELU, CLASS, CROP, BICUBIC,
@@ -213,6 +217,8 @@ const struct dli_known_type dli_known_types[] = {
   {"siglip", 12, 768, 12, 16, 1e-06f, GELU_TANH, ATTENTION, HALF},
   {"siglip_vision_model", 12, 768, 12, 16, 1e-06f, GELU_TANH, ATTENTION, HALF},
   {"ijepa", 12, 768, 12, 16, 1e-12f, GELU, MEAN_TOKENS, IMAGENET},
+  {"aimv2", 8, 1024, 24, 14, 1e-05f, GATED, MEAN_PATCHES, OPENAI},
+  {"aimv2_vision_model", 8, 1024, 24, 14, 1e-05f, GATED, MEAN_PATCHES, OPENAI},
   {"beit", 12, 768, 12, 16, 1e-12f, GELU, MEAN_PATCHES, HALF},
 };
 const size_t dli_num_known_types = sizeof dli_known_types / sizeof *dli_known_types;

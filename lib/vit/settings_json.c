@@ -301,6 +301,7 @@ static dlora_status read_transformers(struct source s, const char **type_name) {
   DLI_TRY(claim(&s, "intermediate_size", DLI_CLAIM_MLP_DIM, 1.0));
   DLI_TRY(fill_whole(&s, "num_attention_heads", DLI_SET_NUM_HEADS));
   DLI_TRY(fill_numbers(&s, "layer_norm_eps", DLI_SET_LAYER_NORM_EPS, 1));
+  DLI_TRY(fill_numbers(&s, "rms_norm_eps", DLI_SET_LAYER_NORM_EPS, 1));
   DLI_TRY(read_config_size(&s));
   DLI_TRY(read_activation(&s, &gated));
   if (type) fill_type(&s, type, gated);

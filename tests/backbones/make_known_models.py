@@ -36,16 +36,19 @@ TYPES = {
     "siglip": ("SiglipVisionConfig", "ATTENTION", "HALF"),
     "siglip_vision_model": ("SiglipVisionConfig", "ATTENTION", "HALF"),
     "ijepa": ("IJepaConfig", "MEAN_TOKENS", "IMAGENET"),
+    "aimv2": ("Aimv2VisionConfig", "MEAN_PATCHES", "OPENAI"),
+    "aimv2_vision_model": ("Aimv2VisionConfig", "MEAN_PATCHES", "OPENAI"),
     "beit": ("BeitConfig", "MEAN_PATCHES", "HALF"),
 }
-HIDDEN_ACT = {"gelu": "GELU", "quick_gelu": "QUICK_GELU", "gelu_pytorch_tanh": "GELU_TANH"}
+HIDDEN_ACT = {"gelu": "GELU", "quick_gelu": "QUICK_GELU", "gelu_pytorch_tanh": "GELU_TANH", "silu": "GATED"}
 
 
 def computable(name, model):
     """Whether the architecture's tensors show everything in which it differs from others; rotary positions, the order
     of norms and parallel blocks do not show."""
     block = model.blocks[0]
-    if type(block).__name__ not in ("Block", "EvaBlock") or type(block.norm1).__name__ != "LayerNorm":
+    norm = "RmsNorm" if name.startswith("aimv2_") else "LayerNorm"
+    if type(block).__name__ not in ("Block", "EvaBlock") or type(block.norm1).__name__ != norm:
         return False
     rope = getattr(model, "rope", None)
     if rope is None or name.startswith("eva02_"):
@@ -132,7 +135,7 @@ const struct dli_known_type dli_known_types[] = {""")
     for name, (config, pool, normalisation) in TYPES.items():
         c = getattr(transformers, config)()
         print(f'  {{"{name}", {c.num_attention_heads}, {c.hidden_size}, {c.num_hidden_layers}, {c.patch_size}, '
-              f"{c.layer_norm_eps:g}f, {HIDDEN_ACT[c.hidden_act]}, {pool}, {normalisation}}},")
+              f"{getattr(c, 'layer_norm_eps', None) or c.rms_norm_eps:g}f, {HIDDEN_ACT[c.hidden_act]}, {pool}, {normalisation}}},")
     print("""};
 const size_t dli_num_known_types = sizeof dli_known_types / sizeof *dli_known_types;""")
 
