@@ -282,7 +282,7 @@ expect 1 'is a web page' inspect page.safetensors
 once page.safetensors
 expect 1 'nowhere.safetensors' evaluate --backbone nowhere.safetensors --checkpoint c.safetensors --test data
 once nowhere.safetensors
-expect 1 'is a directory' inspect data
+expect 1 'has test.bin, which is not read, and no safetensors file' inspect data
 expect 1 'format is ' evaluate --backbone "$backbone" --checkpoint silent.safetensors --test data --image-size 32
 once silent.safetensors
 
@@ -335,7 +335,7 @@ expect 1 'fingerprint' evaluate --backbone hub --eps 0.001 --checkpoint hub.safe
 expect 1 'fingerprint' evaluate --backbone hub --pool mean-patches --checkpoint hub.safetensors --test data
 expect 1 '^duallora evaluate: hub/model.safetensors: --pool is attention, but' \
   evaluate --backbone hub --pool attention --checkpoint hub.safetensors --test data
-expect 1 -- '--activation asks for silu' \
+expect 1 '--activation asks for silu' \
   evaluate --backbone hub --activation swiglu --checkpoint hub.safetensors --test data
 expect 2 "--pool: 'cls' is none of" evaluate --backbone hub --pool cls --checkpoint hub.safetensors --test data
 expect 2 '--crop-fraction must be between' \

@@ -14,7 +14,7 @@ size_t backbone_settings_options(backbone_settings *settings, option *table) {
   dlora_model_options *to = &settings->options;
   const option entries[] = {
       {OPTION_HEADING, NULL, NULL, "Backbone:", 0, 0, NULL, false, NULL, NULL},
-      {OPTION_TEXT, "backbone", "PATH",
+      {OPTION_TEXT, "backbone", "FILE",
        "pre-trained ViT with timm or Hugging Face names: a safetensors file, or a folder as hubs ship them, whose "
        "config.json and preprocessor_config.json set what follows",
        0, 0, NULL, true, &settings->path, NULL},
