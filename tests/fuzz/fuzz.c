@@ -26,19 +26,25 @@ void fuzz_fail(const char *format, ...) {
 
 /* ---- files ---- */
 
-const char *fuzz_file(size_t slot, const void *bytes, size_t size) {
-  static int descriptors[FUZZ_FILES];
+static int descriptors[FUZZ_FILES];
+
+const char *fuzz_path(size_t slot) {
   static char paths[FUZZ_FILES][64];
-  static size_t sizes[FUZZ_FILES];
   if (!paths[slot][0]) {
     descriptors[slot] = memfd_create("fuzz", MFD_CLOEXEC);
     if (descriptors[slot] < 0) fuzz_fail("no file in memory");
     snprintf(paths[slot], sizeof paths[slot], "/proc/self/fd/%d", descriptors[slot]);
   }
+  return paths[slot];
+}
+
+const char *fuzz_file(size_t slot, const void *bytes, size_t size) {
+  static size_t sizes[FUZZ_FILES];
+  const char *path = fuzz_path(slot);
   if (size < sizes[slot] && ftruncate(descriptors[slot], (off_t)size) != 0) fuzz_fail("a file cannot be cut");
   if (pwrite(descriptors[slot], bytes, size, 0) != (ssize_t)size) fuzz_fail("a file cannot be written");
   sizes[slot] = size;
-  return paths[slot];
+  return path;
 }
 
 /* ---- memory ---- */

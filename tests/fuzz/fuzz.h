@@ -25,6 +25,8 @@ void fuzz_fail(const char *format, ...);
 enum { FUZZ_FILES = 4 };
 /* The path of a file, in memory, that has these bytes until the next call for the slot. */
 const char *fuzz_file(size_t slot, const void *bytes, size_t size);
+/* The path alone; the file stays as it is. */
+const char *fuzz_path(size_t slot);
 
 /* ---- memory ---- */
 

@@ -64,6 +64,31 @@ static void write_models(void) {
   seed_write("safetensors", "small", small, sizeof small);
 }
 
+/* ---- what lies beside them ---- */
+
+static void write_folder(const char *name, uint8_t kind, const char *config, const char *other) {
+  uint8_t bytes[2048];
+  const size_t first = strlen(config), second = strlen(other);
+  if (3 + first + second > sizeof bytes) fuzz_fail("%s is too long", name);
+  bytes[0] = kind;
+  bytes[1] = (uint8_t)first;
+  bytes[2] = (uint8_t)(first >> 8);
+  memcpy(bytes + 3, config, first);
+  memcpy(bytes + 3 + first, other, second);
+  seed_write("folder", name, bytes, 3 + first + second);
+}
+
+static void write_folders(void) {
+  write_folder("transformers", 0,
+               "{\"model_type\":\"vit\",\"num_attention_heads\":1,\"layer_norm_eps\":1e-12,\"hidden_act\":\"gelu\","
+               "\"num_channels\":3,\"num_hidden_layers\":1}",
+               "{\"do_normalize\":true,\"image_mean\":[0.5,0.5,0.5],\"image_std\":[0.5,0.5,0.5],\"resample\":2}");
+  write_folder("timm", 0,
+               "{\"architecture\":\"vit_tiny_patch16_224\",\"global_pool\":\"token\",\"model_args\":{\"num_heads\":1},"
+               "\"pretrained_cfg\":{\"mean\":[0,0,0],\"std\":[1,1,1],\"crop_pct\":0.9,\"crop_mode\":\"center\"}}",
+               "{}");
+}
+
 /* ---- learners and their parts ---- */
 
 /* Pictures of two classes, [8, 8, 3] each. */
@@ -140,6 +165,7 @@ int main(int argc, char **argv) {
   folder = argv[1];
   if (mkdir(folder, 0777) != 0 && errno != EEXIST) fuzz_fail("%s: %s", folder, strerror(errno));
   write_models();
+  write_folders();
   write_checkpoints();
 #ifdef FUZZ_COMMAND
   seed_images();

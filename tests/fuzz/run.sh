@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fuzzes the readers of files with clang's libFuzzer, AddressSanitizer and UndefinedBehaviorSanitizer.
 #
-#     tests/fuzz/run.sh [option ...] [target ...]        targets: safetensors model checkpoint parts image dataset
+#     tests/fuzz/run.sh [option ...] [target ...]        targets: safetensors model checkpoint parts folder image
+#                                                               dataset
 #
 #     --seconds N      each target for N seconds (default 10)
 #     --runs N         each target N times in all instead: what calls before this one have done counts, if it was with the
@@ -27,7 +28,7 @@ while [ $# -gt 0 ]; do
     --build) build=$2 && shift ;;
     --build-only) only=yes ;;
     -*)
-      sed -n '2,14p' "$0" | sed 's/^# \{0,1\}//' >&2
+      sed -n '2,15p' "$0" | sed 's/^# \{0,1\}//' >&2
       exit 2
       ;;
     *) targets="$targets $1" ;;
@@ -71,7 +72,7 @@ mkdir -p "$build/corpus" "$build/logs" "$build/findings" "$build/totals"
 "$programs/fuzz_make_seeds" "$build/seeds"
 
 status=0
-[ -n "$targets" ] || for name in safetensors model checkpoint parts image dataset; do
+[ -n "$targets" ] || for name in safetensors model checkpoint parts folder image dataset; do
   if [ -x "$programs/fuzz_$name" ]; then
     targets="$targets $name"
   else
