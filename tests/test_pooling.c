@@ -331,7 +331,8 @@ static void a_pool_that_the_file_cannot_give_is_refused(void **state) {
   assert_error_names("a class and a distillation token");
   refuse(path, DLORA_POOL_ATTENTION, DLORA_ERR_ARGUMENT, "the option pool is attention");
   path = write(&(struct test_ends){.registers = 1, .without_class_token = 1});
-  refuse(path, DLORA_POOL_CLASS, DLORA_ERR_ARGUMENT, "the option pool is class, but the file does not have a class token");
+  refuse(path, DLORA_POOL_CLASS, DLORA_ERR_ARGUMENT,
+         "the option pool is class, but the file does not have a class token");
   refuse(path, DLORA_POOL_DISTILLED, DLORA_ERR_ARGUMENT, "the option pool is distilled");
 }
 

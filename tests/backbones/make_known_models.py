@@ -1,9 +1,9 @@
-"""Writes lib/vit/known_models.c: what the names of timm's architectures and of transformers' model types tell about a
-Vision Transformer that shapes do not. Needs timm, torch and transformers:
-
-    python tests/backbones/make_known_models.py > lib/vit/known_models.c
-
-SPDX-License-Identifier: Apache-2.0"""
+# Writes lib/vit/known_models.c: what the names of timm's architectures and of transformers' model types tell about a
+# Vision Transformer that shapes do not. Needs timm, torch and transformers:
+#
+#     python tests/backbones/make_known_models.py > lib/vit/known_models.c
+#
+# SPDX-License-Identifier: Apache-2.0
 
 import collections
 import sys

@@ -78,7 +78,22 @@ static void write_folder(const char *name, uint8_t kind, const char *config, con
   seed_write("folder", name, bytes, 3 + first + second);
 }
 
+/* A dlora_inspect visitor that writes the entries of an index; user: the text, of 1536 bytes. */
+static int32_t add_entry(const dlora_tensor_info *info, void *user) {
+  char *text = user;
+  const size_t used = strlen(text);
+  if (info->value) return 0;
+  snprintf(text + used, 1536 - used, "%s\"%s\":\"a.safetensors\"", used > 0 && text[used - 1] != '{' ? "," : "",
+           info->name);
+  return 0;
+}
+
 static void write_folders(void) {
+  char index[1600] = "{\"weight_map\":{";
+  succeed(dlora_inspect(seed("model", "hf_vit"), add_entry, index));
+  strcat(index, "}}");
+  write_folder("parts", 1, "{\"num_attention_heads\":1}", index);
+
   write_folder("transformers", 0,
                "{\"model_type\":\"vit\",\"num_attention_heads\":1,\"layer_norm_eps\":1e-12,\"hidden_act\":\"gelu\","
                "\"num_channels\":3,\"num_hidden_layers\":1}",
