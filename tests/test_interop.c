@@ -222,6 +222,33 @@ static void what_cannot_be_exported_is_refused_by_a_sentence(void **state) {
   dlora_learner_destroy(learner);
 }
 
+static void networks_that_no_config_describes_are_refused(void **state) {
+  (void)state;
+  static const struct test_shape shape = {VIT_DIM, VIT_DEPTH, VIT_HEADS, VIT_MLP, VIT_PATCH, VIT_SIZE / VIT_PATCH};
+  const char *const files[][2] = {
+      {test_write_vit_with("a.safetensors", 3, &shape, &(struct test_ends){.without_norm = 1}), "no norm"},
+      {test_write_vit_with("b.safetensors", 3, &shape, &(struct test_ends){.norm_behind = 1}),
+       "behind the pooled token"},
+      {test_write_vit_with("c.safetensors", 3, &shape, &(struct test_ends){.registers = 1}), "register"},
+      {test_data("backbones/timm_eva_giant_clip.safetensors"), "biases of queries"},
+      {test_data("backbones/timm_beit3.safetensors"), "norms inside"},
+  };
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    dlora_model_options model_options = DLORA_MODEL_OPTIONS_INIT;
+    dlora_learner_options options = test_quick_options();
+    dlora_model *other = NULL;
+    options.rank_orthogonal = options.rank_residual = 0;
+    model_options.pool = DLORA_POOL_CLASS;
+    assert_status(DLORA_OK, dlora_model_load(&other, files[i][0], &model_options));
+    dlora_learner *learner = test_learner(other, &options);
+    test_learn(learner, four, 2, 20, 1, NULL);
+    assert_status(DLORA_ERR_UNSUPPORTED, dlora_learner_export_backbone(learner, test_temporary("nothing")));
+    assert_error_names(files[i][1]);
+    dlora_learner_destroy(learner);
+    dlora_model_destroy(other);
+  }
+}
+
 /* Whatever allocation fails: a sentence, nothing leaked, the learner as it was. */
 static void an_export_without_memory_fails_and_leaks_nothing(void **state) {
   (void)state;
@@ -349,6 +376,7 @@ int main(void) {
       cmocka_unit_test(a_lora_of_one_task_has_its_residual_adapter),
       cmocka_unit_test(an_exported_backbone_decides_as_the_learner_does),
       cmocka_unit_test(what_cannot_be_exported_is_refused_by_a_sentence),
+      cmocka_unit_test(networks_that_no_config_describes_are_refused),
       cmocka_unit_test(an_export_without_memory_fails_and_leaks_nothing),
       cmocka_unit_test(an_exported_lora_opens_as_the_adapter_of_a_model),
       cmocka_unit_test(adapters_that_are_something_else_are_refused_by_name),

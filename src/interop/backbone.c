@@ -328,6 +328,13 @@ done:
   return status;
 }
 
+/* As in EVA: timm's plain networks have no such tensors. */
+static bool has_biases_apart(const dlora_model *model) {
+  char name[DLI_PREFIX_SIZE + 32];
+  snprintf(name, sizeof name, "%sblocks.0.attn.q_bias", model->vit.name_prefix);
+  return dli_tensors_find(model->tensors, name) != NULL;
+}
+
 /* Config files describe more kinds of networks than are known here. */
 static dlora_status require_plain(const dlora_model *model) {
   const struct dli_vit *vit = &model->vit;
@@ -338,8 +345,12 @@ static dlora_status require_plain(const dlora_model *model) {
   if (vit->pre_norm_gain) what = "a norm in front of the blocks";
   if (vit->rotation) what = "rotary positions";
   if (vit->rms_norm) what = "RMS norms";
+  if (has_biases_apart(model)) what = "biases of queries and values apart from their weights";
+  if (!vit->norm_gain) what = "no norm of the tokens behind the last block";
+  if (vit->pooled_gain) what = "a norm behind the pooled token";
   if (vit->pool != DLORA_POOL_CLASS) what = "another pooling than the class token";
   if (vit->activation != DLORA_ACTIVATION_GELU) what = "another activation than GELU";
+  if (vit->inner_norm1 || vit->inner_norm2) what = "norms inside attention or the MLP";
   if (!what) return DLORA_OK;
   return dli_raise(DLORA_ERR_UNSUPPORTED,
                    "a whole backbone is exported of plain Vision Transformers with the names of timm, and of ViT and "
