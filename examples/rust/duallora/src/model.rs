@@ -265,8 +265,8 @@ impl Model {
     /// If a file became shorter, the process would end with SIGBUS. [`Model::load`] reads a copy instead.
     pub unsafe fn load_mapped(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Model> {
         let path = c_path(path.as_ref())?;
-        let handle = options
-            .lend(|options| Handle::create(|out| unsafe { sys::dlora_model_load(out, path.as_ptr(), options) }))??;
+        let handle =
+            options.lend(|options| Handle::create(|out| sys::dlora_model_load(out, path.as_ptr(), options)))??;
         Model::of(handle, Cow::Borrowed(&[]))
     }
 
