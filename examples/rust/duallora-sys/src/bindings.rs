@@ -292,22 +292,22 @@ pub const DLORA_INTERPOLATION_BICUBIC: dlora_interpolation = 0;
 pub const DLORA_INTERPOLATION_BILINEAR: dlora_interpolation = 1;
 /// Kernels of image resizing, both with antialiasing.
 pub type dlora_interpolation = ::std::os::raw::c_uint;
-/// Options of loading a model. 0 or NULL means: as in the file.
+/// Options of loading a model. 0, NULL or DLORA_AUTO means: as in the files; see dlora_model_load.
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct dlora_model_options {
     pub struct_size: usize,
     ///< default NULL: malloc and free
     pub allocator: *const dlora_allocator,
-    ///< attention heads, a divisor of embed_dim; required if the metadata lacks it
+    ///< attention heads, a divisor of embed_dim; required if no file tells it
     pub num_heads: usize,
     ///< pixels a side, a multiple of patch_size; position embeddings are resampled
     pub image_size: usize,
-    ///< in (0, 1); default 0: from the metadata, else 1e-6
+    ///< in (0, 1); default 0: as in the files, else 1e-6
     pub layer_norm_eps: f32,
     ///< of pixels in [0, 1]; used if std is set
     pub mean: [f32; 3usize],
-    ///< of pixels, > 0; default all 0: metadata, else mean and std 0.5
+    ///< of pixels, > 0; default all 0: as in the files, else mean and std 0.5
     pub std: [f32; 3usize],
     ///< enum dlora_products; default BLAS. Unavailable ones are refused
     pub products: i32,
@@ -329,6 +329,8 @@ pub struct dlora_model_options {
     pub interpolation: i32,
     ///< in (0, 1]; default 0: as in the file
     pub crop_fraction: f32,
+    ///< folder of a LoRA of PEFT to merge into the weights; default NULL: none
+    pub adapter: *const ::std::os::raw::c_char,
 }
 ///< timm: ViT, DeiT, DINOv2, DINOv3, CLIP, SigLIP, EVA
 pub const DLORA_NAMING_TIMM: dlora_naming = 0;
@@ -411,17 +413,38 @@ extern "C" {
     ) -> dlora_status;
 }
 extern "C" {
-    /** Loads a ViT from a safetensors file with tensor names of timm, Hugging Face ViT or Hugging Face DINOv2, in F32, F16
- or BF16.
+    /** Loads a ViT with tensor names of timm, Hugging Face ViT or Hugging Face DINOv2, in F32, F16 or BF16. options NULL:
+ defaults.
 
- Shapes give patch size, depth and widths. A file is refused if it has a tensor under the names' prefix that is
- neither used nor known to leave the features unchanged (heads, mask token). It is also refused if it has several
- ViTs, unless options->prefix chooses one; tensors outside a chosen prefix are ignored. The file is memory-mapped and
- must not change while the model lives. options NULL: defaults.
+ path is a safetensors file, or a folder as hubs ship them. Of a folder are read: model.safetensors, or the parts that
+ model.safetensors.index.json names, or the only file that ends in .safetensors; config.json and
+ preprocessor_config.json, in the forms of transformers and of timm, as far as they are there. Of a file nothing
+ beside it is read. Symbolic links are followed.
 
- Errors: IO; FORMAT, naming the tensor or the kind of file; UNSUPPORTED, for a tensor of another kind of ViT or
- unknown use, unknown names, or products that processor, system or build do not support; ARGUMENT also if num_heads or
- prefix is required or a value does not fit the file.*/
+ Shapes give patch size, depth and widths. What they do not tell is taken from the first that tells it:
+
+     1  options
+     2  metadata of the safetensors file, by the names of the options; also num_attention_heads
+     3  the two JSON files; of the size of images, the preprocessor's counts before the one of training
+     4  a table, by what config.json names: timm's architecture, or a model type of transformers
+     5  defaults of the names' family
+
+ dlora_model_get_setting says which it was. An activation, pooling or attribute in the JSON files that is not
+ supported is refused, and so is what contradicts the tensors.
+
+ With options->adapter the weights are W + (alpha / r) B A of a LoRA that PEFT has saved (adapter_config.json and
+ adapter_model.safetensors), and the fingerprint is theirs. Modules are named as in the file, or as in transformers 5.
+ DoRA, biases, other kinds of adapters, and factors that belong to no projection are refused; heads saved beside them
+ are not used.
+
+ The weights are refused if they have a tensor under the names' prefix that is neither used nor known to leave the
+ features unchanged (heads, mask token). They are also refused if there are several ViTs, unless options->prefix
+ chooses one; tensors outside a chosen prefix are ignored. Files are memory-mapped and must not change while the model
+ lives.
+
+ Errors: IO; FORMAT, naming the tensor, the key or the kind of file; UNSUPPORTED, for a tensor of another kind of ViT
+ or unknown use, unknown names, an attribute that is not supported, or products that processor, system or build do not
+ support; ARGUMENT also if num_heads or prefix is required or a value does not fit the file.*/
     pub fn dlora_model_load(
         out: *mut *mut dlora_model,
         path: *const ::std::os::raw::c_char,
@@ -447,6 +470,55 @@ extern "C" {
     pub fn dlora_model_get_info(
         model: *const dlora_model,
         info: *mut dlora_model_info,
+    ) -> dlora_status;
+}
+///< the caller's options
+pub const DLORA_ORIGIN_OPTION: dlora_origin = 0;
+///< metadata of the safetensors file
+pub const DLORA_ORIGIN_METADATA: dlora_origin = 1;
+///< config.json or preprocessor_config.json
+pub const DLORA_ORIGIN_JSON: dlora_origin = 2;
+///< the library's table of architectures and model types, by a name in config.json
+pub const DLORA_ORIGIN_TABLE: dlora_origin = 3;
+///< tensors and their shapes
+pub const DLORA_ORIGIN_TENSORS: dlora_origin = 4;
+///< default of the family
+pub const DLORA_ORIGIN_DEFAULT: dlora_origin = 5;
+/// Who said what a setting of a model is.
+pub type dlora_origin = ::std::os::raw::c_uint;
+/// One setting of a model: what shapes do not tell. Texts live as long as the model.
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct dlora_model_setting {
+    pub struct_size: usize,
+    ///< as the member of dlora_model_options
+    pub name: *const ::std::os::raw::c_char,
+    ///< a number, three with commas between them, or a word as `quick-gelu`
+    pub value: *const ::std::os::raw::c_char,
+    ///< file and key, as `config.json: hidden_act` or `metadata num_heads`; else ""
+    pub place: *const ::std::os::raw::c_char,
+    ///< enum dlora_origin
+    pub origin: i32,
+    ///< 0
+    pub reserved: i32,
+}
+extern "C" {
+    /// Sets struct_size, and every other member to its default or 0. size: sizeof(dlora_model_setting).
+    pub fn dlora_model_setting_init(
+        setting: *mut dlora_model_setting,
+        size: usize,
+    ) -> dlora_status;
+}
+extern "C" {
+    /// Number of settings. 0 for NULL.
+    pub fn dlora_model_num_settings(model: *const dlora_model) -> usize;
+}
+extern "C" {
+    /// Setting `index`, below dlora_model_num_settings. Error: ARGUMENT.
+    pub fn dlora_model_get_setting(
+        model: *const dlora_model,
+        index: usize,
+        setting: *mut dlora_model_setting,
     ) -> dlora_status;
 }
 extern "C" {
@@ -2012,8 +2084,8 @@ pub struct dlora_tensor_info {
     pub num_bytes: usize,
 }
 extern "C" {
-    /** Calls visit for every metadata entry and tensor of a safetensors file, after all of the file was checked. A non-zero
- return stops with CANCELLED. Errors: IO, FORMAT.*/
+    /** Calls visit for every metadata entry and tensor of a safetensors file, or of the weights in a folder that
+ dlora_model_load reads, after all of them were checked. A non-zero return stops with CANCELLED. Errors: IO, FORMAT.*/
     pub fn dlora_inspect(
         path: *const ::std::os::raw::c_char,
         visit: ::std::option::Option<

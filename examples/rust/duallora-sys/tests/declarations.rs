@@ -169,7 +169,8 @@ fn structs_have_the_sizes_of_the_baseline() {
         ($($name:ident)*) => { BTreeMap::from([$((stringify!($name), std::mem::size_of::<duallora_sys::$name>())),*]) };
     }
     let found = sizes!(dlora_adapter dlora_allocator dlora_bank_options dlora_evaluation dlora_image_source dlora_images
-        dlora_learner_options dlora_model_info dlora_model_options dlora_open_task dlora_option_info dlora_prediction
+        dlora_learner_options dlora_model_info dlora_model_options dlora_model_setting
+        dlora_open_task dlora_option_info dlora_prediction
         dlora_predictor_options dlora_profile dlora_progress dlora_projector_options dlora_session_options dlora_site
         dlora_task_report dlora_tensor_info);
     let text = read(baseline());

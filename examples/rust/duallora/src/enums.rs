@@ -91,6 +91,21 @@ choices! {
         /// Bilinear.
         Bilinear = DLORA_INTERPOLATION_BILINEAR,
     }
+    /// Who said what a setting of a model is.
+    Origin {
+        /// The caller's options.
+        Option = DLORA_ORIGIN_OPTION,
+        /// Metadata of the safetensors file.
+        Metadata = DLORA_ORIGIN_METADATA,
+        /// config.json or preprocessor_config.json.
+        Json = DLORA_ORIGIN_JSON,
+        /// The library's table of architectures and model types.
+        Table = DLORA_ORIGIN_TABLE,
+        /// Tensors and their shapes.
+        Tensors = DLORA_ORIGIN_TENSORS,
+        /// Default of the family.
+        Default = DLORA_ORIGIN_DEFAULT,
+    }
     /// Schemes of tensor names.
     Naming {
         /// timm.

@@ -116,6 +116,12 @@ impl Error {
         Error { message: format!("{}: {}", path.display(), self.message), ..self }
     }
 
+    /// Names `path` in the place of a copy of it.
+    pub(crate) fn with_path(self, copy: &Path, path: &Path) -> Error {
+        let message = self.message.replace(&*copy.to_string_lossy(), &path.to_string_lossy());
+        Error { message, ..self }
+    }
+
     pub(crate) fn caused_by(self, source: BoxError) -> Error {
         Error { message: format!("{}: {}", self.message, source), source: Some(source), ..self }
     }

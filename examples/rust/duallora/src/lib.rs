@@ -73,7 +73,7 @@ pub use handle::Borrowed;
 pub use images::{Image, Images, IntoImage, Source};
 pub use inspect::{inspect, Entry};
 pub use learner::Learner;
-pub use model::{Model, ModelInfo, ModelOptions};
+pub use model::{Model, ModelInfo, ModelOptions, Setting};
 pub use options::{FloatValue, IntegerValue, LearnerOptions, OptionInfo, OptionValue};
 pub use predictions::Predictions;
 pub use predictor::{Components, LinearWeights, Posterior, Prediction, Predictor, PredictorOptions};

@@ -12,9 +12,9 @@ use std::{env, fmt, fs, io, process, ptr};
 use duallora_sys as sys;
 
 use crate::arrays::Matrix;
-use crate::enums::{Activation, Interpolation, Naming, Pool, PositionResampling, Products, Resize};
+use crate::enums::{Activation, Interpolation, Naming, Origin, Pool, PositionResampling, Products, Resize};
 use crate::error::{check, Error, Result, Status};
-use crate::handle::{c_path, c_text, Handle};
+use crate::handle::{c_path, c_text, text_of, Handle};
 use crate::images::Images;
 
 /// Options of loading a model. What is not set is as in the file.
@@ -33,6 +33,7 @@ pub struct ModelOptions {
     resize: Option<Resize>,
     interpolation: Option<Interpolation>,
     crop_fraction: f32,
+    adapter: Option<PathBuf>,
 }
 
 impl ModelOptions {
@@ -119,9 +120,16 @@ impl ModelOptions {
         self
     }
 
+    /// Folder of a LoRA of PEFT to merge into the weights.
+    pub fn adapter(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.adapter = Some(folder.into());
+        self
+    }
+
     /// Makes a library call with these options.
     fn lend<R>(&self, call: impl FnOnce(*const sys::dlora_model_options) -> R) -> Result<R> {
         let prefix: Option<CString> = self.prefix.as_deref().map(|prefix| c_text("the prefix", prefix)).transpose()?;
+        let adapter = self.adapter.as_deref().map(c_path).transpose()?;
         let mut raw: sys::dlora_model_options = unsafe { std::mem::zeroed() }; // SAFETY: numbers and pointers
         check(unsafe { sys::dlora_model_options_init(&mut raw, std::mem::size_of_val(&raw)) })?;
         if self.num_heads != 0 {
@@ -148,6 +156,7 @@ impl ModelOptions {
             raw.crop_fraction = self.crop_fraction;
         }
         raw.prefix = prefix.as_ref().map_or(ptr::null(), |prefix| prefix.as_ptr());
+        raw.adapter = adapter.as_ref().map_or(ptr::null(), |adapter| adapter.as_ptr());
         Ok(call(&raw))
     }
 }
@@ -200,6 +209,20 @@ pub struct ModelInfo {
     pub crop_fraction: f32,
 }
 
+/// One setting of a model: what shapes do not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Setting {
+    /// As the setter of [`ModelOptions`].
+    pub name: String,
+    /// A number, three with commas between them, or a word.
+    pub value: String,
+    /// File and key; else empty.
+    pub place: String,
+    /// Who said so.
+    pub origin: Origin,
+}
+
 /// A frozen Vision Transformer. Clones share it; learners and sessions keep it alive.
 ///
 /// ```
@@ -237,7 +260,8 @@ impl Model {
         if path.is_dir() {
             let copy = PrivateCopy::of(path).map_err(|error| unreadable(path, error))?;
             // SAFETY: nobody else knows the copy. Its mapping outlives its name.
-            return unsafe { Model::load_mapped(&copy.folder, options) };
+            let loaded = unsafe { Model::load_mapped(&copy.folder, options) };
+            return loaded.map_err(|error| error.with_path(&copy.folder, path));
         }
         let bytes = fs::read(path).map_err(|error| unreadable(path, error))?;
         Model::from_bytes(bytes, options).map_err(|error| error.of_file(path))
@@ -308,6 +332,28 @@ impl Model {
     /// Geometry, normalisation and fingerprint.
     pub fn info(&self) -> &ModelInfo {
         &self.shared.info
+    }
+
+    /// Settings of the model and where each came from.
+    pub fn settings(&self) -> Result<Vec<Setting>> {
+        // SAFETY: a live model.
+        (0..unsafe { sys::dlora_model_num_settings(self.raw()) }).map(|index| self.setting(index)).collect()
+    }
+
+    fn setting(&self, index: usize) -> Result<Setting> {
+        // SAFETY: numbers and pointers; the texts live as long as the model.
+        unsafe {
+            let mut raw: sys::dlora_model_setting = std::mem::zeroed();
+            check(sys::dlora_model_setting_init(&mut raw, std::mem::size_of_val(&raw)))?;
+            check(sys::dlora_model_get_setting(self.raw(), index, &mut raw))?;
+            let text = |text| text_of(text).unwrap_or_default().into_owned();
+            Ok(Setting {
+                name: text(raw.name),
+                value: text(raw.value),
+                place: text(raw.place),
+                origin: Origin::of(raw.origin),
+            })
+        }
     }
 
     /// Computes the feature of each image: `[count, embed_dim]`. Many threads may do so at once.

@@ -6,7 +6,7 @@ mod support;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-use duallora::{Image, Images, Input, Learner, Model, Phase, Prediction, Source, Status};
+use duallora::{Image, Images, Input, Learner, Model, ModelOptions, Origin, Phase, Prediction, Source, Status};
 use support::{backbone, model, options, picture, Batch, Folder, PICTURE, SIDE};
 
 fn taught() -> Learner {
@@ -265,17 +265,19 @@ fn a_log_closure_receives_lines() {
 #[test]
 fn a_folder_is_copied_or_mapped_to_the_same_model() {
     let folder = Folder::new();
-    std::fs::create_dir(folder.path("hub")).unwrap();
-    std::fs::copy(backbone(), folder.path("hub/model.safetensors")).unwrap();
-    std::fs::write(folder.path("hub/pytorch_model.bin"), "not read").unwrap();
+    let hub = folder.path("hub");
+    std::fs::create_dir(&hub).unwrap();
+    std::fs::copy(backbone(), hub.join("model.safetensors")).unwrap();
     // SAFETY: nobody changes the folder while the model lives.
-    let mapped = unsafe { Model::load_mapped(folder.path("hub"), &Default::default()) };
-    let copied = Model::load(folder.path("hub"));
-    match (mapped, copied) {
-        (Ok(mapped), Ok(copied)) => assert_eq!(mapped.info(), copied.info()),
-        (Err(mapped), Err(copied)) => assert_eq!(mapped.status(), copied.status()),
-        (mapped, copied) => panic!("{:?} mapped, {:?} copied", mapped, copied),
-    }
+    let mapped = unsafe { Model::load_mapped(&hub, &Default::default()) }.unwrap();
+    let copied = Model::load(&hub).unwrap();
+    assert_eq!(mapped.info(), copied.info());
+    let heads = copied.settings().unwrap().into_iter().find(|setting| setting.name == "num_heads").unwrap();
+    assert_eq!((heads.origin, heads.value), (Origin::Metadata, copied.info().num_heads.to_string()));
+    std::fs::remove_file(hub.join("model.safetensors")).unwrap();
+    assert_eq!(copied.embed(&Batch::of(&[0], 1, 0).images()).unwrap().rows(), 1);
+    let error = Model::load(&hub).unwrap_err();
+    assert!(error.message().contains(hub.to_str().unwrap()), "{}", error);
 }
 
 #[test]
@@ -306,11 +308,13 @@ fn what_was_learned_is_exported() {
     assert_eq!(error.status(), Status::Argument);
     assert_eq!(learner.export_peft(folder.path("task"), Some(-1)).unwrap_err().status(), Status::Argument);
     learner.export_backbone(folder.path("merged")).unwrap();
-    let merged = Model::load(folder.path("merged/model.safetensors")).map(|model| model.info().embed_dim);
-    match merged {
-        Ok(width) => assert_eq!(width, learner.model().info().embed_dim),
-        Err(error) => assert!(error.message().contains("num_heads"), "{}", error), // which stands in config.json
-    }
+    let merged = Model::load(folder.path("merged")).unwrap();
+    let adapted = Model::load_with(backbone(), &ModelOptions::new().adapter(folder.path("lora"))).unwrap();
+    let image = Batch::of(&[1], 1, 900);
+    let (of_merged, of_adapted) = (merged.embed(&image.images()).unwrap(), adapted.embed(&image.images()).unwrap());
+    let apart = of_merged.as_slice().iter().zip(of_adapted.as_slice()).map(|(a, b)| (a - b).abs());
+    assert!(apart.fold(0.0, f32::max) < 1e-4);
+    assert_ne!(adapted.info().fingerprint, learner.model().info().fingerprint);
     let fresh = Learner::new(learner.model()).unwrap();
     assert_eq!(fresh.export_backbone(folder.path("none")).unwrap_err().status(), Status::State);
 }
