@@ -139,8 +139,8 @@ class Activation(enum.IntEnum):
 class PositionResampling(enum.IntEnum):
     """How position embeddings are resampled to another grid.
 
-    TIMM: bicubic with a = -0.5 and antialiasing
-    HUGGING_FACE: bicubic with a = -0.75, four taps, no antialiasing
+    TIMM: bicubic with a = -0.5 and antialiasing; default for timm's names
+    HUGGING_FACE: bicubic with a = -0.75, no antialiasing; default for Hugging Face's names
     """
 
     TIMM = 0
@@ -148,10 +148,10 @@ class PositionResampling(enum.IntEnum):
 
 
 class Resize(enum.IntEnum):
-    """How images of bytes become image_size pixels a side.
+    """How images of bytes are resized, before the centre of image_size pixels a side is cut out.
 
-    SQUASH: both sides to image_size, whatever the aspect ratio
-    CROP: the shorter side to image_size / crop_fraction, then the centre is cut out
+    SQUASH: both sides to image_size / crop_fraction, whatever the aspect ratio
+    CROP: the shorter side to image_size / crop_fraction; the aspect ratio stays
     """
 
     SQUASH = 0
@@ -852,7 +852,7 @@ class ModelInfo:
     position_resampling: enum dlora_position_resampling
     resize: enum dlora_resize
     interpolation: enum dlora_interpolation
-    crop_fraction: of DLORA_RESIZE_CROP
+    crop_fraction: image_size over the resized side
     """
 
     embed_dim: int
