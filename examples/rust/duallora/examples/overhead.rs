@@ -6,7 +6,6 @@
 
 use std::error::Error;
 use std::ffi::CString;
-use std::hint::black_box;
 use std::time::Instant;
 use std::{env, fs, process, ptr};
 
@@ -47,19 +46,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let prediction = learner.predict_one(&Images::rgb8(&pixels[..32 * 32 * 3], 1, 32, 32)?)?;
         by_rust.push(start.elapsed().as_secs_f64());
-        black_box(prediction);
 
         let start = Instant::now();
         // SAFETY: a live learner, one image, and room for one prediction.
-        let status = unsafe {
-            let mut prediction: sys::dlora_prediction = std::mem::zeroed();
-            let status = sys::dlora_learner_predict(c_learner, &images, &mut prediction, ptr::null_mut());
-            black_box(prediction);
-            status
+        let (status, of_c) = unsafe {
+            let mut of_c: sys::dlora_prediction = std::mem::zeroed();
+            (sys::dlora_learner_predict(c_learner, &images, &mut of_c, ptr::null_mut()), of_c)
         };
         by_c.push(start.elapsed().as_secs_f64());
-        if status != 0 {
-            return Err("the C learner cannot predict".into());
+        if status != 0 || of_c.class_probability != prediction.class_probability {
+            return Err("the C learner predicts something else".into());
         }
     }
     let median = |times: &mut Vec<f64>| {
