@@ -99,8 +99,9 @@ pub struct dlora_allocator {
 }
 /** A batch of images of one size. Exactly one of u8 and f32 is set. This struct never grows.
 
- u8: [count, height, width, channels] in 0 ... 255. Images are resized to the model's image size (bicubic with
- antialiasing) and normalised by the model's mean and standard deviation.
+ u8: [count, height, width, channels] in 0 ... 255. Images become image_size pixels a side as the model's resize,
+ interpolation and crop_fraction say (dlora_model_options), clipped to 0 ... 255 but never rounded, and are normalised
+ by the model's mean and standard deviation. Every function of the library does the same.
 
  f32: [count, 3, height, width], normalised already: (pixel / 255 - mean) / std with the model's values. Height and
  width must be the model's image size. Values must lie within 20 times the largest magnitude of a normalised pixel, or
@@ -276,17 +277,17 @@ pub const DLORA_ACTIVATION_SWIGLU: dlora_activation = 3;
  file's metadata (hidden_act or activation, in the names of transformers), else the family: quick GELU for CLIP in
  Hugging Face's names, GELU by tanh for SigLIP in these, GELU for all else, as for CLIP and SigLIP in timm's names.*/
 pub type dlora_activation = ::std::os::raw::c_uint;
-///< bicubic with a = -0.5 and antialiasing
+///< bicubic with a = -0.5 and antialiasing; default for timm's names
 pub const DLORA_POSITIONS_TIMM: dlora_position_resampling = 0;
-///< bicubic with a = -0.75, four taps, no antialiasing
+///< bicubic with a = -0.75, no antialiasing; default for Hugging Face's names
 pub const DLORA_POSITIONS_HUGGING_FACE: dlora_position_resampling = 1;
 /// How position embeddings are resampled to another grid.
 pub type dlora_position_resampling = ::std::os::raw::c_uint;
-///< both sides to image_size, whatever the aspect ratio
+///< both sides to image_size / crop_fraction, whatever the aspect ratio
 pub const DLORA_RESIZE_SQUASH: dlora_resize = 0;
-///< the shorter side to image_size / crop_fraction, then the centre is cut out
+///< the shorter side to image_size / crop_fraction; the aspect ratio stays
 pub const DLORA_RESIZE_CROP: dlora_resize = 1;
-/// How images of bytes become image_size pixels a side.
+/// How images of bytes are resized, before the centre of image_size pixels a side is cut out.
 pub type dlora_resize = ::std::os::raw::c_uint;
 pub const DLORA_INTERPOLATION_BICUBIC: dlora_interpolation = 0;
 pub const DLORA_INTERPOLATION_BILINEAR: dlora_interpolation = 1;
@@ -321,13 +322,13 @@ pub struct dlora_model_options {
     pub pool: i32,
     ///< enum dlora_activation; default DLORA_AUTO: as in the file
     pub activation: i32,
-    ///< enum dlora_position_resampling; default DLORA_AUTO: as in the file
+    ///< enum dlora_position_resampling; default DLORA_AUTO: as in the file, else by names
     pub position_resampling: i32,
-    ///< enum dlora_resize; default DLORA_AUTO: as in the file
+    ///< enum dlora_resize; default DLORA_AUTO: as in the file, else SQUASH
     pub resize: i32,
-    ///< enum dlora_interpolation; default DLORA_AUTO: as in the file
+    ///< enum dlora_interpolation; default DLORA_AUTO: as in the file, else BICUBIC
     pub interpolation: i32,
-    ///< in (0, 1]; default 0: as in the file
+    ///< 0.01 ... 1; default 0: as in the file, else 1, as where resize is not the file's
     pub crop_fraction: f32,
     ///< folder of a LoRA of PEFT to merge into the weights; default NULL: none
     pub adapter: *const ::std::os::raw::c_char,
@@ -395,7 +396,7 @@ pub struct dlora_model_info {
     pub resize: i32,
     ///< enum dlora_interpolation
     pub interpolation: i32,
-    ///< of DLORA_RESIZE_CROP
+    ///< image_size over the resized side
     pub crop_fraction: f32,
 }
 extern "C" {
@@ -1997,6 +1998,9 @@ extern "C" {
 }
 extern "C" {
     /** Loads a learner on the backbone that it was learned on. An open task is open again.
+
+ A learner keeps the rule of position resampling that it was learnt with, even if the model has the other one. A
+ dlora_session of that model with the learner's bank, and dlora_model_embed, follow the model.
 
  options NULL: as saved, with all processors and the C library's memory. Otherwise options replaces every option that
  is not fixed at creation; with an open task only threads, micro_batch and allocator may differ. To change one option,
