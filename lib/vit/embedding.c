@@ -110,7 +110,8 @@ static size_t divide_positions(const struct tokens *tokens, size_t count, size_t
   for (size_t i = 0; i < 3; i++) {
     *first = ways[i];
     const size_t side = count > ways[i] ? side_of(count - ways[i]) : 0;
-    if (side) return side;
+    /* One position beside a class token is the class token's, and there is no grid. */
+    if (side > 1 || (side == 1 && ways[i] >= ahead)) return side;
   }
   return 0;
 }
