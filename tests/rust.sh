@@ -53,5 +53,20 @@ fi
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p duallora --features ndarray,image
 
-step "packages" # made from the files, unpacked, and built
-cargo package --locked --quiet --workspace --allow-dirty
+step "packages" # made from the files, unpacked, and checked; cargo's own check keeps unpacked crates of earlier runs
+cargo package --locked --quiet --workspace --allow-dirty --no-verify
+rm -rf "$target/unpacked"
+mkdir "$target/unpacked"
+for crate in "$target"/package/duallora-*.crate; do
+  tar -xzf "$crate" -C "$target/unpacked"
+done
+cp Cargo.lock "$target/unpacked"
+cd "$target/unpacked"
+for folder in duallora-*; do
+  case $folder in
+    duallora-sys-*) sys=$folder ;;
+  esac
+done
+printf '[workspace]\nresolver = "2"\nmembers = ["duallora-*"]\n[patch.crates-io]\nduallora-sys = { path = "%s" }\n' \
+  "$sys" >Cargo.toml
+cargo check --offline --quiet --features duallora/ndarray,duallora/image
