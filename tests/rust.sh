@@ -21,7 +21,7 @@ command -v cargo >/dev/null || skip "cargo is missing (Debian 12: cargo-web)"
 version=$(cargo --version | sed -n 's/^cargo 1\.\([0-9]*\)\..*/\1/p')
 [ "${version:-0}" -ge "$least" ] || skip "$(cargo --version) is older than 1.$least (Debian 12: cargo-web)"
 host=$(rustc -vV | sed -n 's/^host: //p')
-cargo fetch --locked --quiet --target "$host" 2>"$target/fetch.log" ||
+cargo fetch --quiet --target "$host" 2>"$target/fetch.log" ||
   skip "the registry of crates cannot be reached: $(tail -n 1 "$target/fetch.log")"
 
 DUALLORA_LIB_DIR=$folder
@@ -41,20 +41,20 @@ else
 fi
 
 step "tests"
-cargo test --locked --workspace --quiet --features ndarray,image
+cargo test --workspace --quiet --features ndarray,image
 
 step "clippy"
 if cargo clippy --version >/dev/null 2>&1; then
-  cargo clippy --locked --workspace --quiet --all-targets --features ndarray,image -- -D warnings
+  cargo clippy --workspace --quiet --all-targets --features ndarray,image -- -D warnings
 else
   echo "not checked: clippy is missing"
 fi
 
 step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps -p duallora --features ndarray,image
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps -p duallora --features ndarray,image
 
 step "packages" # made from the files, unpacked, and checked; cargo's own check keeps unpacked crates of earlier runs
-cargo package --locked --quiet --workspace --allow-dirty --no-verify
+cargo package --quiet --workspace --allow-dirty --no-verify
 rm -rf "$target/unpacked"
 mkdir "$target/unpacked"
 for crate in "$target"/package/duallora-*.crate; do

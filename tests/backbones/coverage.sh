@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs coverage.py with the packages that it compares with: torch, timm, transformers and safetensors from PyPI.
 #
-#   tests/backbones/coverage.sh --venv DIR                         makes an environment there (1.5 GB) and ends
+#   tests/backbones/coverage.sh --venv DIR                         makes an environment there (6 GB) and ends
 #   tests/backbones/coverage.sh [--python PYTHON] ARGUMENTS...     coverage.py ARGUMENTS..., see its --help
 #
 # PYTHON, or else DUALLORA_BACKBONES_PYTHON in the environment, or else python3 of the PATH must have the packages.
@@ -12,8 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 if [ "${1-}" = --venv ]; then
   [ $# -eq 2 ] || { echo "usage: coverage.sh --venv DIR" >&2; exit 2; }
   python3 -m venv "$2"
-  "$2/bin/python" -m pip install --quiet numpy safetensors timm transformers torch torchvision \
-    --extra-index-url https://download.pytorch.org/whl/cpu
+  "$2/bin/python" -m pip install --quiet numpy safetensors timm transformers torch torchvision
   echo "made $2; now: tests/backbones/coverage.sh --python $2/bin/python --library build-release/libduallora.so"
   exit 0
 fi
