@@ -127,9 +127,11 @@ static void use_parts(void) {
 static dlora_model *load_model(const char *path) {
   GUARDED(dlora_model_options) options;
   GUARDED(dlora_model_info) info;
+  GUARDED(dlora_model_setting) setting;
   dlora_model *model = NULL;
   FILLED(options);
   FILLED(info);
+  FILLED(setting);
   OK(dlora_model_options_init(&options.value, sizeof options.value));
   CHECK_GUARD(options);
   CHECK_CLEARED(options);
@@ -142,6 +144,13 @@ static dlora_model *load_model(const char *path) {
   CHECK_CLEARED(info);
   printf("model %zu %zu %zu %.9g\n", info.value.embed_dim, info.value.depth, info.value.num_parameters,
          (double)info.value.layer_norm_eps);
+  OK(dlora_model_setting_init(&setting.value, sizeof setting.value));
+  CHECK_GUARD(setting);
+  CHECK_CLEARED(setting);
+  OK(dlora_model_get_setting(model, 0, &setting.value));
+  CHECK_GUARD(setting);
+  CHECK_CLEARED(setting);
+  printf("%s %s %s\n", setting.value.name, setting.value.value, setting.value.place);
   return model;
 }
 
