@@ -45,13 +45,14 @@ size_t backbone_settings_options(backbone_settings *settings, option *table) {
        "timm|hugging-face", false, &to->position_resampling, NULL},
       {OPTION_CHOICE, "resize", "HOW",
        "squash: both sides of an image to S; crop: the shorter one, and the centre is cut out (default: as the "
-       "backbone "
-       "says)",
+       "backbone says)",
        0, 0, "squash|crop", false, &to->resize, NULL},
       {OPTION_CHOICE, "interpolation", "K", "of resizing: bicubic, bilinear (default: as the backbone says)", 0, 0,
        "bicubic|bilinear", false, &to->interpolation, NULL},
       {OPTION_REAL, "crop-fraction", "X", "share of the resized side that is kept (default: as the backbone says)",
        0.01, 1.0, NULL, false, &to->crop_fraction, NULL},
+      {OPTION_TEXT, "adapter", "FOLDER", "a LoRA that PEFT has saved, merged into the backbone's weights", 0, 0, NULL,
+       false, &to->adapter, NULL},
       {OPTION_CHOICE, "products", "HOW",
        "products with the backbone's weights: blas (default), packed (float32, needs AVX-512) or bfloat16 (needs "
        "AVX512_BF16); the last two by oneDNN",
@@ -199,7 +200,8 @@ static const char *switch_of(const char *member, size_t length) {
                                             {"interpolation", "interpolation"},
                                             {"crop_fraction", "crop-fraction"},
                                             {"products", "products"},
-                                            {"prefix", "prefix"}};
+                                            {"prefix", "prefix"},
+                                            {"adapter", "adapter"}};
   for (size_t i = 0; i < sizeof of_model / sizeof of_model[0]; i++)
     if (strlen(of_model[i][0]) == length && strncmp(of_model[i][0], member, length) == 0) return of_model[i][1];
   for (size_t i = 0; i < dlora_option_count() && i < SETTINGS_MAX; i++) {
