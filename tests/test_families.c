@@ -1,5 +1,6 @@
 /* Each family of Vision Transformers under each of its names: features, and gradients at every projection, against
- * torch (tests/backbones/make_references.py) and against finite differences. SPDX-License-Identifier: Apache-2.0 */
+ * torch (tests/backbones/make_references.py) and against finite differences.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

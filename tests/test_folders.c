@@ -1,5 +1,6 @@
 /* Backbones as folders of hubs: weights whole and in parts, config.json and preprocessor_config.json, who said what a
- * setting is, and what is refused. SPDX-License-Identifier: Apache-2.0 */
+ * setting is, and what is refused.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>

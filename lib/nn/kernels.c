@@ -1,6 +1,7 @@
 /* Layer norm, the MLP's activations, rotations and additions, forward and backward. Compiled once per instruction set
  * with DLI_ISA as the suffix of its table; plain loops that the compiler vectorises. Reductions are `omp simd` sums
- * over one row: 8 or 16 partial sums of at most a few hundred terms each. SPDX-License-Identifier: Apache-2.0 */
+ * over one row: 8 or 16 partial sums of at most a few hundred terms each.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "nn/kernels.h"
 
 #include <math.h>

@@ -4,7 +4,8 @@
  *
  * b is read in whole registers, a one number at a time with two strides, so that it may be transposed. The sums of a
  * few rows of a with a few registers of b stay in registers over the whole depth. Scores, softmax and weighted values
- * of these rows follow one another while they are in the first cache. SPDX-License-Identifier: Apache-2.0 */
+ * of these rows follow one another while they are in the first cache.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
 #include <stddef.h>
 

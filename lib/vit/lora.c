@@ -1,5 +1,6 @@
 /* Merges a LoRA of PEFT into the weights of a backbone as it is loaded: W + (alpha / r) B A at each layer that it
- * names. SPDX-License-Identifier: Apache-2.0
+ * names.
+ * SPDX-License-Identifier: Apache-2.0
  *
  *   1   adapter_config.json: how B A is scaled; kinds of adapters that compute something else are refused
  *   2   for each projection the pair of tensors of its layer, by the name of the module or of the layer in the file,

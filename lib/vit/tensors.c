@@ -1,5 +1,6 @@
 /* Tensors of a file as the weights of blocks: projections side by side or by themselves, biases that may be absent,
- * layer scales, gated MLPs, all brought into the one form that the passes use. SPDX-License-Identifier: Apache-2.0 */
+ * layer scales, gated MLPs, all brought into the one form that the passes use.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/assert.h"
 #include "base/finite.h"
 #include "base/memory.h"

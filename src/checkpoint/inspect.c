@@ -1,5 +1,6 @@
 /* Lists what a safetensors file, or a folder with the weights of a model, holds: each tensor with its shape, and the
- * metadata. SPDX-License-Identifier: Apache-2.0 */
+ * metadata.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/status.h"
 #include "io/model_folder.h"
 

@@ -1,5 +1,6 @@
 /* A model whose positions are resampled by the other rule: R P + b with the R of timm in place of Hugging Face's, or
- * the reverse (lib/vit/positions.c). Everything else is the model's own. SPDX-License-Identifier: Apache-2.0 */
+ * the reverse (lib/vit/positions.c). Everything else is the model's own.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "base/memory.h"
 #include "base/status.h"
 #include "src/model/model.h"

@@ -4,7 +4,8 @@
  *     kind (1 byte)   length of the first text (2 bytes, little-endian)   first text   second text
  *
  * kind modulo 2: 0 config.json and preprocessor_config.json, 1 config.json and the index. The files are in memory; two
- * folders of links to them are made once. SPDX-License-Identifier: Apache-2.0 */
+ * folders of links to them are made once.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
