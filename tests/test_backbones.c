@@ -303,6 +303,7 @@ static void heads_and_other_towers_leave_the_features_alone(void **state) {
   static const char *const names[][2] = {
       {TIMM, "mask_token"},
       {TIMM, "head.mlp.0.weight"},
+      {TIMM, "head_dist.weight"},
       {TIMM, "head.last_layer.weight_g"},
       {TIMM, "head.1.running_mean"},
       {TIMM, "fc.weight"},

@@ -18,9 +18,14 @@
  * in for patches, what reads the features, another tower. norm_pre, fc_norm, attn_pool and pooler.layernorm are no such
  * things, however they sound, and what is harmless in one naming need not exist in the other. */
 static const char *const harmless_timm[] = {
-    "mask_token",       "head.", "fc.",         "pre_logits.",   "classifier.", "decoder.",         "decoder_",
-    "logit_scale",      "text.", "text_model.", "text_encoder.", "logit_bias",  "projection_head.", "text_projection",
-    "text_projection.",
+    "mask_token",      "head.",
+    "head_dist.",      "fc.",
+    "pre_logits.",     "classifier.",
+    "decoder.",        "decoder_",
+    "logit_scale",     "text.",
+    "text_model.",     "text_encoder.",
+    "logit_bias",      "projection_head.",
+    "text_projection", "text_projection.",
 };
 static const char *const harmless_hugging_face[] = {
     "embeddings.mask_token", "embeddings.position_ids", "pooler.dense.", "classifier.", "head.", "decoder.",
