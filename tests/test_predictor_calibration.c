@@ -16,8 +16,8 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
          spread = 0.0, noise = 0.0;
   const double n = (double)data.n, degrees = n - (double)classes;
   double *middle = calloc(data.n * dim, sizeof *middle), *half = calloc(data.n * dim, sizeof *half); /* of two views */
-  double *own = calloc(data.n, sizeof *own), *around = calloc(data.n, sizeof *around);
-  assert_true(middle && half && own && around);
+  double *own = calloc(data.n, sizeof *own);
+  assert_true(middle && half && own);
   for (size_t i = 0; i < data.n * dim; i++) {
     middle[i] = 0.5 * ((double)data.x[i] + (double)mirrored[i]);
     half[i] = 0.5 * ((double)data.x[i] - (double)mirrored[i]);
@@ -45,7 +45,7 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
   }
   for (size_t i = 0; i < data.n; i++) {
     const size_t c = (size_t)data.y[i];
-    double less[MOST * MOST], covariance[MOST * MOST] = {0}, between[MOST * MOST] = {0};
+    double less[MOST * MOST], covariance[MOST * MOST] = {0}, between[MOST * MOST] = {0}, nearest = HUGE_VAL;
     double other[MOST]; /* the centre of the other features */
     memcpy(less, mean, sizeof less);
     for (size_t j = 0; j < dim; j++) {
@@ -64,25 +64,22 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
       }
     }
     for (size_t j = 0; j < dim; j++) covariance[j * dim + j] += raised[j];
-    double everything = 0.0;
-    for (size_t t = 0; t < classes + 2; t++) { /* the last two: around the centre, by wider matrices */
+    for (size_t t = 0; t <= classes; t++) { /* the last one is everything: its mean, and what the means scatter too */
       double matrix[MOST * MOST], difference[MOST], solved[MOST], square = 0.0;
-      for (size_t k = 0; k < dim * dim; k++) {
-        matrix[k] = (t < classes ? 1.0 : 1.1) * covariance[k] + (t == classes ? between[k] : 0.0);
-      }
+      for (size_t k = 0; k < dim * dim; k++) matrix[k] = covariance[k] + (t < classes ? 0.0 : between[k]);
       for (size_t j = 0; j < dim; j++) {
         difference[j] = (double)data.x[i * dim + j] - (t < classes ? less[t * dim + j] : other[j]);
         solved[j] = difference[j];
       }
       eliminate(matrix, solved, dim);
       for (size_t j = 0; j < dim; j++) square += solved[j] * difference[j];
-      if (t >= classes) {
-        everything += (t == classes ? 0.75 : 0.25) * square;
+      if (t == classes) {
+        unknown[i] = nearest - square;
       } else {
         scores[i * classes + t] = -0.5 * square + noise / count[t];
+        nearest = fmin(nearest, square);
       }
     }
-    around[i] = everything;
     double solved[MOST]; /* of both views' mean, from the own one */
     for (size_t j = 0; j < dim; j++) solved[j] = middle[i * dim + j] - less[c * dim + j];
     eliminate(covariance, solved, dim);
@@ -91,12 +88,8 @@ static void plain_left_out(struct data data, const float *mirrored, size_t class
   }
   for (size_t i = 0; i < data.n; i++) {
     const double k = count[data.y[i]];
-    double best = -HUGE_VAL;
     scores[i * classes + (size_t)data.y[i]] += 0.5 * spread * (1.0 / (k - 1.0) - 1.0 / k);
-    for (size_t c = 0; c < classes; c++) best = fmax(best, scores[i * classes + c] - noise / count[c]);
-    unknown[i] = -2.0 * best - around[i];
   }
-  free(around);
   free(own);
   free(half);
   free(middle);
@@ -467,6 +460,39 @@ static void unknown_scores_separate_and_the_threshold_keeps_its_quantile(void **
   dlora_predictor_destroy(predictor);
 }
 
+/* Two classes of 30 images each, ever further apart: new images of them stay known. The bound leaves room for the
+ * chance of a threshold that is set by 60 images. */
+static void new_images_of_classes_far_apart_are_known(void **state) {
+  (void)state;
+  enum { WIDTH = 48, LEARNT = 60, NEW = 400 };
+  static const float distances[] = {3.0f, 30.0f, 100.0f, 1000.0f};
+  static float features[NEW * WIDTH];
+  static int64_t labels[NEW];
+  static dlora_prediction predictions[NEW];
+  uint32_t random = 5;
+  for (size_t d = 0; d < sizeof distances / sizeof *distances; d++) {
+    dlora_predictor *predictor = NULL;
+    size_t unknown = 0;
+    assert_status(DLORA_OK, dlora_predictor_create(&predictor, WIDTH, NULL));
+    for (size_t part = 0; part < 2; part++) {
+      const size_t count = part == 0 ? LEARNT : NEW;
+      for (size_t i = 0; i < count; i++) {
+        labels[i] = (int64_t)(i % 2);
+        for (size_t j = 0; j < WIDTH; j++) features[i * WIDTH + j] = test_normal(&random);
+        features[i * WIDTH] += labels[i] ? distances[d] : 0.0f;
+      }
+      if (part == 0) {
+        assert_status(DLORA_OK, dlora_predictor_observe(predictor, features, labels, LEARNT));
+        assert_status(DLORA_OK, dlora_predictor_commit_task(predictor));
+      }
+    }
+    assert_status(DLORA_OK, dlora_predictor_predict(predictor, features, NEW, predictions));
+    for (size_t i = 0; i < NEW; i++) unknown += predictions[i].unknown != 0;
+    if (unknown > NEW / 5) fail_msg("%g apart: %zu of %d new images are unknown", (double)distances[d], unknown, NEW);
+    dlora_predictor_destroy(predictor);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(features_left_out_one_by_one_calibrate),
@@ -477,6 +503,7 @@ int main(void) {
       cmocka_unit_test(held_out_features_correct_a_fit_to_trained_ones),
       cmocka_unit_test(a_few_easy_held_out_features_do_not_make_it_reckless),
       cmocka_unit_test(unknown_scores_separate_and_the_threshold_keeps_its_quantile),
+      cmocka_unit_test(new_images_of_classes_far_apart_are_known),
   };
   return cmocka_run_group_tests_name("predictor_calibration", tests, NULL, NULL);
 }

@@ -59,7 +59,7 @@ dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_c
   DLI_TRY_DONE(DLI_NEW(allocator, copy.log_separations, num_tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, copy.num_scores, num_tasks));
   DLI_TRY_DONE(DLI_NEW(allocator, copy.scores, num_scores));
-  for (size_t i = 0; i < copied; i++) dli_calibration_add(&copy, i, calibration, i, true);
+  for (size_t i = 0; i < copied; i++) dli_calibration_add(&copy, i, calibration, i);
   *out = copy;
   copy = (struct dli_calibration){0};
 done:
@@ -67,13 +67,12 @@ done:
   return status;
 }
 
-void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from,
-                         bool with_scores) {
+void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from) {
   if (b->held_out[from] == 0) return;
   double na = (double)a->held_out[to], nb = (double)b->held_out[from];
   const double fraction = nb / (na + nb);
   float both[2 * DLI_UNKNOWN_SCORES];
-  size_t count = (size_t)a->num_scores[to], added = with_scores ? (size_t)b->num_scores[from] : 0;
+  size_t count = (size_t)a->num_scores[to], added = (size_t)b->num_scores[from];
   memcpy(both, a->scores + to * DLI_UNKNOWN_SCORES, count * sizeof *both);
   memcpy(both + count, b->scores + from * DLI_UNKNOWN_SCORES, added * sizeof *both);
   count += added;

@@ -129,7 +129,7 @@ dlora_status dli_predictor_compensate(dlora_predictor *predictor, const char *fu
     apply_drift(&drift, dim, first_column + first, part, moved.means, num, moved.scatter, scratch);
   }
   /* The sums of randomly projected features cannot be moved by a map of features: their weights stay. */
-  DLI_TRY_DONE(dli_readout_build(predictor, &readout, &moved, &predictor->unknown, false));
+  DLI_TRY_DONE(dli_readout_build(predictor, &readout, &moved, false));
 
   double *old = predictor->finished.means;
   predictor->finished.means = moved.means, moved.means = old;

@@ -18,8 +18,6 @@
 
 #define FORMAT "duallora.predictor.1"
 #define MAX_SETTINGS 10
-/* Bound on rho. */
-#define MOST_UNKNOWN_SPREAD 1e6
 
 /* Options and temperature, one value each. Tensors keep every bit, in any locale. */
 static size_t list_settings(const dlora_predictor *predictor, struct dli_field fields[MAX_SETTINGS]) {
@@ -65,27 +63,17 @@ static struct dli_field broad_weight_of(const dlora_predictor *predictor) {
   return (struct dli_field){"broad_share", DLI_F64, 1, {1}, &predictor->broad_weight};
 }
 
-static struct dli_field spread_of(const dlora_predictor *predictor) {
-  return (struct dli_field){"unknown_spread", DLI_F64, 1, {1}, &predictor->unknown.spread};
-}
-
-static struct dli_field along_of(const dlora_predictor *predictor) {
-  return (struct dli_field){"unknown_along", DLI_F64, 1, {1}, &predictor->unknown.along};
-}
-
 static struct dli_field separations_of(const dlora_predictor *predictor) {
   return (struct dli_field){
       "log_separations", DLI_F64, 1, {predictor->num_tasks}, predictor->calibration.log_separations};
 }
 
 dlora_status dli_predictor_write(const dlora_predictor *predictor, struct dli_writer *writer, const char *prefix) {
-  struct dli_field fields[DLI_MAX_FIELDS + MAX_SETTINGS + 4];
+  struct dli_field fields[DLI_MAX_FIELDS + MAX_SETTINGS + 2];
   size_t count = list_sums(predictor, predictor->finished.num, predictor->num_tasks, fields);
   count += list_settings(predictor, fields + count);
   fields[count++] = separations_of(predictor);
   fields[count++] = broad_weight_of(predictor);
-  fields[count++] = spread_of(predictor);
-  fields[count++] = along_of(predictor);
   return dli_fields_write(writer, prefix, fields, count);
 }
 
@@ -150,7 +138,8 @@ static const char *find_impossible(const dlora_predictor *predictor) {
   for (size_t i = 0; i < tasks; i++) {
     uint64_t held_out = calibration->held_out[i], scores = calibration->num_scores[i];
     if (held_out > (uint64_t)1 << 53) return "held_out";
-    if (scores > DLI_UNKNOWN_SCORES || scores > held_out) return "num_unknown_scores";
+    if (scores > DLI_UNKNOWN_SCORES || scores > held_out || (scores == 0) != (held_out == 0))
+      return "num_unknown_scores";
     /* Ten is well beyond the logs of the temperatures that are ever fitted. */
     if (!(fabs(calibration->log_temperatures[i]) <= 10.0)) return "log_temperatures";
     for (size_t j = 0; j < DLI_UNKNOWN_SCORES; j++) {
@@ -199,32 +188,19 @@ static dlora_status read_separations(dlora_predictor *predictor, const struct dl
   return DLORA_OK;
 }
 
-/* A number in [low, high) that what was learnt depends on: *value, to which the field points. In a file without it, it
- * is `before` if the file has tasks. */
-static dlora_status read_constant(const dlora_predictor *predictor, const struct dli_tensors *tensors,
-                                  const char *prefix, const struct dli_field *field, double *value, double before,
-                                  double low, double high) {
+/* Temperatures of a file without beta were fitted with DLI_BROAD_WEIGHT_BEFORE. */
+static dlora_status read_broad_weight(dlora_predictor *predictor, const struct dli_tensors *tensors,
+                                      const char *prefix) {
+  const struct dli_field field = broad_weight_of(predictor);
   char name[DLI_SAVED_NAME_SIZE];
-  DLI_TRY(dli_saved_name(name, prefix, field->suffix));
+  DLI_TRY(dli_saved_name(name, prefix, field.suffix));
   if (!dli_tensors_find(tensors, name)) {
-    if (predictor->num_tasks > 0) *value = before;
+    if (predictor->num_tasks > 0) predictor->broad_weight = DLI_BROAD_WEIGHT_BEFORE;
     return DLORA_OK;
   }
-  DLI_TRY(dli_fields_copy(tensors, prefix, field, 1));
-  if (*value >= low && *value < high) return DLORA_OK;
+  DLI_TRY(dli_fields_copy(tensors, prefix, &field, 1));
+  if (predictor->broad_weight > 0.0 && predictor->broad_weight < 1.0) return DLORA_OK;
   return dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s has an impossible value", dli_tensors_label(tensors), name);
-}
-
-/* Temperatures of a file without beta were fitted with DLI_BROAD_WEIGHT_BEFORE; unknown scores of a file without rho
- * and gamma are those of DLI_UNKNOWN_..._BEFORE. */
-static dlora_status read_constants(dlora_predictor *predictor, const struct dli_tensors *tensors, const char *prefix) {
-  const struct dli_field broad = broad_weight_of(predictor), spread = spread_of(predictor), along = along_of(predictor);
-  DLI_TRY(read_constant(predictor, tensors, prefix, &broad, &predictor->broad_weight, DLI_BROAD_WEIGHT_BEFORE, DBL_MIN,
-                        1.0));
-  DLI_TRY(read_constant(predictor, tensors, prefix, &spread, &predictor->unknown.spread, DLI_UNKNOWN_SPREAD_BEFORE, 0.0,
-                        MOST_UNKNOWN_SPREAD));
-  return read_constant(predictor, tensors, prefix, &along, &predictor->unknown.along, DLI_UNKNOWN_ALONG_BEFORE, 0.0,
-                       nextafter(1.0, 2.0));
 }
 
 dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors *tensors, const char *prefix,
@@ -276,8 +252,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
     predictor->temperature = saved.temperature;
     predictor->temperature_set = saved.temperature_set;
   }
-  DLI_TRY_DONE(read_constants(predictor, tensors, prefix));
-  status = dli_readout_build(predictor, &predictor->readout_state, &predictor->finished, &predictor->unknown, true);
+  status = dli_readout_build(predictor, &predictor->readout_state, &predictor->finished, true);
   if (status == DLORA_ERR_NUMERIC) {
     status =
         dli_raise(DLORA_ERR_FORMAT, "%s: tensor %s.scatter or %s.gram is not a sum of squares", label, prefix, prefix);
@@ -285,6 +260,7 @@ dlora_status dli_predictor_read(dlora_predictor **out, const struct dli_tensors 
   if (status != DLORA_OK) goto done;
   DLI_TRY_DONE(check_unique(predictor, label, prefix));
   DLI_TRY_DONE(read_separations(predictor, tensors, prefix));
+  DLI_TRY_DONE(read_broad_weight(predictor, tensors, prefix));
   DLI_TRY_DONE(dli_calibration_threshold(predictor, &predictor->calibration, num_tasks, DLI_UNKNOWN_QUANTILE,
                                          &predictor->threshold));
   *out = predictor;

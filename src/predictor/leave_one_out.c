@@ -10,14 +10,13 @@
  *               u = V r,               h = r^T u,   k = n / (n - 1) / (N - K),   a = k / (1 - k h)
  *               v = (V + a u u^T) d,   g = d^T v,   l = 1 / (N - K),             b = l / (1 - l g)
  *
- * and d = 0 for a single view. The score is that of the first view z. The unknown score compares d_C with d_E and d_B,
- * where B = (1 + rho) C, E = B + U U^T, and N U U^T is the scatter of the means around mu. With g the mean of the views
- * minus mu, without the image
+ * and d = 0 for a single view. The score is that of the first view z. The unknown score compares d_C with d_E, where
+ * E = C + U U^T and N U U^T is the scatter of the means around mu. With g the mean of the views minus mu, without the
+ * image
  *
  *   mu        becomes mu - g / (N - 1)
  *   N U U^T   becomes N U U^T - N / (N - 1) g g^T + n / (n - 1) r r^T
- *   B         becomes B - (1 + rho) k r r^T - (1 + rho) l d d^T
- *   E         becomes E - ((1 + rho) k - n / (n - 1) / N) r r^T - (1 + rho) l d d^T - 1 / (N - 1) g g^T
+ *   E         becomes E - (k - n / (n - 1) / N) r r^T - l d d^T - 1 / (N - 1) g g^T
  *
  * Degrees of freedom, the a_i of the shrinkage and the divisor N stay unchanged. For a block of images:
  *
@@ -27,8 +26,7 @@
  *   4. The unknown score, from the inner products of x, r and d by E^-1 (add_distances).
  *   5. With a random projection, the ridge outputs without it (leave_out_ridge).
  *
- * Afterwards every row gets the offsets of the readout, and the score of c the noise of its smaller mean, also inside
- * the unknown score. */
+ * Afterwards every row gets the offsets of the readout, and the score of c the noise of its smaller mean. */
 #include <math.h>
 #include <string.h>
 
@@ -126,17 +124,15 @@ static void leave_out_gaussian(const struct dli_readout *readout, size_t num, si
               t->b * aside_c * (t->vz - 0.5 * aside_c);
 }
 
-/* The square of x' by the inverse of B or, with_means, of E, without the image (see above). products: inner products of
- * x, r and d by that inverse. With x' = x + g / (N - 1) and g = x - d the four vectors x', r, d and g span all of it.
- * Each of the last three adds a weight times its outer product to the matrix, which changes all inner products by
- * Sherman and Morrison. */
+/* The square of x' by the inverse of E without the image (see above). products: inner products of x, r and d by E^-1.
+ * With x' = x + g / (N - 1) and g = x - d the four vectors x', r, d and g span all of it. Each of the last three adds a
+ * weight times its outer product to E, which changes all inner products by Sherman and Morrison. */
 static double distance_without(const double products[NUM_DIRECTIONS][NUM_DIRECTIONS], const struct terms *t,
-                               double total, double rho, bool with_means) {
-  const double rest = total - 1.0, of_means = with_means ? 1.0 : 0.0;
+                               double total) {
+  const double rest = total - 1.0;
   const double made_of[4][NUM_DIRECTIONS] = {
       {1.0 + 1.0 / rest, 0.0, -1.0 / rest}, {0.0, 1.0, 0.0}, {0.0, 0.0, 1.0}, {1.0, 0.0, -1.0}};
-  const double weights[4] = {0.0, of_means * t->n / (t->n - 1.0) / total - (1.0 + rho) * t->k, -(1.0 + rho) * t->l,
-                             -of_means / rest};
+  const double weights[4] = {0.0, t->n / (t->n - 1.0) / total - t->k, -t->l, -1.0 / rest};
   double gram[4][4] = {{0.0}};
   for (size_t i = 0; i < 4; i++) {
     for (size_t j = 0; j < 4; j++) {
@@ -157,13 +153,11 @@ static double distance_without(const double products[NUM_DIRECTIONS][NUM_DIRECTI
   return gram[0][0];
 }
 
-/* unknown [rows] += square of x by V without the image, less gamma d_E + (1 - gamma) d_B without it. By B^-1 the inner
- * product of p and q is p^T V q / (1 + rho), by E^-1 (p^T V q - (U^T V p)^T ((1 + rho) I + U^T V U)^-1 U^T V q) /
- * (1 + rho). Destroys z, r, d, along, aside and spread. */
+/* unknown [rows] += square of x by V without the image, less the distance d_E without it. By E^-1 the inner product of
+ * p and q is p^T V q - (U^T V p)^T (I + U^T V U)^-1 U^T V q. Destroys z, r, d, along, aside and spread. */
 static void add_distances(const dlora_predictor *predictor, const struct dli_readout *readout, size_t num, size_t rows,
                           double total, const struct terms *terms, struct block *b, double *unknown) {
   const size_t width = readout->between ? num : predictor->dim;
-  const double rho = readout->unknown.spread, gamma = readout->unknown.along;
   double *const roots[NUM_DIRECTIONS] = {readout->between ? b->spread : b->z, readout->between ? b->along : b->r,
                                          readout->between ? b->aside : b->d};
   if (readout->between) {
@@ -178,16 +172,14 @@ static void add_distances(const dlora_predictor *predictor, const struct dli_rea
   }
   for (size_t i = 0; i < rows; i++) {
     const struct terms *t = &terms[i];
-    double by_b[NUM_DIRECTIONS][NUM_DIRECTIONS], by_e[NUM_DIRECTIONS][NUM_DIRECTIONS];
+    double products[NUM_DIRECTIONS][NUM_DIRECTIONS];
     for (size_t k = 0; k < NUM_DIRECTIONS * NUM_DIRECTIONS; k++) {
       const size_t p = k / NUM_DIRECTIONS, q = k % NUM_DIRECTIONS;
       const double by_roots = dot(roots[p] + i * width, roots[q] + i * width, width);
-      by_b[p][q] = t->products[p][q] / (1.0 + rho);
-      by_e[p][q] = readout->between ? by_b[p][q] - by_roots / (1.0 + rho) : by_roots;
+      products[p][q] = readout->between ? t->products[p][q] - by_roots : by_roots;
     }
     unknown[i] += t->products[X][X] + t->a * t->uz * t->uz + t->b * t->vz * t->vz;
-    unknown[i] -= gamma * distance_without((const double(*)[NUM_DIRECTIONS])by_e, t, total, rho, true);
-    unknown[i] -= (1.0 - gamma) * distance_without((const double(*)[NUM_DIRECTIONS])by_b, t, total, rho, false);
+    unknown[i] -= distance_without((const double(*)[NUM_DIRECTIONS])products, t, total);
   }
 }
 
@@ -237,11 +229,10 @@ static void set_products(struct terms *t, double xx, double rd, double xd, doubl
 }
 
 /* Steps 1 to 5 above for one batch. scores [count, num]; unknown [count]; own [count]: square of the distance from the
- * mean of the views to mu_c, and lead [count]: the largest other Gaussian score less that of c, all without the image.
- */
+ * mean of the views to mu_c, both without the image. */
 static void leave_out(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                       const struct dli_readout *readout, const double *ridge_factor, const struct batch *batch,
-                      struct block *b, double *scores, double *unknown, double *own, double *lead) {
+                      struct block *b, double *scores, double *unknown, double *own) {
   const size_t dim = predictor->dim, num = statistics->num, rows = batch->count;
   const double degrees = dli_statistics_degrees(statistics), total = (double)dli_statistics_total(statistics);
   struct terms *terms = b->terms;
@@ -283,9 +274,9 @@ static void leave_out(const dlora_predictor *predictor, const struct dli_statist
     own[i] = t->n / (t->n - 1.0) * (t->n / (t->n - 1.0)) * (t->h + t->a * t->h * t->h + t->b * t->vr * t->vr);
     for (size_t j = 0; j < num; j++) spread[j] = readout->root_fraction[j] * (row[j] - readout->bias[j]);
     leave_out_gaussian(readout, num, c, t, along, aside, row);
-    lead[i] = -HUGE_VAL;
-    for (size_t j = 0; j < num; j++) lead[i] = j != c ? fmax(lead[i], row[j] - row[c]) : lead[i];
-    unknown[i] = -2.0 * (row[c] + fmax(lead[i], 0.0));
+    double best = row[0];
+    for (size_t j = 1; j < num; j++) best = row[j] > best ? row[j] : best;
+    unknown[i] = -2.0 * best;
   }
   add_distances(predictor, readout, num, rows, total, terms, b, unknown);
   if (ridge_factor) {
@@ -304,7 +295,7 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
   struct block block = {0};
   struct batch batch = {0};
   size_t *components = NULL, values = 0;
-  double *ridge_factor = NULL, *own = NULL, *lead = NULL, noise = 0.0;
+  double *ridge_factor = NULL, *own = NULL, noise = 0.0;
   dlora_status status = DLORA_OK;
   *out = left_out;
   if (rows->count == 0) return DLORA_OK;
@@ -316,7 +307,6 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
   DLI_TRY_DONE(DLI_NEW(allocator, left_out.expected, rows->count));
   DLI_TRY_DONE(DLI_NEW(allocator, components, rows->count));
   DLI_TRY_DONE(DLI_NEW(allocator, own, rows->count));
-  DLI_TRY_DONE(DLI_NEW(allocator, lead, rows->count));
   DLI_TRY_DONE(block_new(predictor, rows->count < DLI_SCORE_ROWS ? rows->count : DLI_SCORE_ROWS, num, &block));
   if (predictor->random_features > 0) DLI_TRY_DONE(dli_ridge_factor(predictor, statistics, &ridge_factor));
   for (size_t i = 0; i < rows->count; i++) {
@@ -330,24 +320,21 @@ dlora_status dli_leave_one_out(const dlora_predictor *predictor, const struct dl
     if (batch.count == DLI_SCORE_ROWS || (batch.count > 0 && i + 1 == rows->count)) {
       const size_t first = left_out.count - batch.count;
       leave_out(predictor, statistics, readout, ridge_factor, &batch, &block, left_out.scores + first * num,
-                left_out.unknown + first, own + first, lead + first);
+                left_out.unknown + first, own + first);
       batch.count = 0;
     }
   }
   /* nu: mean over the features of e (1 - 1 / n_c), e being `own`. The mean of c has one feature less here than in the
-   * scores to be calibrated; half of its additional noise, nu (1 / (n_c - 1) - 1 / n_c), is given back to its score.
-   * The unknown score takes twice the largest score off, which changes where the score of c becomes the largest. */
+   * scores to be calibrated; its additional noise, nu (1 / (n_c - 1) - 1 / n_c), is given back to its score. */
   for (size_t i = 0; i < left_out.count; i++) {
     const double n = (double)statistics->counts[components[i]];
     noise += own[i] * (n - 1.0) / n / (double)left_out.count;
   }
   for (size_t i = 0; i < left_out.count; i++) {
     const double n = (double)statistics->counts[components[i]];
-    const double back = 0.5 * noise / (n * (n - 1.0));
     double *row = left_out.scores + i * num;
     for (size_t j = 0; j < num; j++) row[j] += readout->offset[j];
-    if (!ridge_factor) row[components[i]] += back;
-    left_out.unknown[i] -= 2.0 * fmax(back - fmax(lead[i], 0.0), 0.0);
+    if (!ridge_factor) row[components[i]] += 0.5 * noise / (n * (n - 1.0));
   }
   *out = left_out;
   left_out = (struct dli_left_out){0};
@@ -355,7 +342,6 @@ done:
   dli_free(allocator, ridge_factor);
   dli_free(allocator, block.memory);
   dli_free(allocator, block.terms);
-  dli_free(allocator, lead);
   dli_free(allocator, own);
   dli_free(allocator, components);
   dli_left_out_free(predictor, &left_out);

@@ -73,7 +73,6 @@ dlora_status dli_predictor_new(dlora_predictor **out, const char *function, size
   predictor->shrinkage = options->shrinkage > 0.0f ? (double)options->shrinkage : 0.0;
   predictor->initial_temperature = predictor->temperature = (double)options->temperature;
   predictor->broad_weight = DLI_BROAD_WEIGHT;
-  predictor->unknown = (struct dli_unknown_prior){DLI_UNKNOWN_SPREAD, DLI_UNKNOWN_ALONG};
   predictor->ridge = (double)options->ridge;
   predictor->threshold = HUGE_VAL;
   if (options->readout == DLORA_READOUT_RANDOM_PROJECTION) {
@@ -125,7 +124,6 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   copy->ridge = predictor->ridge;
   copy->temperature = predictor->temperature;
   copy->broad_weight = predictor->broad_weight;
-  copy->unknown = predictor->unknown;
   copy->temperature_set = predictor->temperature_set;
   copy->threshold = predictor->threshold;
   if (predictor->projection) {
@@ -135,7 +133,7 @@ dlora_status dlora_predictor_clone(dlora_predictor **out, const dlora_predictor 
   }
   DLI_TRY_DONE(dli_statistics_copy(copy, &copy->finished, &predictor->finished));
   if (predictor->open.num > 0) DLI_TRY_DONE(dli_statistics_copy(copy, &copy->open, &predictor->open));
-  DLI_TRY_DONE(dli_readout_build(copy, &copy->readout_state, &copy->finished, &copy->unknown, true));
+  DLI_TRY_DONE(dli_readout_build(copy, &copy->readout_state, &copy->finished, true));
   DLI_TRY_DONE(dli_rows_reserve(copy, &copy->held_out, predictor->held_out.count));
   dli_rows_append(copy, &copy->held_out, predictor->held_out.features, predictor->held_out.mirrored,
                   predictor->held_out.labels, predictor->held_out.keys, predictor->held_out.count);
@@ -291,7 +289,6 @@ struct change {
   size_t num_tasks;
   bool fitted; /* T follows the leave-one-out features that the change brings */
   double temperature, threshold, broad_weight;
-  struct dli_unknown_prior unknown;
   struct dli_statistics finished;
   struct dli_readout readout;
   struct dli_calibration calibration;
@@ -326,7 +323,6 @@ static void change_take(dlora_predictor *predictor, struct change *change) {
   predictor->num_tasks = change->num_tasks;
   predictor->temperature = change->temperature;
   predictor->broad_weight = change->broad_weight;
-  predictor->unknown = change->unknown;
   if (change->fitted) predictor->temperature_set = DLI_TEMPERATURE_FITTED;
   predictor->threshold = change->threshold;
 }
@@ -343,7 +339,6 @@ static dlora_status prepare_commit(const dlora_predictor *predictor, struct chan
   const size_t task = predictor->num_tasks;
   change->num_tasks = task + 1;
   change->broad_weight = predictor->broad_weight;
-  change->unknown = predictor->unknown;
   DLI_TRY(dli_calibration_copy(predictor, &change->calibration, &predictor->calibration, task, task + 1));
   DLI_TRY(
       dli_statistics_join(predictor, &change->finished, &predictor->finished, &predictor->open, (int64_t)task, true));
@@ -352,7 +347,7 @@ static dlora_status prepare_commit(const dlora_predictor *predictor, struct chan
                                    held_out->labels, held_out->count));
     dli_statistics_symmetrize(predictor, &change->finished);
   }
-  DLI_TRY(dli_readout_build(predictor, &change->readout, &change->finished, &change->unknown, true));
+  DLI_TRY(dli_readout_build(predictor, &change->readout, &change->finished, true));
   DLI_TRY(dli_calibration_fit(predictor, &change->calibration, task, &change->finished, &change->readout));
   change->fitted = change->calibration.held_out[task] > 0 &&
                    (held_out->count > 0 || predictor->temperature_set != DLI_TEMPERATURE_BY_HAND);
@@ -434,18 +429,13 @@ static dlora_status add_finished(const dlora_predictor *predictor, const dlora_p
                                  struct change *change) {
   size_t own = predictor->num_tasks, end = offset + other->num_tasks;
   change->num_tasks = own > end ? own : end;
-  const dlora_predictor *const elder = own > 0 || other->num_tasks == 0 ? predictor : other;
-  change->broad_weight = elder->broad_weight;
-  change->unknown = elder->unknown;
-  /* Unknown scores of two kinds have no common threshold. */
-  const bool with_scores =
-      other->unknown.spread == change->unknown.spread && other->unknown.along == change->unknown.along;
+  change->broad_weight = own > 0 || other->num_tasks == 0 ? predictor->broad_weight : other->broad_weight;
   DLI_TRY(dli_calibration_copy(predictor, &change->calibration, &predictor->calibration, own, change->num_tasks));
   for (size_t i = 0; i < other->num_tasks; i++)
-    dli_calibration_add(&change->calibration, offset + i, &other->calibration, i, with_scores);
+    dli_calibration_add(&change->calibration, offset + i, &other->calibration, i);
   DLI_TRY(
       dli_statistics_join(predictor, &change->finished, &predictor->finished, &other->finished, (int64_t)offset, true));
-  DLI_TRY(dli_readout_build(predictor, &change->readout, &change->finished, &change->unknown, true));
+  DLI_TRY(dli_readout_build(predictor, &change->readout, &change->finished, true));
   change->fitted =
       has_scores(&other->calibration, other->num_tasks) && predictor->temperature_set != DLI_TEMPERATURE_BY_HAND;
   return change_complete(predictor, change);

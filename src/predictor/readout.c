@@ -133,12 +133,11 @@ static dlora_status fill_offsets(const dlora_predictor *predictor, const struct 
   return DLORA_OK;
 }
 
-/* The factor of (1 + rho) I + U^T C^-1 U [num, num], or of E = (1 + rho) C + U U^T [dim, dim] where num >= dim.
- * *covariance is C; in the second case it becomes the factor. out has rho, root_fraction, centre and weight. */
+/* The factor of I + U^T C^-1 U [num, num], or of E = C + U U^T [dim, dim] where num >= dim. *covariance is C; in the
+ * second case it becomes the factor. out has root_fraction, centre and weight. */
 static dlora_status build_between(const dlora_predictor *predictor, struct dli_readout *out,
                                   const struct dli_statistics *statistics, double **covariance) {
   const size_t num = statistics->num, dim = predictor->dim;
-  const double inside = 1.0 + out->unknown.spread;
   double *spread = NULL; /* [num, dim] the columns of U */
   dlora_status status = DLORA_OK;
   DLI_TRY_DONE(DLI_NEW(&predictor->allocator, spread, num * dim));
@@ -149,11 +148,10 @@ static dlora_status build_between(const dlora_predictor *predictor, struct dli_r
     DLI_TRY_DONE(DLI_NEW(&predictor->allocator, out->between, num * num));
     dli_dgemm_nt(num, num, dim, 1.0, out->weight, dim, spread, dim, 0.0, out->between, num);
     for (size_t i = 0; i < num * num; i++) {
-      out->between[i] = out->root_fraction[i / num] * out->between[i] + (i % (num + 1) ? 0.0 : inside);
+      out->between[i] = out->root_fraction[i / num] * out->between[i] + (i % (num + 1) ? 0.0 : 1.0);
     }
     DLI_TRY_DONE(dli_cholesky(num, out->between));
   } else {
-    for (size_t i = 0; i < dim * dim; i++) (*covariance)[i] *= inside;
     dli_add_gram_lower(spread, num, dim, *covariance);
     DLI_TRY_DONE(dli_cholesky(dim, *covariance));
     out->global_factor = *covariance;
@@ -165,11 +163,10 @@ done:
 }
 
 dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_readout *out,
-                               const struct dli_statistics *statistics, const struct dli_unknown_prior *unknown,
-                               bool with_ridge) {
+                               const struct dli_statistics *statistics, bool with_ridge) {
   const dlora_allocator *allocator = &predictor->allocator;
   size_t num = statistics->num, dim = predictor->dim;
-  struct dli_readout readout = {.unknown = *unknown};
+  struct dli_readout readout = {0};
   double *covariance = NULL, *raised = NULL;
   dlora_status status = DLORA_OK;
   *out = (struct dli_readout){0};
@@ -234,9 +231,8 @@ static void mahalanobis(const double *factor, double *x, size_t rows, size_t n, 
 /*   1. With a random projection, scores are 20 relu(z R) W^T.
  *   2. x = z - mu, and x weight^T + bias: the Gaussian readout's scores, and the basis of the unknown score.
  *   3. Scores get their offsets.
- *   4. unknown = |L^-1 x|^2 - 2 max score - gamma d_E(z, mu) - (1 - gamma) |L^-1 x|^2 / (1 + rho). With s = U^T C^-1 x,
- *      read from the Gaussian scores, (1 + rho) d_E(z, mu) = |L^-1 x|^2 - s^T ((1 + rho) I + U^T C^-1 U)^-1 s by
- *      Woodbury; with the factor of E, d_E(z, mu) = x^T E^-1 x. */
+ *   4. unknown = s^T (I + U^T C^-1 U)^-1 s - 2 max score, with s = U^T C^-1 x read from the Gaussian scores; with the
+ *      factor of E, |L^-1 x|^2 - x^T E^-1 x - 2 max score. */
 void dli_readout_score(const dlora_predictor *predictor, const struct dli_statistics *statistics,
                        const struct dli_readout *readout, const float *features, size_t rows, double *scratch,
                        double *scores, double *unknown) {
@@ -258,30 +254,22 @@ void dli_readout_score(const dlora_predictor *predictor, const struct dli_statis
     for (size_t i = 0; i < rows * num; i++) scores[i] += readout->offset[i % num];
   }
   if (!unknown) return;
+  /* d_C(z, mu_c) = |L^-1 x|^2 - 2 score_c, and by Woodbury d_E(z, mu) = |L^-1 x|^2 - s^T (I + U^T C^-1 U)^-1 s. */
   for (size_t i = 0; i < rows; i++) {
     double *row = gaussian + i * num;
     best[i] = row[0];
     for (size_t j = 1; j < num; j++) best[i] = row[j] > best[i] ? row[j] : best[i];
     for (size_t j = 0; j < num; j++) row[j] = readout->root_fraction[j] * (row[j] - readout->bias[j]);
   }
-  const double inside = 1.0 + readout->unknown.spread, gamma = readout->unknown.along;
-  if (readout->between) mahalanobis(readout->between, gaussian, rows, num, unknown);
-  if (readout->between && inside == 1.0) { /* |L^-1 x|^2 drops out */
-    for (size_t i = 0; i < rows; i++) unknown[i] = gamma * unknown[i] - 2.0 * best[i];
+  if (readout->between) {
+    mahalanobis(readout->between, gaussian, rows, num, unknown);
+    for (size_t i = 0; i < rows; i++) unknown[i] -= 2.0 * best[i];
     return;
   }
   memcpy(solved, x, rows * dim * sizeof *solved);
-  mahalanobis(readout->factor, solved, rows, dim, whole);
-  if (readout->between) {
-    for (size_t i = 0; i < rows; i++) {
-      unknown[i] = (gamma * unknown[i] + (inside - 1.0) * whole[i]) / inside - 2.0 * best[i];
-    }
-    return;
-  }
-  mahalanobis(readout->global_factor, x, rows, dim, unknown);
-  for (size_t i = 0; i < rows; i++) {
-    unknown[i] = (1.0 - (1.0 - gamma) / inside) * whole[i] - gamma * unknown[i] - 2.0 * best[i];
-  }
+  mahalanobis(readout->factor, solved, rows, dim, unknown);
+  mahalanobis(readout->global_factor, x, rows, dim, whole);
+  for (size_t i = 0; i < rows; i++) unknown[i] -= 2.0 * best[i] + whole[i];
 }
 
 /* Equation (3) on a range of columns, without the shift by mu: weight_c = C^-1 mu_c, bias_c = offset_c - 1/2 mu_c^T

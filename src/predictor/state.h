@@ -29,17 +29,6 @@
 #define DLI_BROAD_WEIGHT 0.2
 #define DLI_BROAD_WEIGHT_BEFORE 0.15 /* of files that do not store it */
 
-/* Where unknown classes are taken to lie: METHOD.md 7.1. */
-struct dli_unknown_prior {
-  double spread; /* rho: the spread of their means in every direction, relative to that within classes */
-  double along;  /* gamma: weight of the directions in which known classes differ */
-};
-#define DLI_UNKNOWN_SPREAD 0.1
-#define DLI_UNKNOWN_ALONG 0.75
-/* Of files that do not store them. */
-#define DLI_UNKNOWN_SPREAD_BEFORE 0.0
-#define DLI_UNKNOWN_ALONG_BEFORE 1.0
-
 /* Sums over features: n_c and mu_c of each component c = (task, class), by ascending task, and the pooled scatter. In
  * the statistics of the open task, tasks are 0, and only the lower triangles of scatter and gram are valid. */
 struct dli_statistics {
@@ -65,10 +54,8 @@ struct dli_readout {
   double *centre;        /* [dim] mu, mean of all features */
   double *factor;        /* [dim, dim] Cholesky factor of C */
   double *root_fraction; /* [num] sqrt(n_c / N) */
-  struct dli_unknown_prior unknown;
-  double *between;       /* num < dim: [num, num] Cholesky factor of (1 + rho) I + U^T C^-1 U, where U has the columns
-                            sqrt(n_c / N) (mu_c - mu) */
-  double *global_factor; /* else: [dim, dim] that of E = (1 + rho) C + U U^T. One of the two is NULL */
+  double *between; /* num < dim: [num, num] Cholesky factor of I + U^T C^-1 U, U of columns sqrt(n_c / N) (mu_c - mu) */
+  double *global_factor; /* else: [dim, dim] that of E = C + U U^T. One of the two is NULL */
   double *weight;        /* [num, dim] C^-1 (mean - centre) */
   double *bias;          /* [num] minus half its squared length */
   double *offset;        /* [num] of the scores: correction by eta, and log(n_c / N) with use_prior */
@@ -104,11 +91,10 @@ struct dlora_predictor {
   uint64_t readout, use_prior, saved_random_features, seed;
   double shrinkage; /* 0: from the number of images */
   double initial_temperature, ridge;
-  double temperature;               /* in force */
-  double broad_weight;              /* beta: DLI_BROAD_WEIGHT, or that of the file */
-  struct dli_unknown_prior unknown; /* DLI_UNKNOWN_..., or those of the file */
-  uint64_t temperature_set;         /* one of DLI_TEMPERATURE_... */
-  double threshold;                 /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without scores */
+  double temperature;       /* in force */
+  double broad_weight;      /* beta: DLI_BROAD_WEIGHT, or that of the file */
+  uint64_t temperature_set; /* one of DLI_TEMPERATURE_... */
+  double threshold;         /* of the unknown score for DLI_UNKNOWN_QUANTILE; +infinity without scores */
   struct dli_statistics finished, open;
   struct dli_readout readout_state; /* of `finished`; all NULL before the first task */
   struct dli_rows held_out;         /* of the open task; they enter the statistics when it ends */
@@ -168,8 +154,7 @@ double dli_statistics_degrees(const struct dli_statistics *statistics);
 void dli_readout_free(const dlora_predictor *predictor, struct dli_readout *readout);
 /* Computes *out from statistics with symmetric matrices. with_ridge false: without the random projection's weights. */
 dlora_status dli_readout_build(const dlora_predictor *predictor, struct dli_readout *out,
-                               const struct dli_statistics *statistics, const struct dli_unknown_prior *unknown,
-                               bool with_ridge);
+                               const struct dli_statistics *statistics, bool with_ridge);
 /* Most rows of one call of dli_readout_score. */
 #define DLI_SCORE_ROWS 128
 /* Doubles of scratch for `rows` rows, at most DLI_SCORE_ROWS. */
@@ -208,9 +193,8 @@ void dli_calibration_free(const dlora_predictor *predictor, struct dli_calibrati
 /* *out: room for num_tasks, the first `copied` taken from calibration. */
 dlora_status dli_calibration_copy(const dlora_predictor *predictor, struct dli_calibration *out,
                                   const struct dli_calibration *calibration, size_t copied, size_t num_tasks);
-/* Adds entry `from` of b to entry `to` of a. with_scores false: without its unknown scores. */
-void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from,
-                         bool with_scores);
+/* Adds entry `from` of b to entry `to` of a. */
+void dli_calibration_add(struct dli_calibration *a, size_t to, const struct dli_calibration *b, size_t from);
 /* log p(c | z) of the mixture of two softmaxes. scaled: (score - largest score of the row) / T. log_sum: log of the sum
  * of exp(scaled) over the row, divided by 1 - beta. log_broad_sum: that of exp(scaled / kappa), divided by beta. */
 double dli_log_posterior(double scaled, double log_sum, double log_broad_sum);
