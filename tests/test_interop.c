@@ -194,6 +194,59 @@ static void an_exported_backbone_decides_as_the_learner_does(void **state) {
   dlora_learner_destroy(learner);
 }
 
+/* A folder that is opened again sets the model as it was: so others resize photos as the learner did. */
+static void an_exported_backbone_says_how_images_are_resized(void **state) {
+  (void)state;
+  static const char *const files[] = {"tiny_timm_f32.safetensors", "tiny_hf_vit_f32.safetensors",
+                                      "tiny_hf_dinov2_f32.safetensors"};
+  static const struct {
+    int32_t resize, interpolation;
+    float crop_fraction;
+  } ways[] = {{DLORA_RESIZE_SQUASH, DLORA_INTERPOLATION_BICUBIC, 1.0f},
+              {DLORA_RESIZE_SQUASH, DLORA_INTERPOLATION_BILINEAR, 0.5f},
+              {DLORA_RESIZE_CROP, DLORA_INTERPOLATION_BICUBIC, 0.5f},
+              {DLORA_RESIZE_CROP, DLORA_INTERPOLATION_BILINEAR, 1.0f}};
+  char folder[512];
+  snprintf(folder, sizeof folder, "%s", test_temporary("resized"));
+  struct test_pictures p = test_pictures_sized(four, 2, 20, 7, 30, 20, 3);
+  for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+      dlora_model_options options = DLORA_MODEL_OPTIONS_INIT;
+      dlora_model *from = NULL, *to = NULL;
+      options.num_heads = 2;
+      options.resize = ways[w].resize;
+      options.interpolation = ways[w].interpolation;
+      options.crop_fraction = ways[w].crop_fraction;
+      options.threads = 1;
+      assert_status(DLORA_OK, dlora_model_load(&from, test_data(files[f]), &options));
+      dlora_learner_options instant = test_quick_options();
+      instant.rank_orthogonal = instant.rank_residual = 0;
+      dlora_learner *learner = test_learner(from, &instant);
+      assert_status(DLORA_OK, dlora_learner_learn_task(learner, &p.images, p.labels, NULL));
+      assert_status(DLORA_OK, dlora_learner_export_backbone(learner, folder));
+      assert_status(DLORA_OK, dlora_model_load(&to, folder, NULL));
+      dlora_model_info was = {.struct_size = sizeof was}, is = {.struct_size = sizeof is};
+      assert_status(DLORA_OK, dlora_model_get_info(from, &was));
+      assert_status(DLORA_OK, dlora_model_get_info(to, &is));
+      assert_int_equal(is.image_size, was.image_size);
+      if (is.resize != was.resize)
+        fail_msg("%s, way %zu: resize %d, was %d", files[f], w, (int)is.resize, (int)was.resize);
+      assert_int_equal(is.interpolation, was.interpolation);
+      assert_true(is.crop_fraction == was.crop_fraction);
+      float expected[64], features[64];
+      assert_in_range(was.embed_dim, 1, 64);
+      const dlora_images one = test_part(&p.images, 0, 1);
+      assert_status(DLORA_OK, dlora_model_embed(from, &one, expected));
+      assert_status(DLORA_OK, dlora_model_embed(to, &one, features));
+      assert_close(features, expected, was.embed_dim, 1e-5);
+      dlora_learner_destroy(learner);
+      dlora_model_destroy(from);
+      dlora_model_destroy(to);
+    }
+  }
+  test_pictures_free(&p);
+}
+
 static void what_cannot_be_exported_is_refused_by_a_sentence(void **state) {
   (void)state;
   dlora_learner_options options = test_quick_options();
@@ -372,6 +425,7 @@ int main(void) {
       cmocka_unit_test(a_lora_has_the_updates_of_all_layers),
       cmocka_unit_test(a_lora_of_one_task_has_its_residual_adapter),
       cmocka_unit_test(an_exported_backbone_decides_as_the_learner_does),
+      cmocka_unit_test(an_exported_backbone_says_how_images_are_resized),
       cmocka_unit_test(what_cannot_be_exported_is_refused_by_a_sentence),
       cmocka_unit_test(networks_that_no_config_describes_are_refused),
       cmocka_unit_test(an_export_without_memory_fails_and_leaks_nothing),

@@ -1254,7 +1254,7 @@ DLORA_API const dlora_projector *dlora_learner_get_projector(const dlora_learner
  * folder, which is made unless it is there.
  *
  * task DLORA_AUTO: what every image sees, M of equation (1), with the rank that it has, exact to 1e-5. Otherwise the
- * residual adapter of this task alone; PEFT adds it to another one (add_weighted_adapter). Module names are those of
+ * residual adapter of this task alone; PEFT can have it active beside M (set_adapter). Module names are those of
  * the model class that the backbone's file belongs to, as its own module: of timm (with qkv in one layer), or of
  * transformers from version 5 on. Errors: STATE if there is no such update,
  * ARGUMENT for an unknown task, UNSUPPORTED, IO. */

@@ -35,8 +35,8 @@ static dlora_status read_heads(struct dli_vit_loader *l) {
   if (vit->heads == 0) {
     char usual[64];
     return dli_raise(DLORA_ERR_ARGUMENT,
-                     "%s: no num_heads: neither its metadata nor a config.json of its folder tells num_heads or "
-                     "num_attention_heads; set the option num_heads%s",
+                     "%s: its metadata has neither num_heads nor num_attention_heads; give the folder with its "
+                     "config.json, or set the option num_heads%s",
                      label, usual_heads(vit->dim, usual, sizeof usual));
   }
   if (vit->dim % vit->heads != 0) {

@@ -16,6 +16,7 @@
 #include "src/bank/bank.h"
 #include "src/interop/folder.h"
 #include "src/predictor/predictor.h"
+#include "vit/settings.h"
 
 /* Where a classifier reads final class tokens alone. */
 static const struct kind {
@@ -277,10 +278,13 @@ static dlora_status write_timm(const struct export *e, struct dli_text *text) {
   DLI_TRY(dli_text_append_size(text, vit->image_size));
   DLI_TRY(dli_json_plain(text, ", "));
   DLI_TRY(dli_text_append_size(text, vit->image_size));
-  DLI_TRY(dli_json_plain(text,
-                         "],\n  \"fixed_input_size\": true,\n  \"interpolation\": \"bicubic\",\n"
-                         "  \"crop_pct\": 1.0,\n  \"crop_mode\": \"squash\",\n  \"classifier\": \"head\",\n"
-                         "  \"first_conv\": \"patch_embed.proj\",\n  \"mean\": "));
+  DLI_TRY(dli_json_plain(text, "],\n  \"fixed_input_size\": true,\n  \"interpolation\": "));
+  DLI_TRY(dli_text_append_string(text, dli_setting_word(DLI_SET_INTERPOLATION, vit->interpolation)));
+  DLI_TRY(add_float(text, "crop_pct", vit->crop_fraction));
+  DLI_TRY(dli_json_plain(text, ",\n  \"crop_mode\": "));
+  DLI_TRY(dli_text_append_string(text, vit->resize == DLORA_RESIZE_SQUASH ? "squash" : "center"));
+  DLI_TRY(
+      dli_json_plain(text, ",\n  \"classifier\": \"head\",\n  \"first_conv\": \"patch_embed.proj\",\n  \"mean\": "));
   DLI_TRY(dli_json_floats(text, vit->mean, 3));
   DLI_TRY(dli_json_plain(text, ",\n  \"std\": "));
   DLI_TRY(dli_json_floats(text, vit->std, 3));
@@ -292,15 +296,30 @@ static dlora_status write_timm(const struct export *e, struct dli_text *text) {
   return dli_json_plain(text, "]\n}\n");
 }
 
+/* Photos are resized as the model does it: both sides or the shorter one, and then the centre is cut out. */
 static dlora_status write_preprocessor(const struct export *e, struct dli_text *text) {
   const struct dli_vit *vit = &e->learner->model->vit;
+  const struct dli_image_format format = dli_vit_image_format(vit);
+  const bool cuts = !format.squash || format.resized != format.image_size;
+  DLI_TRY(dli_json_plain(text, "{\n  \"image_processor_type\": "));
+  DLI_TRY(dli_text_append_string(text, cuts ? "BitImageProcessor" : "ViTImageProcessor"));
   DLI_TRY(dli_json_plain(text,
-                         "{\n  \"image_processor_type\": \"ViTImageProcessor\",\n  \"do_resize\": true,\n"
-                         "  \"do_rescale\": true,\n  \"do_normalize\": true,\n  \"resample\": 3,\n"
-                         "  \"rescale_factor\": 0.00392156862745098,\n  \"size\": {\"height\": "));
-  DLI_TRY(dli_text_append_size(text, vit->image_size));
-  DLI_TRY(dli_json_plain(text, ", \"width\": "));
-  DLI_TRY(dli_text_append_size(text, vit->image_size));
+                         ",\n  \"do_resize\": true,\n  \"do_rescale\": true,\n  \"do_normalize\": true,\n"
+                         "  \"rescale_factor\": 0.00392156862745098"));
+  DLI_TRY(add_size(text, "resample", vit->interpolation == DLORA_INTERPOLATION_BILINEAR ? 2 : 3)); /* Pillow's */
+  if (cuts) {
+    DLI_TRY(dli_json_plain(text, ",\n  \"do_center_crop\": true,\n  \"crop_size\": {\"height\": "));
+    DLI_TRY(dli_text_append_size(text, format.image_size));
+    DLI_TRY(dli_json_plain(text, ", \"width\": "));
+    DLI_TRY(dli_text_append_size(text, format.image_size));
+    DLI_TRY(dli_json_plain(text, "}"));
+  }
+  DLI_TRY(dli_json_plain(text, format.squash ? ",\n  \"size\": {\"height\": " : ",\n  \"size\": {\"shortest_edge\": "));
+  DLI_TRY(dli_text_append_size(text, format.resized));
+  if (format.squash) {
+    DLI_TRY(dli_json_plain(text, ", \"width\": "));
+    DLI_TRY(dli_text_append_size(text, format.resized));
+  }
   DLI_TRY(dli_json_plain(text, "},\n  \"image_mean\": "));
   DLI_TRY(dli_json_floats(text, vit->mean, 3));
   DLI_TRY(dli_json_plain(text, ",\n  \"image_std\": "));
