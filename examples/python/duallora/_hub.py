@@ -32,6 +32,25 @@ def pretrained_folder(name: str, revision: str | None, cache_dir: Any, local_fil
     return folder
 
 
+_CONFIG = ("num_heads", "num_attention_heads", "image_size", "layer_norm_eps", "hidden_act", "activation", "global_pool",
+           "mean", "std", "resize", "interpolation", "crop_fraction", "position_resampling")
+
+
+def check_config(config: Any) -> Mapping[str, Any]:
+    """What Model.from_torch is told beside the weights: a mapping of settings that the library knows."""
+    if config is None:
+        return {}
+    if hasattr(config, "to_dict") or (isinstance(config, Mapping) and "model_type" in config):
+        raise ArgumentError("this is a config of transformers; save the model with save_pretrained(folder) and open it "
+                            "with Model.load(folder), which checks every attribute of it")
+    if not isinstance(config, Mapping):
+        raise ArgumentTypeError(f"config is of type {type(config).__name__}, expected a mapping")
+    for key in config:
+        if key not in _CONFIG:
+            raise ArgumentError(f"config has {key!r}, which is none of {', '.join(_CONFIG)}")
+    return config
+
+
 def timm_config(model: Any) -> dict[str, Any]:
     """What a timm Vision Transformer knows beside its weights."""
     try:

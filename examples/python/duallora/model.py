@@ -102,11 +102,12 @@ class Model(Handle):
         """Takes weights with names of timm or Hugging Face, through memory.
 
         state_dict: name -> torch tensor or array, float32, float16 or bfloat16.
-        config: num_heads (or num_attention_heads), image_size, layer_norm_eps, hidden_act, global_pool, mean, std.
+        config: num_heads (or num_attention_heads), image_size, layer_norm_eps, hidden_act, global_pool, mean, std. No
+        config of transformers: save_pretrained writes a folder, of which load checks every attribute.
         options: as for load; they override config.
         """
-        from ._hub import safetensors_bytes
-        return cls.from_bytes(safetensors_bytes(state_dict, config or {}), **options)
+        from ._hub import check_config, safetensors_bytes
+        return cls.from_bytes(safetensors_bytes(state_dict, check_config(config)), **options)
 
     @property
     def info(self) -> _abi.ModelInfo:

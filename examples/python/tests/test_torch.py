@@ -252,6 +252,12 @@ def test_weights_pass_through_memory(name):
     arrays = {key: value.numpy() for key, value in state.items() if value.dtype != torch.bfloat16}
     if len(arrays) == len(state):
         assert duallora.Model.from_torch(arrays, config).info.fingerprint == from_file.info.fingerprint
+    with pytest.raises(duallora.ArgumentError, match="save_pretrained"):
+        duallora.Model.from_torch(state, {"model_type": "vit", "num_attention_heads": 2})
+    with pytest.raises(duallora.ArgumentError, match="num_head'"):
+        duallora.Model.from_torch(state, {"num_head": 2})
+    with pytest.raises(duallora.ArgumentTypeError, match="expected a mapping"):
+        duallora.Model.from_torch(state, [("num_heads", 2)])
     with pytest.raises(duallora.ArgumentTypeError, match="complex"):
         duallora.Model.from_torch({"x": torch.zeros(2, dtype=torch.complex64)})
 
