@@ -23,6 +23,9 @@ import torch.nn.functional as F
 import speed_peer
 import speed_vit
 
+if not hasattr(torch.backends, "cpu"):
+    raise ModuleNotFoundError(f"PyTorch {torch.__version__} is too old, 2.1 is needed")
+
 CLASSES = 5
 
 
